@@ -1,0 +1,26 @@
+"""Typed settings and run configurations, read from TOML; an unknown key is an error that lists the known ones."""
+
+from asterism.config.loading import load_run_config, parse_run_config
+from asterism.config.run import (
+    DataConfig,
+    DecodingConfig,
+    EmbeddingConfig,
+    EvaluationConfig,
+    ModelConfig,
+    RunConfig,
+    SemanticIdConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "DataConfig",
+    "DecodingConfig",
+    "EmbeddingConfig",
+    "EvaluationConfig",
+    "ModelConfig",
+    "RunConfig",
+    "SemanticIdConfig",
+    "TrainingConfig",
+    "load_run_config",
+    "parse_run_config",
+]

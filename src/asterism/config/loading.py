@@ -1,0 +1,58 @@
+"""From TOML to a typed run, with errors that name the key and list the ones there are."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from asterism.config.run import RunConfig
+from asterism.core.errors import ConfigError
+
+
+def load_run_config(path: Path) -> RunConfig:
+    """Read a run configuration; raises `ConfigError` naming the file, the key and what is allowed."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file; `asterism init` writes one") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return parse_run_config(raw, source=str(path))
+
+
+def parse_run_config(raw: dict[str, Any], source: str = "configuration") -> RunConfig:
+    """Check a run configuration given as plain values; raises `ConfigError`."""
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(one, raw) for one in error.errors()]  # type: ignore[arg-type]
+        raise ConfigError(f"{source}: " + "; ".join(lines)) from error
+
+
+def _explain(error: dict[str, Any], raw: dict[str, Any]) -> str:
+    place = [str(step) for step in error["loc"]]
+    key = ".".join(place) or "the whole"
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(place[:-1])
+        close = difflib.get_close_matches(place[-1], known, n=1)
+        hint = f"did you mean `{close[0]}`? " if close else ""
+        return f"`{key}` is not a key; {hint}known here: {', '.join(known)}"
+    if error["type"] == "missing":
+        return f"`{key}` is missing"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = "" if isinstance(error["input"], dict) else f", but it is {error['input']!r}"
+    return f"`{key}`: {message}{given}"
+
+
+def _known_keys(place: list[str]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for step in place:
+        inner = model.model_fields[step].annotation if step in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return sorted(model.model_fields)

@@ -1,0 +1,118 @@
+"""One run, from files to bundle, as a typed value: a section a room."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of a configuration: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """Which data, and how it is cut.
+
+    Either `path` (a folder holding `interactions.*` and `items.*`, looked up under ASTERISM_DATA
+    when it is not found beside the configuration) or `interactions` with optional `items`, `users`.
+    """
+
+    path: str | None = None
+    interactions: str | None = None
+    items: str | None = None
+    users: str | None = None
+    split: Literal["leave_one_out", "by_time", "by_column"] = "leave_one_out"
+    validation_share: Probability = 0.1  # by_time: share of events, by time, before the test part
+    test_share: Probability = 0.1  # by_time: share of the newest events
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataConfig:
+        if (self.path is None) == (self.interactions is None):
+            raise ValueError("give either `path` or `interactions`, not both and not neither")
+        return self
+
+
+class EmbeddingConfig(Section):
+    """How an item becomes a vector: parts, their weights and the width of their fusion."""
+
+    text_model: str = "all-MiniLM-L6-v2"  # a name, a folder, or "tfidf"
+    text_fields: tuple[str, ...] = ("title", "categories", "brand", "description", "keywords")
+    text_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    collaborative_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    structured_weight: Annotated[float, Field(ge=0.0)] = 0.5
+    precomputed: dict[str, float] = Field(default_factory=dict)  # embedding_<name> column → weight
+    width: Positive = 256  # of the fused vector
+
+
+class SemanticIdConfig(Section):
+    """How vectors become codes."""
+
+    method: Literal["rq-kmeans"] = "rq-kmeans"
+    levels: Annotated[int, Field(ge=2)] = 4  # all levels, the de-duplication level included
+    codes: Annotated[int, Field(ge=2)] = 256  # per level before the de-duplication level
+    iterations: Positive = 25
+
+
+class ModelConfig(Section):
+    """The Unified Generative Transformer."""
+
+    width: Positive = 64
+    blocks: Positive = 2
+    heads: Positive = 2
+    max_events: Positive = 50
+    dropout: Probability = 0.5
+    id_vectors: bool = True  # one learned vector an item, beside codes and content
+    content: bool = True  # the projected item vector
+
+
+class TrainingConfig(Section):
+    """The optimisation."""
+
+    epochs: Positive = 100
+    patience: Positive = 10  # validations without a better NDCG@10 before stopping
+    batch_users: Positive = 64
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    item_loss_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    code_loss_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    negatives: Annotated[int, Field(ge=0)] = 2048  # sampled for the item loss; 0 = full softmax
+    temperature: Annotated[float, Field(gt=0.0)] = 0.1
+    max_minutes: Annotated[float, Field(gt=0.0)] | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class DecodingConfig(Section):
+    """Generate wide, then re-score."""
+
+    beam: Positive = 200
+    item_weight: Annotated[float, Field(ge=0.0)] = 1.0  # of the item head against the code log-probability
+    code_weight: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class EvaluationConfig(Section):
+    """What is measured."""
+
+    cutoffs: tuple[Positive, ...] = (1, 3, 5, 10, 20, 50)
+    bootstrap_samples: Positive = 1000
+    validation_cases: Positive | None = None  # live validation on a sample of this many cases
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    name: str
+    seed: int = 0
+    data: DataConfig
+    embeddings: EmbeddingConfig = EmbeddingConfig()
+    semantic_ids: SemanticIdConfig = SemanticIdConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    decoding: DecodingConfig = DecodingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
