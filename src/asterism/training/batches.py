@@ -1,0 +1,73 @@
+"""From training sequences to batches in which every position is an example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from asterism.data.sequences import Sequences
+from asterism.models.policy import HistoryBatch
+
+#: Batches shuffled together before they are sorted by length: more of them waste less padding.
+_POOL_BATCHES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingBatch:
+    """Histories, and for each of their positions the item that came next."""
+
+    histories: HistoryBatch
+    targets: Tensor  # (B, T) long item index, -1 where there is nothing to learn
+
+    def to(self, device: torch.device | str) -> TrainingBatch:
+        """The same batch on a device."""
+        return TrainingBatch(self.histories.to(device), self.targets.to(device))
+
+
+def make_batch(sequences: Sequences, rows: NDArray[np.integer], max_events: int) -> TrainingBatch:
+    """Shift each row by one event: input e_1 … e_{n-1}, targets e_2 … e_n; the newest `max_events` pairs are kept."""
+    padded = HistoryBatch.from_sequences(sequences.take(rows), max_events + 1)
+    inputs = HistoryBatch(padded.items[:, :-1], padded.timestamps[:, :-1], padded.actions[:, :-1])
+    targets = torch.where(inputs.mask, padded.items[:, 1:], -1)
+    return TrainingBatch(inputs, targets)
+
+
+def trainable_rows(sequences: Sequences) -> NDArray[np.int64]:
+    """Rows with at least two events: something to see and something to predict."""
+    return np.flatnonzero(sequences.lengths >= 2)
+
+
+class LengthBucketedBatches(Sampler[list[int]]):
+    """Batches of row numbers, shuffled anew each epoch, alike in length within a batch.
+
+    The order depends on the seed and the epoch alone, so that a resumed run sees what an
+    uninterrupted one would have seen.
+    """
+
+    def __init__(self, lengths: NDArray[np.integer], rows: NDArray[np.integer], batch_rows: int, seed: int) -> None:
+        self.lengths = lengths
+        self.rows = rows
+        self.batch_rows = batch_rows
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_rows)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        batches: list[NDArray[np.integer]] = []
+        shuffled = random.permutation(self.rows)
+        pool = self.batch_rows * _POOL_BATCHES
+        for start in range(0, len(shuffled), pool):
+            part = shuffled[start : start + pool]
+            part = part[np.argsort(self.lengths[part], kind="stable")]
+            batches += [part[at : at + self.batch_rows] for at in range(0, len(part), self.batch_rows)]
+        for index in random.permutation(len(batches)):
+            yield batches[index].tolist()

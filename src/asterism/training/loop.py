@@ -1,0 +1,224 @@
+"""The training loop: one code path for one process or several, CPU or GPU, fp32 or bf16."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from asterism.config import TrainingConfig
+from asterism.core.errors import TrainingError
+from asterism.data.sequences import Sequences
+from asterism.models.ugt import UGT
+from asterism.training.batches import LengthBucketedBatches, TrainingBatch, make_batch, trainable_rows
+from asterism.training.checkpoint import Checkpoints, Progress
+from asterism.training.monitor import EpochReport, Monitor
+from asterism.training.objective import LossTerms, NextItemObjective
+
+CHECKPOINT_FOLDER = "checkpoint"
+
+
+class Validation(NamedTuple):
+    """Means over the validation cases, the user's history excluded."""
+
+    recall_at_10: float
+    ndcg_at_10: float
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """What training came to."""
+
+    epochs: int
+    best_epoch: int
+    best_ndcg_at_10: float
+    seconds: float
+    stopped: str  # why it ended, in words
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run trains, on what, and where it keeps its work."""
+
+    model: UGT
+    train: Sequences
+    config: TrainingConfig
+    seed: int
+    folder: Path  # checkpoints, metrics.jsonl, tensorboard
+    config_hash: str  # of everything that decides the weights
+    validate: Callable[[UGT], Validation]
+
+
+def fit(run: Run, *, resume: bool) -> FitResult:
+    """Train until validation NDCG@10 stops rising; the model is left with its best weights.
+
+    Raises `TrainingError` where there is nothing to learn from or the loss is not finite.
+    """
+    return _Fitting(run, resume=resume).run_to_end()
+
+
+class _Fitting:
+    """The moving parts of one run."""
+
+    def __init__(self, run: Run, *, resume: bool) -> None:
+        rows = trainable_rows(run.train)
+        if len(rows) == 0:
+            raise TrainingError("no user has two training events, so there is nothing to predict; give more data")
+        set_seed(run.seed)
+        self.spec = run
+        config = run.config
+        mixed = "bf16" if config.precision == "bf16" else "no"
+        self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
+        self.batches = LengthBucketedBatches(run.train.lengths, rows, config.batch_users, run.seed)
+        self.best: dict[str, Tensor] = {}
+        optimizer = torch.optim.AdamW(
+            parameter_groups(run.model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min(1.0, (step + 1) / max(1, config.warmup_steps))
+        )
+        loader: DataLoader[Any] = DataLoader(
+            range(len(run.train)),  # type: ignore[arg-type]
+            batch_sampler=self.batches,
+            collate_fn=lambda picked: make_batch(run.train, np.asarray(picked), run.model.max_events),
+        )
+        prepared = self.accelerator.prepare(NextItemObjective(run.model, config), optimizer, schedule, loader)
+        self.objective, self.optimizer, self.schedule, self.loader = prepared
+        self.checkpoints = Checkpoints(run.folder / CHECKPOINT_FOLDER)
+        self.progress = self._start(resume)
+
+    def _start(self, resume: bool) -> Progress:
+        if resume and self.checkpoints.exists:
+            progress, self.best = self.checkpoints.load(self.accelerator, self.spec.config_hash)
+            return progress
+        self.checkpoints.clear()
+        return Progress(self.spec.config_hash)
+
+    def run_to_end(self) -> FitResult:
+        config = self.spec.config
+        stopped = f"all {config.epochs} epochs are done"
+        with Monitor(self.spec.folder, config.epochs, len(self.loader), self.progress.epoch) as monitor:
+            while self.progress.epoch < config.epochs:
+                self._epoch(monitor)
+                if reason := self._reason_to_stop():
+                    stopped = reason
+                    break
+        self.spec.model.load_state_dict(self.best)
+        progress = self.progress
+        return FitResult(progress.epoch, progress.best_epoch, progress.best_ndcg, progress.seconds, stopped)
+
+    def _epoch(self, monitor: Monitor) -> None:
+        started = time.monotonic()
+        monitor.epoch_starts(self.progress.epoch + 1)
+        self.batches.epoch = self.progress.epoch
+        sums = self._train_epoch(monitor)
+        trained_seconds = time.monotonic() - started
+        validation = self._validate()
+        self.progress.epoch += 1
+        self.progress.seconds += time.monotonic() - started
+        better = self._note(validation)
+        self.checkpoints.save(self.accelerator, self.progress, self.best)
+        monitor.epoch_ends(self._report(sums, validation, trained_seconds), better, self._seconds_left())
+
+    def _train_epoch(self, monitor: Monitor) -> _EpochSums:
+        self.objective.train()
+        sums = _EpochSums()
+        for batch in self.loader:
+            terms = self._step(batch.to(self.accelerator.device))
+            sums.add(terms, batch)
+            monitor.step(float(terms.total.detach()))
+        return sums
+
+    def _step(self, batch: TrainingBatch) -> LossTerms:
+        terms: LossTerms = self.objective(batch)
+        loss = float(terms.total.detach())
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss} at step {self.progress.step} of epoch {self.progress.epoch + 1}; "
+                f"lower the learning rate (now {self.spec.config.learning_rate}) or raise the temperature, then resume"
+            )
+        self.accelerator.backward(terms.total)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        self.progress.step += 1
+        return terms
+
+    def _validate(self) -> Validation:
+        model = self.spec.model
+        model.eval()
+        return self.spec.validate(model)
+
+    def _note(self, validation: Validation) -> bool:
+        progress = self.progress
+        better = validation.ndcg_at_10 > progress.best_ndcg
+        if better:
+            progress.best_ndcg, progress.best_epoch = validation.ndcg_at_10, progress.epoch
+            progress.validations_without_gain = 0
+            self.best = {name: value.detach().clone() for name, value in self.spec.model.state_dict().items()}
+        else:
+            progress.validations_without_gain += 1
+        return better
+
+    def _reason_to_stop(self) -> str | None:
+        config, progress = self.spec.config, self.progress
+        if progress.validations_without_gain >= config.patience:
+            return f"validation NDCG@10 has not risen for {config.patience} epochs"
+        if config.max_minutes is not None and progress.seconds >= config.max_minutes * 60:
+            return f"the budget of {config.max_minutes:g} minutes is spent"
+        return None
+
+    def _seconds_left(self) -> float:
+        config, progress = self.spec.config, self.progress
+        left = progress.seconds / progress.epoch * (config.epochs - progress.epoch)
+        return left if config.max_minutes is None else max(0.0, min(left, config.max_minutes * 60 - progress.seconds))
+
+    def _report(self, sums: _EpochSums, validation: Validation, trained_seconds: float) -> EpochReport:
+        return EpochReport(
+            epoch=self.progress.epoch,
+            step=self.progress.step,
+            loss=sums.total / sums.steps,
+            loss_codes=sums.codes / sums.steps,
+            loss_items=sums.items / sums.steps,
+            validation_recall_at_10=validation.recall_at_10,
+            validation_ndcg_at_10=validation.ndcg_at_10,
+            learning_rate=self.schedule.get_last_lr()[0],
+            padding_share=1.0 - sums.events / sums.positions,
+            events_per_second=sums.events / trained_seconds,
+            seconds=self.progress.seconds,
+        )
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases, scales and other vectors do not."""
+    matrices = [one for one in model.parameters() if one.ndim >= 2]
+    vectors = [one for one in model.parameters() if one.ndim < 2]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+@dataclass(slots=True)
+class _EpochSums:
+    steps: int = 0
+    total: float = 0.0
+    codes: float = 0.0
+    items: float = 0.0
+    events: int = 0
+    positions: int = 0
+
+    def add(self, terms: LossTerms, batch: TrainingBatch) -> None:
+        self.steps += 1
+        self.total += float(terms.total.detach())
+        self.codes += float(terms.codes)
+        self.items += float(terms.items)
+        self.events += int(batch.histories.mask.sum())
+        self.positions += batch.histories.items.numel()
