@@ -1,0 +1,76 @@
+"""From a bundle on disk to something that recommends, with every part checked against the others."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from asterism.config import RunConfig, parse_run_config
+from asterism.core import parts, records
+from asterism.core.bundle import Bundle
+from asterism.core.errors import BundleError
+from asterism.core.hashing import hash_array, hash_texts
+from asterism.core.ids import IdMap
+from asterism.core.semantic_id import SemanticIdTable
+from asterism.decoding.generator import Generator
+from asterism.models.ugt import UGT, ItemFeatures, load_ugt
+from asterism.semantic_ids import load_semantic_ids
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRecommender:
+    """All of a bundle that answering needs, in memory."""
+
+    bundle: Bundle
+    config: RunConfig
+    items: pa.Table  # row i is item index i
+    item_ids: IdMap
+    item_vectors: NDArray[np.float32]  # (N, D)
+    semantic_ids: SemanticIdTable
+    policy: UGT
+    generator: Generator
+
+
+def load_recommender(bundle: Bundle, *, device: torch.device | str = "cpu") -> TrainedRecommender:
+    """Load a bundle; raises `BundleError` naming the part that does not belong to the rest."""
+    config = _load_config(bundle)
+    items = pq.read_table(bundle.part(parts.ITEMS))
+    ids = IdMap(items[records.ITEM_ID].to_pylist())
+    bundle.check_fact(parts.ITEMS, "items_hash", hash_texts(ids))
+    table, _ = load_semantic_ids(bundle.part(parts.SEMANTIC_IDS))
+    bundle.check_fact(parts.SEMANTIC_IDS, "semantic_ids_hash", hash_array(table.codes))
+    vectors = _load_vectors(bundle)
+    bundle.check_fact(parts.ITEM_VECTORS, "items", len(vectors))
+    features = ItemFeatures(
+        torch.from_numpy(table.codes).long(), table.codebook_sizes, torch.from_numpy(vectors).float()
+    )
+    policy = load_ugt(bundle.part(parts.MODEL_WEIGHTS), bundle.part(parts.MODEL), features).to(device)
+    generator = Generator(policy, table, config.decoding, device=device)
+    return TrainedRecommender(bundle, config, items, ids, vectors, table, policy, generator)
+
+
+def _load_config(bundle: Bundle) -> RunConfig:
+    file = bundle.part(parts.CONFIG)
+    try:
+        raw: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{file} is not valid JSON: {error}") from error
+    return parse_run_config(raw, source=str(file))
+
+
+def _load_vectors(bundle: Bundle) -> NDArray[np.float32]:
+    file = bundle.part(parts.ITEM_VECTORS)
+    try:
+        vectors: NDArray[np.float32] = load_file(file)["vectors"]
+    except (SafetensorError, KeyError) as error:
+        raise BundleError(f"{file} holds no item vectors ({error}); train the bundle again") from error
+    return vectors

@@ -1,0 +1,86 @@
+"""Puts a trained recommender and all it needs later into one bundle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from asterism import __version__
+from asterism.config import RunConfig
+from asterism.core import parts, records
+from asterism.core.bundle import Bundle, BundleWriter
+from asterism.core.hashing import hash_array, hash_texts
+from asterism.core.semantic_id import SemanticIdTable
+from asterism.data.dataset import Dataset
+from asterism.embeddings import ItemEmbedder
+from asterism.models.ugt import UGT, save_ugt
+from asterism.semantic_ids import Codebooks, save_semantic_ids
+from asterism.training.loop import FitResult
+
+#: Newest events kept per user, for a service that starts with warm users; more than any model reads.
+HISTORY_EVENTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedParts:
+    """What the stages of a run made."""
+
+    config: RunConfig
+    dataset: Dataset
+    dataset_fingerprint: str
+    embedder: ItemEmbedder
+    vectors: NDArray[np.float32]
+    semantic_ids: SemanticIdTable
+    codebooks: Codebooks
+    model: UGT
+    result: FitResult
+
+
+def write_bundle(made: TrainedParts, target: Path) -> Bundle:
+    """Write every part, then the manifest; an older bundle at the place is replaced whole."""
+    writer = BundleWriter(target)
+    writer.part(parts.CONFIG).write_text(made.config.model_dump_json(indent=2), encoding="utf-8")
+    writer.part(parts.METRICS).write_text(json.dumps(asdict(made.result), indent=2), encoding="utf-8")
+    pq.write_table(made.dataset.items, writer.part(parts.ITEMS))
+    pq.write_table(newest_positive_events(made.dataset.interactions), writer.part(parts.HISTORIES))
+    save_file({"vectors": made.vectors}, writer.part(parts.ITEM_VECTORS))
+    save_semantic_ids(writer.part(parts.SEMANTIC_IDS), made.semantic_ids, made.codebooks)
+    made.embedder.save(writer.part(parts.EMBEDDER_ARRAYS), writer.part(parts.EMBEDDER))
+    save_ugt(made.model, writer.part(parts.MODEL_WEIGHTS), writer.part(parts.MODEL))
+    return writer.commit(facts=_facts(made))
+
+
+def newest_positive_events(interactions: pa.Table, count: int = HISTORY_EVENTS) -> pa.Table:
+    """Each user's newest positive events, oldest first, as user_id, item_id, timestamp, action."""
+    wanted = [records.USER_ID, records.ITEM_ID, records.TIMESTAMP, records.ACTION]
+    positive = pa.array([action.value for action in records.POSITIVE_ACTIONS])
+    actions = interactions[records.ACTION]
+    kept = interactions.select(wanted).filter(pa.compute.is_in(actions, value_set=positive))
+    users = kept[records.USER_ID].combine_chunks().dictionary_encode().indices.to_numpy()
+    times = kept[records.TIMESTAMP].to_numpy()
+    order = np.lexsort((times, users))
+    users = users[order]
+    ends = np.searchsorted(users, users, side="right")
+    recent = ends - np.arange(len(users)) <= count
+    return kept.take(pa.array(order[recent]))
+
+
+def _facts(made: TrainedParts) -> dict[str, object]:
+    return {
+        "asterism": __version__,
+        "dataset": made.config.name,
+        "dataset_fingerprint": made.dataset_fingerprint,
+        "seed": made.config.seed,
+        "items": len(made.semantic_ids),
+        "items_hash": hash_texts(made.dataset.items[records.ITEM_ID].to_pylist()),
+        "levels": made.semantic_ids.levels,
+        "codebook_sizes": list(made.semantic_ids.codebook_sizes),
+        "semantic_ids_hash": hash_array(made.semantic_ids.codes),
+    }

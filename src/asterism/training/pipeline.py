@@ -1,0 +1,63 @@
+"""From a configuration to a bundle, stage by stage."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from asterism.config import EvaluationConfig, RunConfig
+from asterism.core.bundle import Bundle
+from asterism.core.hashing import hash_array, hash_value
+from asterism.core.semantic_id import SemanticIdTable
+from asterism.data.importing import dataset_fingerprint, resolve_data
+from asterism.data.split import Split
+from asterism.data.splits import split_dataset
+from asterism.embeddings import ItemEmbedder
+from asterism.models.ugt import UGT, ItemFeatures, UGTShape
+from asterism.semantic_ids import build_semantic_ids
+from asterism.training.bundling import TrainedParts, write_bundle
+from asterism.training.loop import Run, Validation, fit
+from asterism.training.validation import validator
+
+
+def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume: bool = False) -> Bundle:
+    """Data → split → item vectors → semantic ids → UGT → bundle at `output`.
+
+    The run keeps checkpoints, metrics.jsonl and TensorBoard curves in `<output>.run`; with `resume` an
+    interrupted run goes on from its last finished epoch and ends with the same weights.
+    """
+    with _stage("data"):
+        dataset = resolve_data(config.data, config_folder)
+        split = split_dataset(dataset, config.data)
+    with _stage("item vectors"):
+        embedder, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, config.seed)
+    with _stage("semantic ids"):
+        table, codebooks = build_semantic_ids(vectors, config.semantic_ids, config.seed)
+    torch.manual_seed(config.seed)
+    content = torch.from_numpy(vectors).float()
+    features = ItemFeatures(torch.from_numpy(table.codes).long(), table.codebook_sizes, content)
+    model = UGT(features, UGTShape(config.model, config.training.temperature))
+    run = Run(
+        model=model,
+        train=split.train,
+        config=config.training,
+        seed=config.seed,
+        folder=output.with_name(f"{output.name}.run"),
+        config_hash=hash_value([config.model_dump(mode="json"), hash_array(split.train.items), hash_array(vectors)]),
+        validate=validator(split.validation, table, config),
+    )
+    result = fit(run, resume=resume)
+    made = TrainedParts(config, dataset, dataset_fingerprint(dataset), embedder, vectors, table, codebooks, model, result)
+    return write_bundle(made, output)
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    print(f"{name}: {time.monotonic() - started:.1f} s", file=sys.stderr)

@@ -1,0 +1,42 @@
+"""The figure that training is steered by: NDCG@10 on validation, through the decoder that will serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from asterism.config import RunConfig
+from asterism.core.semantic_id import SemanticIdTable
+from asterism.data.sequences import Cases
+from asterism.decoding.generator import Generator
+from asterism.decoding.recommendations import Mode
+from asterism.evaluation.metrics import ndcg, recall, target_ranks
+from asterism.models.ugt import UGT
+from asterism.training.loop import Validation
+
+_CUTOFF = 10
+
+
+def validator(cases: Cases, table: SemanticIdTable, config: RunConfig) -> Callable[[UGT], Validation]:
+    """A function that scores a model on (a sample of) the validation cases, the user's history excluded.
+
+    With an item head it ranks all items by it, which is cheap enough for every epoch; without one it
+    generates. The sample is the same in every epoch.
+    """
+    mode: Mode = "rank" if config.training.item_loss_weight > 0 else "generate"
+    asked = _sample(cases, config.evaluation.validation_cases, config.seed)
+
+    def validate(model: UGT) -> Validation:
+        generator = Generator(model, table, config.decoding)
+        found = generator.recommend(asked.histories, _CUTOFF, exclude_history=True, mode=mode)
+        ranks = target_ranks(found.items, asked.targets)
+        return Validation(float(recall(ranks, _CUTOFF).mean()), float(ndcg(ranks, _CUTOFF).mean()))
+
+    return validate
+
+
+def _sample(cases: Cases, count: int | None, seed: int) -> Cases:
+    if count is None or count >= len(cases):
+        return cases
+    return cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), count, replace=False)))
