@@ -7,6 +7,8 @@ import sys
 import typer
 from rich.console import Console
 
+from asterism.cli.evaluate import evaluate
+from asterism.cli.train import train
 from asterism.core.errors import AsterismError
 
 app = typer.Typer(
@@ -25,9 +27,8 @@ def version() -> None:
     print(__version__)
 
 
-@app.callback()
-def _root() -> None:
-    """A generative recommender that a team can really run."""
+app.command()(train)
+app.command()(evaluate)
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ class BundleWriter:
 
     def part(self, name: str) -> Path:
         """The path at which to write a part; raises `BundleError` on a name that leaves the bundle."""
-        if name == MANIFEST or Path(name).name != name:
+        if name in {MANIFEST, "", ".", ".."} or Path(name).name != name:
             raise BundleError(f"{name!r} cannot be a part of a bundle; use a plain file name")
         return self._staging / name
 

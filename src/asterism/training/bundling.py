@@ -33,6 +33,7 @@ class TrainedParts:
     """What the stages of a run made."""
 
     config: RunConfig
+    config_folder: Path  # where the configuration's relative paths start
     dataset: Dataset
     dataset_fingerprint: str
     embedder: ItemEmbedder
@@ -75,6 +76,7 @@ def newest_positive_events(interactions: pa.Table, count: int = HISTORY_EVENTS) 
 def _facts(made: TrainedParts) -> dict[str, object]:
     return {
         "asterism": __version__,
+        "config_folder": str(made.config_folder.resolve()),
         "dataset": made.config.name,
         "dataset_fingerprint": made.dataset_fingerprint,
         "seed": made.config.seed,

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from asterism.config import EvaluationConfig, RunConfig
+from asterism.config import RunConfig
 from asterism.core.bundle import Bundle
 from asterism.core.hashing import hash_array, hash_value
-from asterism.core.semantic_id import SemanticIdTable
-from asterism.data.importing import dataset_fingerprint, resolve_data
-from asterism.data.split import Split
+from asterism.data.fingerprinting import dataset_fingerprint
+from asterism.data.locating import resolve_data
 from asterism.data.splits import split_dataset
 from asterism.embeddings import ItemEmbedder
 from asterism.models.ugt import UGT, ItemFeatures, UGTShape
 from asterism.semantic_ids import build_semantic_ids
 from asterism.training.bundling import TrainedParts, write_bundle
-from asterism.training.loop import Run, Validation, fit
+from asterism.training.loop import Run, fit
 from asterism.training.validation import validator
 
 
@@ -52,7 +51,19 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
         validate=validator(split.validation, table, config),
     )
     result = fit(run, resume=resume)
-    made = TrainedParts(config, dataset, dataset_fingerprint(dataset), embedder, vectors, table, codebooks, model, result)
+    print(f"training ended after {result.epochs} epochs and {result.seconds:.0f} s: {result.stopped}", file=sys.stderr)
+    made = TrainedParts(
+        config=config,
+        config_folder=config_folder,
+        dataset=dataset,
+        dataset_fingerprint=dataset_fingerprint(dataset),
+        embedder=embedder,
+        vectors=vectors,
+        semantic_ids=table,
+        codebooks=codebooks,
+        model=model,
+        result=result,
+    )
     return write_bundle(made, output)
 
 

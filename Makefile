@@ -1,0 +1,56 @@
+# The door for every command: `make demo` to see it work, `make test` to see that it is right.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= demo
+DEMO_SERVE ?= 1
+DEMO_PORT ?= 8000
+export ASTERISM_DATA ?= ./data
+export HF_HUB_OFFLINE ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help setup page demo test check bench clean
+
+help:
+	@echo "make demo    simulate a market, train on it, measure, serve the feed (DEMO_SERVE=0: do not serve)"
+	@echo "make test    run the tests      make check   lint and types"
+	@echo "make setup   .venv              make page    build the web page (needs Node 20)"
+	@echo "make bench   the benchmarks, each ending in one line of JSON"
+
+setup: .venv/.ready
+
+# torch first: a resolver left alone may take a newer one with gigabytes of CUDA.
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+page: src/asterism/serving/http/page/index.html
+
+src/asterism/serving/http/page/index.html: $(shell find web -type f -not -path '*/node_modules/*' 2>/dev/null)
+	@if command -v npm >/dev/null; then cd web && npm ci --silent --no-audit --no-fund && npm run --silent build; \
+	else echo "npm was not found: the API will be served without its page; install Node 20 and run 'make page'"; fi
+
+demo: setup page
+	@rm -rf $(DEMO)
+	$(BIN)/asterism data simulate --output $(DEMO)/market
+	$(BIN)/asterism train --config configs/demo.toml --output $(DEMO)/bundle
+	$(BIN)/asterism evaluate --bundle $(DEMO)/bundle --split test --json $(DEMO)/evaluation.json --html $(DEMO)/report.html
+	@if [ "$(DEMO_SERVE)" != 0 ]; then $(BIN)/asterism serve --bundle $(DEMO)/bundle --port $(DEMO_PORT); \
+	else echo "to serve it: $(BIN)/asterism serve --bundle $(DEMO)/bundle"; fi
+
+test: export OMP_NUM_THREADS = 1
+test: setup
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf .venv $(DEMO) runs .cache web/node_modules src/asterism/serving/http/page

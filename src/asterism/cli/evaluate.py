@@ -1,0 +1,64 @@
+"""`asterism evaluate`: a bundle against the cases of its data set, beside the baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from asterism.data.dataset import Dataset
+    from asterism.decoding.loading import TrainedRecommender
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Option(help="The bundle that `asterism train` wrote.")],
+    split: Annotated[Literal["validation", "test"], typer.Option(help="Which cases to ask.")] = "test",
+    json: Annotated[Path | None, typer.Option(help="Write all figures to this JSON file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained report with plots to this file.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data's folder, if it is no longer where training saw it.")
+    ] = None,
+    mode: Annotated[
+        Literal["rescored", "generate", "rank"],
+        typer.Option(help="Beam and item head, the beam alone, or the item head over all items."),
+    ] = "rescored",
+    baselines: Annotated[bool, typer.Option(help="Measure popularity and neighbours beside the model.")] = True,
+) -> None:
+    """Measure a bundle over all items, with and without the user's history excluded."""
+    from asterism.core.bundle import Bundle
+    from asterism.data.splits import split_dataset
+    from asterism.decoding.loading import load_recommender
+    from asterism.evaluation import default_baselines, print_table, write_outputs
+    from asterism.evaluation import evaluate as measure
+    from asterism.evaluation.generated import GeneratedRecommender
+
+    trained = load_recommender(Bundle.open(bundle))
+    cut = split_dataset(_data_of(trained, data), trained.config.data)
+    result = measure(
+        GeneratedRecommender(trained.config.name, trained.generator, mode),
+        cut,
+        split,
+        trained.config.evaluation,
+        dataset=trained.config.name,
+        item_vectors=trained.item_vectors,
+        seed=trained.config.seed,
+        baselines=default_baselines(cut) if baselines else (),
+    )
+    print_table(result)
+    write_outputs(result, json, html)
+
+
+def _data_of(trained: TrainedRecommender, folder: Path | None) -> Dataset:
+    """The data that the bundle was trained on; raises `BundleError` if what is found differs."""
+    from asterism.config import DataConfig
+    from asterism.data.fingerprinting import dataset_fingerprint
+    from asterism.data.locating import resolve_data
+
+    config = trained.config.data
+    if folder is not None:
+        config = DataConfig(path=str(folder.resolve()), split=config.split)
+    dataset = resolve_data(config, Path(trained.bundle.fact("config_folder")))
+    trained.bundle.check_fact("the data found for it", "dataset_fingerprint", dataset_fingerprint(dataset))
+    return dataset
