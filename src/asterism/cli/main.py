@@ -7,8 +7,8 @@ import sys
 import typer
 from rich.console import Console
 
-from asterism.cli.evaluate import evaluate
-from asterism.cli.train import train
+from asterism import __version__
+from asterism.cli import data, evaluate, init, sids, train
 from asterism.core.errors import AsterismError
 
 app = typer.Typer(
@@ -17,18 +17,17 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command("init")(init.init_command)
+app.add_typer(data.app, name="data")
+app.add_typer(sids.app, name="sids")
+app.command()(train.train)
+app.command()(evaluate.evaluate)
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
-    from asterism import __version__
-
     print(__version__)
-
-
-app.command()(train)
-app.command()(evaluate)
 
 
 def main() -> None:

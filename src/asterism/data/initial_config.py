@@ -1,0 +1,131 @@
+"""A run configuration as commented TOML: every key, its value, and what it does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from asterism.config.run import RunConfig
+
+_COMMENT_COLUMN = 44
+
+COMMENTS = {
+    "name": "what the run is called",
+    "seed": "same seed, same result on one machine",
+    "data.path": "folder of a data set, instead of single files",
+    "data.interactions": "who did what when; relative to this file's folder",
+    "data.items": "the catalogue",
+    "data.users": "attributes of users",
+    "data.split": "leave_one_out, by_time or by_column (the column `split`)",
+    "data.validation_share": "by_time only: share of events before the test part",
+    "data.test_share": "by_time only: share of the newest events",
+    "embeddings.text_model": "a sentence encoder's name or folder, or tfidf",
+    "embeddings.text_fields": "item columns that make an item's text; absent ones are skipped",
+    "embeddings.text_weight": "of the text part in an item's vector; 0 leaves it out",
+    "embeddings.collaborative_weight": "of who touched the item; 0 leaves it out",
+    "embeddings.structured_weight": "of price, brand, kind; 0 leaves it out",
+    "embeddings.precomputed": "your own vectors: column embedding_<name> = weight",
+    "embeddings.width": "numbers in an item's vector",
+    "semantic_ids.method": "how vectors become codes",
+    "semantic_ids.levels": "codes in a semantic id, the de-duplication code included",
+    "semantic_ids.codes": "different codes a level; grows with the catalogue",
+    "semantic_ids.iterations": "of the clustering",
+    "model.width": "of the transformer's state",
+    "model.blocks": "layers",
+    "model.heads": "attention heads a layer",
+    "model.max_events": "newest events of a history that are read; about twice the mean history",
+    "model.dropout": "higher for fewer events",
+    "model.id_vectors": "learn one vector an item beside its codes",
+    "model.content": "feed the item's vector in",
+    "training.epochs": "passes over the users, at most",
+    "training.patience": "validations without a better NDCG@10 before stopping",
+    "training.batch_users": "users a step",
+    "training.learning_rate": "peak of the schedule",
+    "training.weight_decay": "of AdamW",
+    "training.warmup_steps": "steps until the peak",
+    "training.item_loss_weight": "of the item-level loss",
+    "training.code_loss_weight": "of the loss over codes",
+    "training.negatives": "items drawn for the item loss; 0 takes the whole catalogue",
+    "training.temperature": "of the item loss",
+    "training.max_minutes": "stop after this time; no limit while commented out",
+    "training.precision": "fp32 or bf16",
+    "decoding.beam": "paths kept while generating",
+    "decoding.item_weight": "of the item score in the final order",
+    "decoding.code_weight": "of the path's log-probability in the final order",
+    "evaluation.cutoffs": "lengths of list at which metrics are taken",
+    "evaluation.bootstrap_samples": "for confidence intervals",
+    "evaluation.validation_cases": "validate on a sample of this many; on all while commented out",
+}
+_EXAMPLES: dict[str, object] = {
+    "data.path": "my-data",
+    "data.items": "items.csv",
+    "data.users": "users.csv",
+    "training.max_minutes": 30.0,
+    "evaluation.validation_cases": 5_000,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What was chosen for a data set, and the counts that it follows from."""
+
+    users: int
+    items: int
+    events: int
+    split: str
+    values: dict[str, object]  # "section.key" → value
+    renamed: dict[str, dict[str, str]] = field(default_factory=dict)  # table → {name in the file: canonical}
+
+
+def render_config(name: str, files: dict[str, str], choices: Choices) -> str:
+    """The whole configuration as TOML; a key that has no comment here is left to its default."""
+    chosen = {
+        "name": name,
+        **{f"data.{key}": value for key, value in files.items()},
+        "data.split": choices.split,
+        **choices.values,
+    }
+    lines = [*_heading(choices), *_keys(RunConfig, "", chosen)]
+    for section, model in _sections():
+        lines += ["", f"[{section}]", *_keys(model, f"{section}.", chosen)]
+    return "\n".join(lines) + "\n"
+
+
+def _heading(choices: Choices) -> Iterator[str]:
+    counts = f"{choices.users:,} users, {choices.items:,} items, {choices.events:,} events"
+    yield f"# Written by `asterism init` for {counts}."
+    for table, names in choices.renamed.items():
+        for old, new in names.items():
+            yield f"# {table}: the column {json.dumps(old, ensure_ascii=False)} is read as `{new}`"
+    yield ""
+
+
+def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, one in RunConfig.model_fields.items():
+        if isinstance(one.annotation, type) and issubclass(one.annotation, BaseModel):
+            yield name, one.annotation
+
+
+def _keys(model: type[BaseModel], prefix: str, chosen: dict[str, object]) -> Iterator[str]:
+    for name, one in model.model_fields.items():
+        key = f"{prefix}{name}"
+        if key in COMMENTS:
+            value = chosen.get(key, one.get_default(call_default_factory=True))
+            yield _line(name, value, COMMENTS[key], _EXAMPLES.get(key))
+
+
+def _line(name: str, value: object, comment: str, example: object) -> str:
+    setting = f"# {name} = {_toml(example)}" if value is None else f"{name} = {_toml(value)}"
+    return f"{setting:<{_COMMENT_COLUMN}}  # {comment}"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        inner = ", ".join(f"{_toml(key)} = {_toml(one)}" for key, one in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(one) for one in value)}]"
+    return json.dumps(value, ensure_ascii=False)

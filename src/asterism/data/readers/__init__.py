@@ -1,0 +1,1 @@
+"""Readers: one file a format, from files on disk to raw tables."""

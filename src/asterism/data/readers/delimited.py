@@ -1,0 +1,165 @@
+"""Delimited text: CSV, TSV and their relatives. Cells stay bytes, so that a broken one can be named."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from asterism.core.errors import DataError
+from asterism.core.progress import track
+from asterism.data.columns import Rows
+from asterism.data.raw import RawTable, UnreadableLine
+
+_BLOCK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a text file holds its cells."""
+
+    delimiter: str = ","
+    quoted: bool = True  # cells may stand in double quotes and then hold delimiters and line ends
+    names: tuple[str, ...] | None = None  # None: the first line names the columns
+
+
+class _Record(NamedTuple):
+    line: int
+    cells: list[str]
+
+
+def layout_of(file: Path) -> Layout:
+    """The layout that a file's name promises: tabs for `.tsv`, commas otherwise."""
+    return Layout("\t") if file.name.removesuffix(".gz").endswith(".tsv") else Layout()
+
+
+def read_delimited(file: Path, layout: Layout, content: bytes | None = None) -> RawTable:
+    """Read a text file, or its already converted `content`, into byte columns; an empty cell is null.
+
+    Lines with too few or too many cells are set apart, never padded. Raises `DataError` on an empty
+    file, a broken or doubled header, and a quote that is never closed.
+    """
+    source = _Source(file, layout, content)
+    try:
+        names = source.header()
+        source.check_quotes()
+        table, misfits = _read_cells(source, names)
+    except (pa.ArrowInvalid, OSError, EOFError) as error:
+        raise DataError(f"the file cannot be read as delimited text ({error})", file=str(file)) from error
+    unreadable = tuple(source.misfits(len(names))) if misfits else ()
+    return RawTable(str(file), table, partial(source.lines_of, width=len(names)), unreadable)
+
+
+def _read_cells(source: _Source, names: tuple[str, ...]) -> tuple[pa.Table, int]:
+    misfits: list[int] = []
+
+    def set_apart(row: pacsv.InvalidRow) -> str:
+        misfits.append(row.actual_columns)
+        return "skip"
+
+    layout = source.layout
+    with source.open() as stream:
+        batches = pacsv.open_csv(
+            stream,
+            read_options=pacsv.ReadOptions(column_names=layout.names, block_size=_BLOCK_BYTES),
+            parse_options=pacsv.ParseOptions(
+                delimiter=layout.delimiter,
+                quote_char='"' if layout.quoted else False,
+                newlines_in_values=layout.quoted,
+                invalid_row_handler=set_apart,
+            ),
+            convert_options=pacsv.ConvertOptions(
+                column_types={name: pa.binary() for name in names},
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=True,
+            ),
+        )
+        blocks = source.size_bytes() // _BLOCK_BYTES + 1
+        table = pa.Table.from_batches(track(batches, f"reading {source.file.name}", blocks), batches.schema)
+    return table, len(misfits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    file: Path
+    layout: Layout
+    content: bytes | None
+
+    def open(self) -> BinaryIO:
+        if self.content is not None:
+            return io.BytesIO(self.content)
+        return cast(BinaryIO, gzip.open(self.file)) if self.file.suffix == ".gz" else self.file.open("rb")
+
+    def size_bytes(self) -> int:
+        return self.file.stat().st_size if self.content is None else len(self.content)
+
+    def header(self) -> tuple[str, ...]:
+        with self.open() as stream:
+            first = stream.readline()
+        if not first:
+            raise DataError("the file is empty", file=str(self.file))
+        if self.layout.names is not None:
+            return self.layout.names
+        try:
+            first.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            reason = "the header is not UTF-8; save the file as UTF-8"
+            raise DataError(reason, file=str(self.file), line=1) from None
+        names = next(self.records(), _Record(1, [])).cells
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled or "" in names:
+            what = f"names {', '.join(doubled)} twice" if any(doubled) else "has a column without a name"
+            raise DataError(f"the header {what}; give every column a name of its own", file=str(self.file), line=1)
+        return tuple(names)
+
+    def check_quotes(self) -> None:
+        """A quote that is opened and never closed would swallow every row after it."""
+        if not self.layout.quoted:
+            return
+        with self.open() as stream:
+            quotes = sum(block.count(b'"') for block in iter(partial(stream.read, _BLOCK_BYTES), b""))
+        if quotes % 2:
+            line = max(record.line for record in self.records())
+            reason = "a double quote is never closed, so rows would run together; close it or double it"
+            raise DataError(reason, file=str(self.file), line=line)
+
+    def records(self) -> Iterator[_Record]:
+        """Every record that is not blank, with the line on which it begins; slow, for headers and broken rows."""
+        csv.field_size_limit(sys.maxsize)
+        with io.TextIOWrapper(self.open(), encoding="utf-8-sig", errors="replace", newline="") as stream:
+            delimiter = self.layout.delimiter
+            if self.layout.quoted:
+                reader = csv.reader(stream, delimiter=delimiter)
+            else:
+                reader = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+            line = 1
+            for cells in reader:
+                if cells:
+                    yield _Record(line, cells)
+                line = reader.line_num + 1
+
+    def body(self) -> Iterator[_Record]:
+        return islice(self.records(), 0 if self.layout.names is not None else 1, None)
+
+    def misfits(self, width: int) -> Iterator[UnreadableLine]:
+        for record in self.body():
+            if len(record.cells) != width:
+                reason = f"the line has {len(record.cells)} cells, the header has {width}"
+                yield UnreadableLine(record.line, reason, self.layout.delimiter.join(record.cells))
+
+    def lines_of(self, rows: Rows, width: int) -> Rows:
+        wanted = int(rows.max(initial=-1)) + 1
+        lines = (record.line for record in self.body() if len(record.cells) == width)
+        return np.fromiter(islice(lines, wanted), dtype=np.int64)[rows]

@@ -1,0 +1,143 @@
+"""JSON lines: one object a line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+import pyarrow as pa
+
+from asterism.core.errors import DataError
+from asterism.core.progress import track
+from asterism.data.columns import Rows, as_text
+from asterism.data.raw import RawTable, UnreadableLine
+
+_BATCH_LINES = 50_000
+
+Row = dict[str, object]
+
+
+def read_json_lines(
+    file: Path,
+    shape: Callable[[Row], Row] | None = None,
+    parse: Callable[[str], object] = json.loads,
+) -> RawTable:
+    """Read one object a line, also gzipped; `shape` picks and renames fields, `parse` reads one line.
+
+    Lines that hold no object, or bytes that are not UTF-8, are set apart. Raises `DataError` on an empty file.
+    """
+    lines: list[int] = []
+    unreadable: list[UnreadableLine] = []
+    tables: list[pa.Table] = []
+    with _open(file) as stream:
+        numbered = ((line, data) for line, data in enumerate(track(stream, file.name), start=1) if data.strip())
+        while batch := list(islice(numbered, _BATCH_LINES)):
+            rows = []
+            for line, data in batch:
+                row = _row(line, data, parse)
+                if isinstance(row, UnreadableLine):
+                    unreadable.append(row)
+                else:
+                    lines.append(line)
+                    rows.append(row if shape is None else shape(row))
+            tables.append(_table(rows))
+    if not lines and not unreadable:
+        raise DataError("the file is empty", file=str(file))
+    line_of_row = np.array(lines, dtype=np.int64)
+
+    def lines_of(rows: Rows) -> Rows:
+        return line_of_row[rows]
+
+    return RawTable(str(file), _concatenate(tables), lines_of, tuple(unreadable))
+
+
+def _open(file: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
+
+
+def _row(line: int, data: bytes, parse: Callable[[str], object]) -> Row | UnreadableLine:
+    try:
+        text = data.decode("utf-8-sig" if line == 1 else "utf-8")
+        value = parse(text)
+    except UnicodeDecodeError:
+        return UnreadableLine(line, "the line is not UTF-8", data.decode("utf-8", "replace").strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return UnreadableLine(line, "the line is not an object that can be read", text.strip())
+    if "\\u" in text and not _is_encodable(value):
+        return UnreadableLine(line, "the line holds half of a surrogate pair", text.strip())
+    if not isinstance(value, dict):
+        return UnreadableLine(line, "the line holds no object", text.strip())
+    return {str(name): _plain(one) for name, one in value.items()}
+
+
+def _is_encodable(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain(value: object) -> object:
+    """A value that an Arrow column can hold: a nested object becomes its JSON text."""
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        numbers = all(isinstance(one, int | float) for one in value)
+        return value if numbers and value else [_text(one) for one in value if one is not None]
+    return value
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _table(rows: list[Row]) -> pa.Table:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+
+
+def _column(values: list[object]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([None if value is None else _text(value) for value in values])
+
+
+def _concatenate(tables: list[pa.Table]) -> pa.Table:
+    names = dict.fromkeys(name for table in tables for name in table.column_names)
+    return pa.table({name: _joined([_pick(table, name) for table in tables]) for name in names})
+
+
+def _pick(table: pa.Table, name: str) -> pa.ChunkedArray:
+    return table[name] if name in table.column_names else pa.chunked_array([pa.nulls(table.num_rows)])
+
+
+def _joined(parts: list[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """One column from batches that may have been read as different types."""
+    kinds = {part.type for part in parts if not pa.types.is_null(part.type)}
+    if len(kinds) > 1:
+        kind = pa.string()
+        parts = [as_text(part) for part in parts]
+    else:
+        kind = next(iter(kinds), pa.null())
+        parts = [part.cast(kind) for part in parts]
+    return pa.chunked_array([chunk for part in parts for chunk in part.chunks], kind)
+
+
+def first_object(file: Path, parse: Callable[[str], object] = json.loads) -> Row | None:
+    """The first object of a file, or None where its first line is none; for telling formats apart."""
+    for line, data in _first_lines(file):
+        row = _row(line, data, parse)
+        return None if isinstance(row, UnreadableLine) else row
+    return None
+
+
+def _first_lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    with _open(file) as stream:
+        yield from ((line, data) for line, data in enumerate(islice(stream, 10), start=1) if data.strip())

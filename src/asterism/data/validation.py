@@ -1,0 +1,160 @@
+"""Checks a raw table against its contract: every column typed, every bad row found, nothing decided yet."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from asterism.core import records
+from asterism.core.errors import DataError
+from asterism.core.progress import track
+from asterism.data import columns
+from asterism.data.aliases import is_rating_log, rename_columns
+from asterism.data.columns import Parsed, Parser, Rows, TimestampUnit
+from asterism.data.raw import RawTable
+from asterism.data.rejects import Finding
+from asterism.data.schema import Contract, TableName
+
+SPLITS = ("train", "validation", "test")
+SPLIT_SYNONYMS = {"valid": "validation", "val": "validation", "dev": "validation", "training": "train"}
+
+NOT_UTF8 = "the value is not UTF-8"
+
+
+class Checked(NamedTuple):
+    """A typed table with all rows of its raw table, and what is wrong with some of them."""
+
+    raw: RawTable  # under canonical column names
+    table: pa.Table
+    findings: tuple[Finding, ...]
+    renamed: dict[str, str]
+    ignored: tuple[str, ...]  # columns that the contract has no place for
+
+
+def check_table(raw: RawTable, contract: Contract, unit: TimestampUnit = "s") -> Checked:
+    """Type a raw table and find its bad rows.
+
+    Raises `DataError` where a whole file is wrong: a column missing, no rows, timestamps in another unit.
+    """
+    if not raw.table.num_rows and not raw.unreadable:
+        raise DataError("the file holds no rows", file=raw.file)
+    table, renamed = rename_columns(raw.table, contract, raw.file)
+    raw = raw.with_table(table)
+    decoded, findings = _decode(table)
+    typed: dict[str, pa.ChunkedArray] = {}
+    for name in track(contract.schema.names, f"checking {contract.name}"):
+        if name in decoded.column_names:
+            parser = _parser_of(name, contract.name, raw.timestamp_unit or unit, is_rating_log(renamed))
+            typed[name] = _apply(parser, decoded, name, raw, findings)
+    extra = [name for name in decoded.column_names if name not in typed]
+    if contract.keeps_extra_columns:
+        typed |= {name: _apply(_extra_parser(name), decoded, name, raw, findings) for name in extra}
+        extra = []
+    if contract.name is TableName.INTERACTIONS:
+        _fill_interactions(typed, raw.table.num_rows, is_rating_log(renamed))
+    _require_seconds(raw, findings)
+    order = [*(name for name in contract.schema.names if name in typed), *typed]
+    return Checked(raw, pa.table({name: typed[name] for name in order}), tuple(findings), renamed, tuple(extra))
+
+
+def _parser_of(name: str, table: TableName, unit: TimestampUnit, is_rating: bool) -> Parser:
+    default_action = records.Action.RATING if is_rating else records.Action.CLICK
+    parsers: dict[str, Parser] = {
+        records.USER_ID: columns.parse_id,
+        records.ITEM_ID: columns.parse_id,
+        records.TIMESTAMP: partial(columns.parse_timestamp, unit=unit),
+        records.ACTION: partial(
+            columns.parse_choice, allowed=tuple(records.ACTION_CODES), default=default_action.value
+        ),
+        records.VALUE: columns.parse_number,
+        records.SPLIT: partial(columns.parse_choice, allowed=SPLITS, synonyms=SPLIT_SYNONYMS),
+        records.CATEGORIES: columns.parse_categories,
+        records.PRICE: partial(columns.parse_number, minimum=0.0),
+        records.KIND: partial(columns.parse_choice, allowed=tuple(kind.value for kind in records.Kind)),
+        records.CREATED_AT: partial(columns.parse_timestamp, unit=unit, required=False),
+        records.AVAILABLE: columns.parse_flag,
+    }
+    return parsers.get(name, columns.parse_text)
+
+
+def _extra_parser(name: str) -> Parser:
+    return columns.parse_embedding if name.startswith(records.EMBEDDING_PREFIX) else _keep
+
+
+def _keep(column: pa.ChunkedArray) -> Parsed:
+    """A column without a contract stays as it is, in the plain form of its type."""
+    kind = column.type
+    if pa.types.is_large_string(kind) or pa.types.is_dictionary(kind) or pa.types.is_string(kind):
+        return columns.parse_text(column)
+    if pa.types.is_large_list(kind):
+        return Parsed(column.cast(pa.list_(kind.value_type)), {})
+    return Parsed(column, {})
+
+
+def _apply(parser: Parser, table: pa.Table, name: str, raw: RawTable, findings: list[Finding]) -> pa.ChunkedArray:
+    try:
+        parsed = parser(table[name])
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        reason = f"a column of type {table[name].type} cannot be read as this field ({error}); convert it"
+        raise DataError(reason, file=raw.file, field=name) from error
+    findings.extend(Finding(name, reason, rows) for reason, rows in parsed.bad.items())
+    return parsed.values
+
+
+def _decode(table: pa.Table) -> tuple[pa.Table, list[Finding]]:
+    """Bytes as text; a cell that is not UTF-8 becomes a finding."""
+    findings: list[Finding] = []
+    for position, name in enumerate(table.column_names):
+        column = table[name]
+        if pa.types.is_binary(column.type):
+            try:
+                text = column.cast(pa.string())
+            except pa.ArrowInvalid:
+                text, rows = _decode_one_by_one(column)
+                findings.append(Finding(name, NOT_UTF8, rows))
+            table = table.set_column(position, name, text)
+    return table, findings
+
+
+def _decode_one_by_one(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, Rows]:
+    bad: list[int] = []
+    texts: list[str | None] = []
+    for row, value in enumerate(column.to_pylist()):
+        try:
+            texts.append(None if value is None else value.decode())
+        except UnicodeDecodeError:
+            bad.append(row)
+            texts.append(value.decode("utf-8", "replace"))
+    return pa.chunked_array([pa.array(texts, pa.string())]), np.array(bad, dtype=np.int64)
+
+
+def _fill_interactions(typed: dict[str, pa.ChunkedArray], rows: int, is_rating: bool) -> None:
+    if records.ACTION not in typed:
+        action = records.Action.RATING if is_rating else records.Action.CLICK
+        typed[records.ACTION] = pa.chunked_array([pa.repeat(action.value, rows)])
+    if records.VALUE not in typed:
+        typed[records.VALUE] = pa.chunked_array([pa.nulls(rows, pa.float64())])
+
+
+def _require_seconds(raw: RawTable, findings: list[Finding]) -> None:
+    """Timestamps that are mostly in another unit are a fault of the file, not of its rows."""
+    for finding in findings:
+        if finding.reason in (columns.TOO_LARGE, columns.TOO_SMALL) and 2 * len(finding.rows) > raw.table.num_rows:
+            row = finding.rows[:1]
+            given = pc.take(raw.table[finding.field], pa.array(row))[0].as_py()
+            shown = given.decode() if isinstance(given, bytes) else given
+            if finding.reason == columns.TOO_LARGE:
+                reason = (
+                    f"timestamps are in milliseconds or finer ({shown}), the contract wants Unix seconds; import the "
+                    "file with `asterism data import --timestamps-unit ms`, or divide them by 1000"
+                )
+            else:
+                reason = (
+                    f"timestamps are too small to be milliseconds ({shown}); "
+                    "import the file with `--timestamps-unit s`, or `auto`"
+                )
+            raise DataError(reason, file=raw.file, line=int(raw.lines_of(row)[0]), field=finding.field)
