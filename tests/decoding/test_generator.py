@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -145,6 +148,29 @@ def test_items_come_and_go_while_serving(mode: Mode) -> None:
         one.recommend(histories, 51, mode=mode),
         recommend_exhaustively(policy, larger, histories, 51, DecodingConfig(), excluded=[()] * 5, mode=mode),
     )
+
+
+def test_items_may_come_and_go_in_another_thread() -> None:
+    table = random_table((32, 32, 8), 300)
+    one = Generator(TablePolicy((32, 32, 8), 300), table, DecodingConfig(beam=30))
+    done = threading.Event()
+
+    def toggle() -> None:
+        while not done.is_set():
+            for item in range(0, 300, 2):
+                one.set_available(item, False)
+            for item in range(0, 300, 2):
+                one.set_available(item, True)
+
+    with ThreadPoolExecutor(1) as pool:
+        changes = pool.submit(toggle)
+        for seed in range(30):
+            found = one.recommend(random_histories(8, 300, seed), 30)
+            assert (found.items >= 0).all()
+            assert all(len(set(row)) == 30 for row in found.items.tolist())
+        done.set()
+        changes.result()
+    assert len(one) == 300
 
 
 def test_a_policy_that_cannot_rank_a_new_item_says_so() -> None:

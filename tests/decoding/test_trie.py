@@ -104,6 +104,16 @@ def test_a_new_item_may_have_a_new_index() -> None:
     assert int(trie.items_of(np.array([1, 0]))) == 7
 
 
+def test_a_prefix_that_lost_its_items_has_no_slot() -> None:
+    for sizes in ((3, 2), (300, 300)):
+        trie = Trie.from_table(SemanticIdTable(np.array([[0, 1], [2, 0]]), sizes))
+        trie.remove(0)
+        assert (trie.slots_of(np.array([[0], [2]])) >= 0).tolist() == [False, True]
+        assert int(trie.slots_of(np.array([0, 1]))) == -1
+        trie.remove(1)
+        assert int(trie.slots_of(np.empty(0, dtype=np.int64))) == -1
+
+
 def test_a_path_freed_by_one_item_can_be_taken_by_another() -> None:
     trie = Trie.from_table(SemanticIdTable(np.array([[0, 1]]), (2, 2)))
     trie.remove(0)

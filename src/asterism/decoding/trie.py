@@ -13,7 +13,7 @@ from asterism.decoding.trie_level import Indices, TrieLevel
 
 
 class Trie:
-    """The items that can be generated, as paths of codes; items come and go in microseconds.
+    """The items that can be generated, as paths of codes; items come and go without rebuilding it.
 
     Inside, a prefix is known by its slot (the empty prefix by 0, an absent one by -1), so that a
     search walks down without looking at whole prefixes again. Not safe to change while it is read.
@@ -75,9 +75,8 @@ class Trie:
             raise ModelError(f"nothing follows a prefix of {level} codes; the trie has {self.levels} levels")
         slots = self.slots_of(prefixes).ravel()
         live = np.flatnonzero(slots >= 0)
-        positions, codes = self.children(level, slots[live])
         mask = np.zeros((len(slots), self.codebook_sizes[level]), dtype=np.bool_)
-        mask[live[positions], codes] = True
+        mask[live] = self._levels[level].mask(slots[live])
         return mask.reshape(*prefixes.shape[:-1], self.codebook_sizes[level])
 
     def slots_of(self, prefixes: NDArray[np.integer]) -> Indices:
@@ -133,7 +132,7 @@ class Trie:
         if len(path) != len(sizes) or not all(0 <= code < size for code, size in zip(path, sizes, strict=True)):
             raise ModelError(f"path {tuple(path)} of item index {item} does not fit codebooks of sizes {sizes}")
         codes = np.asarray(path, dtype=np.int64)
-        owner = int(self.items_of(codes))
+        owner = self._owner(codes)
         if owner >= 0:
             raise ModelError(f"path {format_semantic_id(path)} of item index {item} is taken by item index {owner}")
         self._make_room(item + 1)
@@ -156,6 +155,15 @@ class Trie:
         gone = np.unique(items)
         twin._take(gone[self._present[gone]])
         return twin
+
+    def _owner(self, codes: Indices) -> int:
+        """The item at a legal path, or -1; stops where the path leaves the trie."""
+        slots = np.zeros(1, dtype=np.int64)
+        for level in range(self.levels):
+            slots = self.child_slots(level, slots, codes[level : level + 1])
+            if slots[0] < 0:
+                return -1
+        return int(self._item_at[slots[0]])
 
     def _put(self, items: Indices) -> None:
         parents = np.zeros(len(items), dtype=np.int64)

@@ -71,6 +71,15 @@ class TrieLevel:
         positions = at // width
         return positions, ((at - positions * width) << 3) + (found & 7)
 
+    def mask(self, parents: Indices) -> NDArray[np.bool_]:
+        """(n, codes) True where a code may follow one of (n,) parents."""
+        if self._bits is not None:
+            bits = np.unpackbits(self._bits[parents], axis=1, count=self.codes, bitorder="little")
+            return bits.view(np.bool_)
+        mask = np.zeros((len(parents), self.codes), dtype=np.bool_)
+        mask[self._sorted_children(parents)] = True
+        return mask
+
     def add(self, parents: Indices, codes: Indices) -> Indices:
         """Put one item below each (parent, code), making the children that are not there; returns their slots."""
         keys = parents * self.codes + codes
@@ -95,15 +104,16 @@ class TrieLevel:
         return np.where(known[places] == keys, self._slots[places], -1)
 
     def _make(self, keys: Indices, known: Indices) -> Indices:
-        new = np.unique(keys[self._look_up(keys, known) < 0])
-        if len(new):
-            places = np.searchsorted(known, new)
-            self._keys = np.insert(known, places, new)
-            self._slots = np.insert(self._slots, places, np.arange(self._used, self._used + len(new)))
-            self._used += len(new)
-            self.sizes = _grown(self.sizes, self._used)
-        assert self._keys is not None
-        return self._look_up(keys, self._keys)
+        slots = self._look_up(keys, known)
+        if (slots >= 0).all():
+            return slots
+        new = np.unique(keys[slots < 0])
+        places = np.searchsorted(known, new)
+        known = self._keys = np.insert(known, places, new)
+        self._slots = np.insert(self._slots, places, np.arange(self._used, self._used + len(new)))
+        self._used += len(new)
+        self.sizes = _grown(self.sizes, self._used)
+        return self._look_up(keys, known)
 
     def _sorted_children(self, parents: Indices) -> tuple[Indices, Indices]:
         assert self._keys is not None  # a level too wide for bitmaps is never addressed directly
