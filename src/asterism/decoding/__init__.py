@@ -1,0 +1,20 @@
+"""Constrained generation over semantic ids: trie, beam search, re-scoring, and their slow twin."""
+
+from asterism.decoding.beam import Generated, beam_search
+from asterism.decoding.exclusion import Exclusions
+from asterism.decoding.exhaustive import item_log_probs, recommend_exhaustively
+from asterism.decoding.generator import Generator
+from asterism.decoding.recommendations import Mode, Recommendations
+from asterism.decoding.trie import Trie
+
+__all__ = [
+    "Exclusions",
+    "Generated",
+    "Generator",
+    "Mode",
+    "Recommendations",
+    "Trie",
+    "beam_search",
+    "item_log_probs",
+    "recommend_exhaustively",
+]

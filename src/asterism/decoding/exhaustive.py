@@ -1,0 +1,78 @@
+"""The slow, obvious twin of the generator: score every item, then sort."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asterism.config.run import DecodingConfig
+from asterism.core.semantic_id import SemanticIdTable
+from asterism.data.sequences import Sequences
+from asterism.decoding.recommendations import Mode, Recommendations, check_request
+from asterism.decoding.rescoring import fuse
+from asterism.models.policy import HistoryBatch, Policy
+
+
+@torch.inference_mode()
+def recommend_exhaustively(
+    policy: Policy,
+    table: SemanticIdTable,
+    histories: Sequences,
+    k: int,
+    config: DecodingConfig,
+    *,
+    excluded: Sequence[Collection[int]],
+    mode: Mode = "rescored",
+) -> Recommendations:
+    """What `Generator.recommend` answers when its beam covers the catalogue, computed item by item.
+
+    `excluded[r]` holds all items that row r must not be given, those of its history included.
+    """
+    check_request(k, mode)
+    items = np.full((len(histories), k), -1, dtype=np.int64)
+    scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
+    code_log_probs = scores.copy()
+    for row in range(len(histories)):
+        one = HistoryBatch.from_sequences(histories.take(np.array([row])), policy.max_events)
+        state = policy.encode(one)
+        of_codes = item_log_probs(policy, state, table)[0].numpy()
+        of_items = _scores(policy, state, of_codes, config, mode)
+        reached = of_items if mode == "rank" else np.minimum(of_items, of_codes)
+        best = _best(of_items, reached, excluded[row], k)
+        items[row, : len(best)] = best
+        scores[row, : len(best)] = of_items[best]
+        code_log_probs[row, : len(best)] = of_codes[best]
+    return Recommendations(items, scores, None if mode == "rank" else code_log_probs)
+
+
+def item_log_probs(policy: Policy, state: Tensor, table: SemanticIdTable) -> Tensor:
+    """(B, N) log p(item) = sum over levels of log p(code | prefix), for every item of the table."""
+    paths = torch.from_numpy(table.codes).long().expand(state.shape[0], -1, -1)
+    total = torch.zeros(paths.shape[:2])
+    for level in range(table.levels):
+        log_probs = policy.next_code_log_probs(state, paths[:, :, :level])
+        total = total + log_probs.gather(2, paths[:, :, level : level + 1])[:, :, 0]
+    return total
+
+
+def _scores(
+    policy: Policy, state: Tensor, code_log_probs: NDArray[np.float32], config: DecodingConfig, mode: Mode
+) -> NDArray[np.float32]:
+    if mode == "generate":
+        return code_log_probs
+    head = policy.item_scores(state)[0]
+    if mode == "rank":
+        return head.numpy()
+    return fuse(head, torch.from_numpy(code_log_probs), config).numpy()
+
+
+def _best(
+    scores: NDArray[np.float32], reached: NDArray[np.float32], excluded: Collection[int], k: int
+) -> NDArray[np.int64]:
+    """The k best items by score, then index, among those that can be reached and are not excluded."""
+    left = [item for item in range(len(scores)) if item not in excluded and reached[item] > -np.inf]
+    return np.array(sorted(left, key=lambda item: (-scores[item], item))[:k], dtype=np.int64)

@@ -1,0 +1,183 @@
+"""The generator: histories in, recommendations out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from asterism.config.run import DecodingConfig
+from asterism.core.errors import ModelError, RequestError, UnknownIdError
+from asterism.core.progress import track
+from asterism.core.semantic_id import SemanticIdTable
+from asterism.data.sequences import Sequences
+from asterism.decoding.beam import beam_search
+from asterism.decoding.exclusion import Exclusions
+from asterism.decoding.recommendations import Mode, Recommendations, check_request
+from asterism.decoding.rescoring import check_weights, rank, rescore
+from asterism.decoding.trie import Trie
+from asterism.decoding.trie_level import Indices
+from asterism.models.policy import HistoryBatch, Policy
+
+#: So many scores, 64 MiB of them, a step may compute at once.
+_SCORES_AT_ONCE = 1 << 24
+_MAX_ROWS_AT_ONCE = 256
+
+Excluded = tuple[Indices, Indices]  # rows and items, pair by pair
+
+
+class Generator:
+    """Recommends with one policy over one catalogue, whose items may come and go meanwhile.
+
+    Changes wait for the batch of rows that is being decoded, so an answer never mixes two catalogues
+    within a row.
+    """
+
+    def __init__(
+        self, policy: Policy, table: SemanticIdTable, config: DecodingConfig, *, device: torch.device | str = "cpu"
+    ) -> None:
+        """Raise `ModelError` if the policy's codebooks are not the table's, `ConfigError` if all weights are zero."""
+        if tuple(policy.codebook_sizes) != table.codebook_sizes:
+            raise ModelError(
+                f"the policy writes codes of sizes {tuple(policy.codebook_sizes)}, the table has "
+                f"{table.codebook_sizes}; load the table that the policy was trained on"
+            )
+        check_weights(config)
+        self._policy = policy
+        self._config = config
+        self._device = device
+        self._trie = Trie.from_table(table)
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """How many items can be recommended now."""
+        return len(self._trie)
+
+    def insert(self, item: int, path: Sequence[int]) -> None:
+        """Make a new item recommendable; raises `ModelError` if its path is illegal or taken, or it is there already.
+
+        Modes `rescored` and `rank` also ask the policy's item head for it.
+        """
+        with self._lock:
+            self._trie.insert(item, path)
+
+    def set_available(self, item: int, available: bool) -> None:
+        """Take an item out, or back in under its last path; raises `UnknownIdError` if it was never there."""
+        with self._lock:
+            path = self._trie.path_of(item)
+            if bool(self._trie.present[item]) == available:
+                return
+            if available:
+                self._trie.insert(item, path)
+            else:
+                self._trie.remove(item)
+
+    def recommend(
+        self,
+        histories: Sequences,
+        k: int,
+        *,
+        exclude_history: bool = False,
+        unavailable: Iterable[int] | NDArray[np.integer] = (),
+        excluded: Sequence[ArrayLike] | None = None,
+        mode: Mode = "rescored",
+        progress: bool = False,
+    ) -> Recommendations:
+        """The k best items for each history; -1 and -inf where fewer are left.
+
+        `exclude_history` leaves out all of a row's own events, also those the policy does not read;
+        `unavailable` items are left out of every row, `excluded[r]` out of row r. The beam is the
+        configured one, or k if that is wider.
+        Raises `RequestError` on a senseless request, `UnknownIdError` on an item index that the
+        catalogue never had, `ModelError` if no item is left for anyone or the policy fails.
+        """
+        check_request(k, mode)
+        self._check_policy()
+        banned = np.unique(np.fromiter((int(item) for item in unavailable), dtype=np.int64))
+        pairs = _excluded_pairs(histories, exclude_history, excluded)
+        with self._lock:
+            known = self._trie.known_items
+        _check_known(banned, known, "unavailable")
+        _check_known(pairs[1], known, "an excluded item or a history's event")
+        step = self._rows_at_once(k, mode)
+        chunks = [np.arange(start, min(start + step, len(histories))) for start in range(0, len(histories), step)]
+        parts = [
+            self._recommend_chunk(histories.take(rows), k, mode, banned, _pairs_of(pairs, rows))
+            for rows in (track(chunks, "recommending") if progress else chunks)
+        ]
+        return _joined(parts, k, mode)
+
+    @torch.inference_mode()
+    def _recommend_chunk(
+        self, histories: Sequences, k: int, mode: Mode, banned: Indices, pairs: Excluded
+    ) -> Recommendations:
+        batch = HistoryBatch.from_sequences(histories, self._policy.max_events).to(self._device)
+        state = self._policy.encode(batch)
+        with self._lock:
+            trie = self._trie.without(banned) if len(banned) else self._trie
+            exclusions = Exclusions.of_pairs(trie, *pairs)
+            if mode == "rank":
+                return Recommendations(*rank(self._policy, state, trie, k, exclusions), None)
+            width = max(self._config.beam, k) if mode == "rescored" else k
+            found = beam_search(self._policy, state, trie, self._config.beam, width, exclusions)
+        scores = found.code_log_probs.numpy()
+        if mode == "rescored":
+            found, scores = rescore(self._policy, state, found, k, self._config)
+        return Recommendations(found.items.numpy(), scores, found.code_log_probs.numpy())
+
+    def _check_policy(self) -> None:
+        if isinstance(self._policy, torch.nn.Module) and self._policy.training:
+            raise ModelError("the policy is in training mode, so dropout would change its scores; call eval() on it")
+
+    def _rows_at_once(self, k: int, mode: Mode) -> int:
+        wide = self._trie.known_items if mode == "rank" else max(self._config.beam, k) * max(self._trie.codebook_sizes)
+        return min(_MAX_ROWS_AT_ONCE, max(1, _SCORES_AT_ONCE // max(1, wide)))
+
+
+def _excluded_pairs(histories: Sequences, exclude_history: bool, excluded: Sequence[ArrayLike] | None) -> Excluded:
+    """All pairs of row and item to leave out, in order of rows."""
+    rows = [np.empty(0, dtype=np.int64)]
+    items = [np.empty(0, dtype=np.int64)]
+    if exclude_history:
+        rows.append(np.repeat(np.arange(len(histories)), histories.lengths))
+        items.append(histories.slices(histories.offsets[:-1], histories.offsets[1:]).items.astype(np.int64))
+    if excluded is not None:
+        if len(excluded) != len(histories):
+            raise RequestError(f"`excluded` has {len(excluded)} rows for {len(histories)} histories; give one for each")
+        extra = [np.asarray(one, dtype=np.int64).ravel() for one in excluded]
+        rows.append(np.repeat(np.arange(len(extra)), [len(one) for one in extra]))
+        items.extend(extra)
+    all_rows, all_items = np.concatenate(rows), np.concatenate(items)
+    order = np.argsort(all_rows, kind="stable")
+    return all_rows[order], all_items[order]
+
+
+def _pairs_of(pairs: Excluded, rows: Indices) -> Excluded:
+    """The pairs of a run of rows, whose numbers then count from 0."""
+    start, stop = np.searchsorted(pairs[0], [rows[0], rows[-1] + 1])
+    return pairs[0][start:stop] - rows[0], pairs[1][start:stop]
+
+
+def _check_known(items: Indices, known: int, what: str) -> None:
+    strange = items[(items < 0) | (items >= known)]
+    if len(strange):
+        raise UnknownIdError(f"item index {int(strange[0])} ({what}) is outside the catalogue of {known} items")
+
+
+def _joined(parts: list[Recommendations], k: int, mode: Mode) -> Recommendations:
+    """The parts' rows one below the other, in k columns."""
+    rows = sum(len(part) for part in parts)
+    items = np.full((rows, k), -1, dtype=np.int64)
+    scores = np.full((rows, k), -np.inf, dtype=np.float32)
+    code_log_probs = None if mode == "rank" else scores.copy()
+    start = 0
+    for part in parts:
+        block = np.s_[start : start + len(part), : part.items.shape[1]]
+        items[block], scores[block] = part.items, part.scores
+        if code_log_probs is not None and part.code_log_probs is not None:
+            code_log_probs[block] = part.code_log_probs
+        start += len(part)
+    return Recommendations(items, scores, code_log_probs)

@@ -1,0 +1,257 @@
+"""The generator answers as its slow twin does."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from asterism.config import DecodingConfig
+from asterism.core.errors import ConfigError, ModelError, RequestError, UnknownIdError
+from asterism.core.semantic_id import SemanticIdTable
+from asterism.data.sequences import Sequences
+from asterism.decoding import Generator, Mode, Recommendations, generator, recommend_exhaustively
+from decoding.table_policy import TablePolicy, random_histories, random_table
+
+SIZES = [(4, 5), (32, 32, 8), (256, 256, 256, 19), (300, 4, 3)]
+MODES: list[Mode] = ["generate", "rescored", "rank"]
+
+
+def assert_same(one: Recommendations, other: Recommendations) -> None:
+    np.testing.assert_array_equal(one.items, other.items)
+    np.testing.assert_array_equal(one.scores, other.scores)
+    assert (one.code_log_probs is None) == (other.code_log_probs is None)
+    if one.code_log_probs is not None and other.code_log_probs is not None:
+        np.testing.assert_array_equal(one.code_log_probs, other.code_log_probs)
+
+
+@settings(deadline=None, max_examples=120)
+@given(
+    sizes=st.sampled_from(SIZES),
+    items=st.integers(2, 50),
+    rows=st.integers(0, 7),
+    k=st.integers(1, 60),
+    mode=st.sampled_from(MODES),
+    exclude_history=st.booleans(),
+    coarse=st.booleans(),
+    weights=st.sampled_from([(1.0, 0.0), (0.0, 1.0), (0.7, 0.3)]),
+    seed=st.integers(0, 10_000),
+)
+def test_the_twin_agrees(
+    sizes: tuple[int, ...],
+    items: int,
+    rows: int,
+    k: int,
+    mode: Mode,
+    exclude_history: bool,
+    coarse: bool,
+    weights: tuple[float, float],
+    seed: int,
+) -> None:
+    random = np.random.default_rng(seed)
+    table = random_table(sizes, items, seed)
+    items = len(table)
+    policy = TablePolicy(sizes, items, seed, coarse=coarse)
+    histories = random_histories(rows, items, seed)
+    config = DecodingConfig(beam=items, item_weight=weights[0], code_weight=weights[1])
+    unavailable = np.flatnonzero(random.random(items - 1) < 0.3)
+    own = [np.flatnonzero(random.random(items) < 0.3) for _ in range(rows)]
+    found = Generator(policy, table, config).recommend(
+        histories, k, exclude_history=exclude_history, unavailable=unavailable, excluded=own, mode=mode
+    )
+    seen = [set(histories.items[histories.row(row)].tolist()) if exclude_history else set() for row in range(rows)]
+    excluded = [seen[row] | set(own[row].tolist()) | set(unavailable.tolist()) for row in range(rows)]
+    assert_same(found, recommend_exhaustively(policy, table, histories, k, config, excluded=excluded, mode=mode))
+    for row in range(rows):
+        answered = found.items[row][found.items[row] >= 0].tolist()
+        assert len(answered) == len(set(answered)) == min(k, items - len(excluded[row]))
+        assert not excluded[row] & set(answered)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_many_rows_are_answered_as_one_by_one(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "_MAX_ROWS_AT_ONCE", 7)
+    table = random_table((16, 16, 16), 300)
+    one = Generator(TablePolicy((16, 16, 16), 300), table, DecodingConfig(beam=20, code_weight=0.5))
+    histories = random_histories(40, 300)
+    own = [[row, row + 1] for row in range(40)]
+    whole = one.recommend(histories, 10, exclude_history=True, excluded=own, mode=mode, progress=True)
+    for row in range(40):
+        alone = one.recommend(
+            histories.take(np.array([row])), 10, exclude_history=True, excluded=own[row : row + 1], mode=mode
+        )
+        np.testing.assert_array_equal(alone.items[0], whole.items[row])
+        np.testing.assert_array_equal(alone.scores[0], whole.scores[row])
+
+
+def test_rescoring_orders_the_beam_by_the_fused_score() -> None:
+    table = random_table((32, 32, 8), 200)
+    policy = TablePolicy((32, 32, 8), 200)
+    config = DecodingConfig(beam=15, item_weight=2.0, code_weight=0.5)
+    histories = random_histories(6, 200)
+    one = Generator(policy, table, config)
+    beam = one.recommend(histories, 15, mode="generate")
+    found = one.recommend(histories, 4, mode="rescored")
+    assert beam.code_log_probs is not None
+    assert found.code_log_probs is not None
+    for row in range(6):
+        events = histories.items[histories.row(row)][-5:].astype(int)
+        head = policy.of_item[int((events + 1).sum()) % 13].numpy()
+        fused = {
+            int(item): np.float32(2.0) * head[item] + np.float32(0.5) * log_prob
+            for item, log_prob in zip(beam.items[row], beam.code_log_probs[row], strict=True)
+        }
+        best = sorted(fused, key=lambda item: (-fused[item], item))[:4]
+        assert found.items[row].tolist() == best
+        np.testing.assert_allclose(found.scores[row], [fused[item] for item in best], rtol=1e-6)
+
+
+def test_all_of_a_history_is_excluded_not_only_what_the_policy_reads() -> None:
+    table = random_table((8, 8), 12)
+    histories = Sequences(
+        np.array([0, 11]), np.arange(11, dtype=np.int32), np.arange(11, dtype=np.int64), np.ones(11, dtype=np.int8)
+    )
+    one = Generator(TablePolicy((8, 8), 12), table, DecodingConfig(beam=3))
+    for mode in MODES:
+        assert one.recommend(histories, 3, exclude_history=True, mode=mode).items.tolist() == [[11, -1, -1]]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_items_come_and_go_while_serving(mode: Mode) -> None:
+    table = random_table((32, 32, 8), 50)
+    policy = TablePolicy((32, 32, 8), 51)
+    one = Generator(policy, table, DecodingConfig(beam=60))
+    histories = random_histories(5, 50)
+    before = one.recommend(histories, 51, mode=mode)
+    best = int(before.items[0, 0])
+    one.set_available(best, False)
+    one.set_available(best, False)
+    assert len(one) == 49
+    without = one.recommend(histories, 51, mode=mode)
+    assert best not in without.items
+    assert_same(
+        without,
+        Generator(policy, table, DecodingConfig(beam=60)).recommend(histories, 51, unavailable=[best], mode=mode),
+    )
+    one.set_available(best, True)
+    assert_same(one.recommend(histories, 51, mode=mode), before)
+    path = next((0, 0, code) for code in range(8) if table.item_of((0, 0, code)) is None)
+    one.insert(50, path)
+    larger = SemanticIdTable(np.vstack([table.codes, path]), table.codebook_sizes)
+    assert_same(
+        one.recommend(histories, 51, mode=mode),
+        recommend_exhaustively(policy, larger, histories, 51, DecodingConfig(), excluded=[()] * 5, mode=mode),
+    )
+
+
+def test_items_may_come_and_go_in_another_thread() -> None:
+    table = random_table((32, 32, 8), 300)
+    one = Generator(TablePolicy((32, 32, 8), 300), table, DecodingConfig(beam=30))
+    done = threading.Event()
+
+    def toggle() -> None:
+        while not done.is_set():
+            for item in range(0, 300, 2):
+                one.set_available(item, False)
+            for item in range(0, 300, 2):
+                one.set_available(item, True)
+
+    with ThreadPoolExecutor(1) as pool:
+        changes = pool.submit(toggle)
+        for seed in range(30):
+            found = one.recommend(random_histories(8, 300, seed), 30)
+            assert (found.items >= 0).all()
+            assert all(len(set(row)) == 30 for row in found.items.tolist())
+        done.set()
+        changes.result()
+    assert len(one) == 300
+
+
+def test_a_policy_that_cannot_rank_a_new_item_says_so() -> None:
+    table = random_table((32, 32, 8), 50)
+    one = Generator(TablePolicy((32, 32, 8), 50), table, DecodingConfig())
+    one.insert(50, next((0, 0, code) for code in range(8) if table.item_of((0, 0, code)) is None))
+    with pytest.raises(ModelError, match="the policy scores 50 items, the trie holds item index 50"):
+        one.recommend(random_histories(2, 50), 3, mode="rank")
+
+
+def make(**changes: object) -> Generator:
+    settings: dict[str, object] = {"sizes": (4, 5), "config": DecodingConfig()} | changes
+    policy = TablePolicy(settings["sizes"], 10)  # type: ignore[arg-type]
+    return Generator(policy, random_table((4, 5), 10), settings["config"])  # type: ignore[arg-type]
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"writes codes of sizes \(4, 6\), the table has \(4, 5\)"):
+        make(sizes=(4, 6))
+    with pytest.raises(ConfigError, match="are both 0"):
+        make(config=DecodingConfig(item_weight=0.0, code_weight=0.0))
+
+
+def test_senseless_requests_are_refused() -> None:
+    one, histories = make(), random_histories(3, 10)
+    with pytest.raises(RequestError, match="0 recommendations"):
+        one.recommend(histories, 0)
+    with pytest.raises(RequestError, match="known modes: generate, rescored, rank"):
+        one.recommend(histories, 1, mode="best")  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="has 1 rows for 3 histories"):
+        one.recommend(histories, 1, excluded=[[]])
+    with pytest.raises(UnknownIdError, match=r"item index 10 \(unavailable\) is outside the catalogue of 10"):
+        one.recommend(histories, 1, unavailable=[10])
+    with pytest.raises(UnknownIdError, match="item index -1"):
+        one.recommend(histories, 1, excluded=[[], [-1], []])
+    with pytest.raises(UnknownIdError, match="item index 99 was never in the trie"):
+        one.set_available(99, True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_catalogue_without_available_items_is_an_error(mode: Mode) -> None:
+    with pytest.raises(ModelError, match="the trie holds no item"):
+        make().recommend(random_histories(2, 10), 3, unavailable=range(10), mode=mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_with_everything_excluded_are_padding(mode: Mode) -> None:
+    found = make().recommend(random_histories(2, 10), 3, excluded=[list(range(10)), []], mode=mode)
+    assert found.items[0].tolist() == [-1, -1, -1]
+    assert found.scores[0].tolist() == [-np.inf] * 3
+    assert (found.items[1] >= 0).all()
+
+
+def test_a_policy_in_training_mode_is_refused() -> None:
+    class Trained(torch.nn.Module, TablePolicy):
+        def __init__(self) -> None:
+            torch.nn.Module.__init__(self)
+            TablePolicy.__init__(self, (4, 5), 10)
+
+    policy = Trained()
+    one = Generator(policy, random_table((4, 5), 10), DecodingConfig())
+    with pytest.raises(ModelError, match="training mode"):
+        one.recommend(random_histories(1, 10), 1)
+    policy.eval()
+    assert len(one.recommend(random_histories(1, 10), 1)) == 1
+
+
+def test_an_item_head_that_is_not_a_number_is_refused() -> None:
+    for mode in ("rescored", "rank"):
+        policy = TablePolicy((4, 5), 10)
+        policy.of_item[:] = torch.nan
+        one = Generator(policy, random_table((4, 5), 10), DecodingConfig())
+        with pytest.raises(ModelError, match="not a number"):
+            one.recommend(random_histories(1, 10), 1, mode=mode)  # type: ignore[arg-type]
+
+
+def test_an_item_head_of_the_wrong_shape_is_refused() -> None:
+    class Wide(TablePolicy):
+        def item_scores(self, state: Tensor, items: Tensor | None = None) -> Tensor:
+            return super().item_scores(state)
+
+    one = Generator(Wide((4, 5), 10), random_table((4, 5), 10), DecodingConfig(beam=3))
+    with pytest.raises(ModelError, match=r"shape \(1, 10\) for candidates \(1, 3\)"):
+        one.recommend(random_histories(1, 10), 1)
