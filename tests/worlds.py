@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from asterism.config.run import DataConfig, RunConfig, Section
 from asterism.core.ids import IdMap
 from asterism.core.records import ACTION_CODES
 from asterism.data.sequences import Cases, Sequences
@@ -110,3 +111,8 @@ def public_split(folder: str) -> Split:
         rows.setdefault(user, []).append(int(item))
     split = leave_one_out(list(rows.values()), len(items))
     return Split(IdMap(rows), items, split.train, split.validation, split.test)
+
+
+def run_config(**sections: Section) -> RunConfig:
+    """A run configuration over nothing in particular, with the given sections."""
+    return RunConfig(name="a world", data=DataConfig(path="nowhere"), **sections)  # type: ignore[arg-type]

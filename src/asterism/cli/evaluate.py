@@ -30,13 +30,14 @@ def evaluate(
     from asterism.core.bundle import Bundle
     from asterism.data.splits import split_dataset
     from asterism.decoding.loading import load_recommender
-    from asterism.evaluation import default_baselines, print_table, write_outputs
-    from asterism.evaluation import evaluate as measure
+    from asterism.evaluation import protocol
+    from asterism.evaluation.baselines import default_baselines
     from asterism.evaluation.generated import GeneratedRecommender
+    from asterism.evaluation.report import print_table, write_outputs
 
     trained = load_recommender(Bundle.open(bundle))
     cut = split_dataset(_data_of(trained, data), trained.config.data)
-    result = measure(
+    result = protocol.evaluate(
         GeneratedRecommender(trained.config.name, trained.generator, mode),
         cut,
         split,
