@@ -141,6 +141,19 @@ def test_baselines_agree_with_their_slow_twins(seed: int, exclude_history: bool)
         assert fast == pytest.approx([slow_scores.get(item, 0.0) for item in slow if item >= 0], rel=1e-5)
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 1000), st.integers(1, 40))
+def test_an_excluded_history_is_never_recommended_and_all_else_is(seed: int, k: int) -> None:
+    split = random_market(users=10, items=20, seed=seed)
+    histories = split.test.histories
+    for one in default_baselines(split):
+        for case, row in enumerate(one.recommend(histories, k, exclude_history=True).tolist()):
+            history = set(histories.items[histories.row(case)].tolist())
+            listed = [item for item in row if item != -1]
+            assert not history & set(listed)
+            assert len(set(listed)) == len(listed) == min(k, 20 - len(history))
+
+
 def test_batches_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     split = random_market(seed=7)
     whole = [one.recommend(split.test.histories, 9, True) for one in default_baselines(split)]

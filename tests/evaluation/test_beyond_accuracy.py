@@ -97,6 +97,29 @@ def test_diversity_agrees_with_walking_the_pairs(seed: int) -> None:
     assert intra_list_diversity(lists, vectors) == pytest.approx(np.mean(slow))
 
 
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 15))
+def test_counts_over_lists_agree_with_their_slow_twins(seed: int, items: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 30, size=items)
+    counts[0] += 1
+    lists = np.stack([rng.permutation(items)[:4] for _ in range(6)])
+    lists[1, 1:] = -1
+    shown = [int(item) for row in lists for item in row if item >= 0]
+    head: set[int] = set()
+    for item in sorted(range(items), key=lambda one: (-counts[one], one)):
+        if sum(counts[one] for one in head) >= 0.8 * counts.sum():
+            break
+        head.add(item)
+    found = beyond_accuracy(lists, counts)
+    k = lists.shape[1]
+    assert found[f"coverage@{k}"] == len(set(shown)) / items
+    assert found[f"long_tail_share@{k}"] == pytest.approx(sum(item not in head for item in shown) / len(shown))
+    information = [-log2((counts[item] + 1) / (counts.sum() + items)) for item in shown]
+    assert found[f"novelty@{k}"] == pytest.approx(sum(information) / len(shown))
+    assert exposure(lists, items).tolist() == [shown.count(item) for item in range(items)]
+
+
 def test_categories_make_vectors() -> None:
     vectors = category_vectors([["lips", "red"], ["lips"], [], ["nails", "nails"]])
     assert vectors.toarray().tolist() == [[1, 0, 1], [1, 0, 0], [0, 0, 0], [0, 1, 0]]
