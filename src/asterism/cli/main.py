@@ -7,6 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
+from asterism.cli import sids
 from asterism.core.errors import AsterismError
 
 app = typer.Typer(
@@ -15,6 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(sids.app)
 
 
 @app.command()
