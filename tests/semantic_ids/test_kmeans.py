@@ -58,13 +58,14 @@ def test_fewer_distinct_vectors_than_codes_are_met_exactly() -> None:
     assert sorted(centroids.tolist()) == [[-3.0, 0.0], [1.0, 1.0], [2.0, 5.0]]
 
 
-def test_noise_without_clusters_is_shared_out_evenly() -> None:
-    """The start from the bare seeds alone puts a third of such rows into one code."""
-    vectors = np.random.default_rng(2).normal(size=(3000, 128)).astype(np.float32)
+def test_noise_without_clusters_is_not_swallowed_by_one_code() -> None:
+    """Rows of unlike length in many dimensions, as deep residuals are: bare seeds give one code 43 % of them."""
+    rng = np.random.default_rng(2)
+    vectors = (rng.normal(size=(4000, 256)) * rng.lognormal(0, 0.4, size=(4000, 1))).astype(np.float32)
     centroids = fitted(vectors, 64)
     counts = np.bincount(assign_codes(torch.from_numpy(vectors), torch.from_numpy(centroids)), minlength=64)
     assert counts.min() > 0
-    assert counts.max() < 5 * 3000 / 64
+    assert counts.max() < 0.3 * 4000
 
 
 def test_equal_seeds_give_equal_centroids() -> None:
