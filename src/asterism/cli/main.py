@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from asterism import __version__
-from asterism.cli import data, evaluate, init, train
+from asterism.cli import data, evaluate, init, sids, train
 from asterism.core.errors import AsterismError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("init")(init.init_command)
 app.add_typer(data.app, name="data")
+app.add_typer(sids.app, name="sids")
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 

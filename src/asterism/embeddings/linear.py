@@ -38,7 +38,7 @@ def principal_axes(vectors: NDArray[np.float32], rank: int) -> Axes:
     strongest = variances.argsort()[::-1][:rank]
     strongest = strongest[variances[strongest] > _NEGLIGIBLE * max(float(variances.max(initial=0.0)), 1e-12)]
     fixed = directions[:, strongest] * _signs(directions[:, strongest])
-    return Axes(mean, fixed.astype(np.float32), variances[strongest].astype(np.float32))
+    return Axes(mean, _narrow(fixed), _narrow(variances[strongest]))
 
 
 def truncated_svd(matrix: sp.csr_array, rank: int, seed: int) -> SingularVectors:

@@ -31,14 +31,18 @@ class SentenceEncoder:
         self._source = _packaged_folder(name) or name
         self._lock = threading.Lock()
         self._model: Any = None
+        self._identity: str | None = None
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the model is in memory yet."""
+        return self._model is not None
 
     def identity(self) -> str:
         """Changes with the model's files where they are in a folder; else the name."""
-        folder = Path(self._source)
-        if not folder.is_dir():
-            return self._source
-        files = sorted({file for pattern in _MODEL_FILES for file in folder.glob(pattern)})
-        return hash_value({str(file.relative_to(folder)): hash_file(file) for file in files})
+        if self._identity is None:
+            self._identity = _hash_folder(Path(self._source)) if Path(self._source).is_dir() else self._source
+        return self._identity
 
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
         """(N, d) unit vectors, in bf16 precision on a CPU; raises `MissingDependencyError` without the model.
@@ -69,6 +73,11 @@ def _packaged_folder(name: str) -> str | None:
         return str(importlib.import_module(_PACKAGED[name]).get_model_path())
     except ImportError:
         return None
+
+
+def _hash_folder(folder: Path) -> str:
+    files = sorted({file for pattern in _MODEL_FILES for file in folder.glob(pattern)})
+    return hash_value({str(file.relative_to(folder)): hash_file(file) for file in files})
 
 
 def _load(name: str, source: str) -> Any:

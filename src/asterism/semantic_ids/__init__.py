@@ -6,12 +6,14 @@ from asterism.semantic_ids.files import (
     save_readable_ids,
     save_semantic_ids,
 )
+from asterism.semantic_ids.report import SemanticIdReport, render_report, report
 from asterism.semantic_ids.residual import Codebooks, assign, fit, reconstruct
 from asterism.semantic_ids.table import assign_new, build_semantic_ids, extend
 
 __all__ = [
     "SEMANTIC_IDS_FILE",
     "Codebooks",
+    "SemanticIdReport",
     "assign",
     "assign_new",
     "build_semantic_ids",
@@ -19,6 +21,8 @@ __all__ = [
     "fit",
     "load_semantic_ids",
     "reconstruct",
+    "render_report",
+    "report",
     "save_readable_ids",
     "save_semantic_ids",
 ]

@@ -13,6 +13,10 @@ from torch import Tensor
 _CHUNK_ROWS = 8192
 _SEEDING_ROWS_PER_CODE = 32  # k-means++ looks at this many sampled rows for each code
 _SEEDING_CANDIDATES = 4  # greedy k-means++: the best of this many draws becomes the next seed
+_RACE_ITERATIONS = 5
+# Residuals of deep levels have no clusters: there a seed, being a row, lies farther from every other row than the
+# mean does, and the first centroid to become a mean swallows the rest. Seeds drawn towards the mean start level.
+_SEED_SCALES = (1.0, 0.3)
 _ROUNDING = 1e-5  # a float32 product of centred vectors errs by less than this share of their squared norms
 _EXACT_BLOCK = 1 << 22  # differences held at once while near ties are settled
 
@@ -27,21 +31,29 @@ class Nearest(NamedTuple):
 def kmeans(vectors: Tensor, codes: int, iterations: int, generator: torch.Generator) -> Tensor:
     """Fit at most `codes` centroids to (N, D) float32 vectors; fewer where there are fewer distinct vectors.
 
-    Seeds by greedy k-means++ (Arthur & Vassilvitskii 2007) on a sample, then runs Lloyd's algorithm until
-    no row changes its centroid or `iterations` have passed. A centroid left without rows moves to the row
-    that lies farthest from its own.
+    Greedy k-means++ (Arthur & Vassilvitskii 2007) on a sample picks the seeds. Lloyd's algorithm starts from
+    the seeds and from the seeds drawn towards the mean; after a few iterations the start with the smaller
+    error goes on, until no row changes its centroid or `iterations` have passed. A centroid left without
+    rows moves to the row that lies farthest from its own.
     """
     mean = vectors.mean(dim=0)
     centred = vectors - mean  # float32 products of centred vectors keep the digits that tell rows apart
-    centroids = _seed(centred, codes, generator)
+    seeds = _seed(centred, codes, generator)
+    race = min(iterations, _RACE_ITERATIONS)
+    starts = [_lloyd(centred, seeds * scale, race) for scale in _SEED_SCALES]
+    best = min(starts, key=lambda centroids: float(_nearest(centred, centroids).distances.double().sum()))
+    return _lloyd(centred, best, iterations - race) + mean
+
+
+def _lloyd(vectors: Tensor, centroids: Tensor, iterations: int) -> Tensor:
     previous: Tensor | None = None
     for _ in range(iterations):
-        nearest = _nearest(centred, centroids)
+        nearest = _nearest(vectors, centroids)
         if previous is not None and torch.equal(previous, nearest.codes):
             break
         previous = nearest.codes
-        centroids = _move(centred, centroids, nearest)
-    return centroids + mean
+        centroids = _move(vectors, centroids, nearest)
+    return centroids
 
 
 def assign_codes(vectors: Tensor, centroids: Tensor) -> NDArray[np.int32]:

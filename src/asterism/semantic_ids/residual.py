@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from asterism.config import SemanticIdConfig
 from asterism.core.errors import DataError
@@ -92,13 +91,3 @@ def check_vectors(vectors: NDArray[np.floating[Any]], width: int | None = None) 
             "repair or drop these items before codes are assigned"
         )
     return narrow
-
-
-def residual_norms(codebooks: Codebooks, vectors: NDArray[np.floating[Any]], codes: NDArray[np.int32]) -> list[float]:
-    """Mean squared distance left over after each residual level; entry 0 is before the first."""
-    residual: Tensor = torch.from_numpy(check_vectors(vectors, codebooks.width).copy())
-    left = [float(residual.square().sum(dim=1).mean())]
-    for level, centroids in enumerate(codebooks.levels):
-        residual -= torch.from_numpy(centroids[codes[:, level]])
-        left.append(float(residual.square().sum(dim=1).mean()))
-    return left

@@ -1,0 +1,88 @@
+"""Texts, structured features and precomputed columns as they come from the items table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from asterism.core.errors import DataError
+from asterism.embeddings.precomputed import precomputed_part
+from asterism.embeddings.structured import structured_part
+from asterism.embeddings.texts import item_texts
+
+
+def test_fields_are_joined_in_order_and_empty_ones_left_out() -> None:
+    items = pa.table(
+        {
+            "title": ["Red  lamp\n", None, ""],
+            "categories": [["Home", "Light"], ["Home", None], []],
+            "brand": ["A", "B", None],
+        }
+    )
+    fields = ("title", "brand", "categories", "keywords")
+    assert item_texts(items, fields) == ["Red lamp. A. Home, Light", "B. Home", ""]
+    assert item_texts(items, ("keywords",)) == ["", "", ""]
+    assert item_texts(items.slice(0, 0), fields) == []
+
+
+def test_a_long_description_is_cut_between_words() -> None:
+    (text,) = item_texts(pa.table({"description": ["word " * 1000]}), ("description",))
+    assert 590 <= len(text) <= 600
+    assert text.endswith("word")
+    assert len(item_texts(pa.table({"description": ["x" * 5000]}), ("description",))[0]) == 600
+
+
+def test_like_fields_give_like_features() -> None:
+    items = pa.table(
+        {
+            "categories": [["Home", "Light"], ["Home", "Chairs"], ["Toys", "Cars"], None],
+            "brand": ["A", "a", "B", None],
+            "price": [10.0, 11.0, 900.0, None],
+            "kind": ["product", "product", "movie", None],
+            "created_at": [1_600_000_000, 1_610_000_000, 400_000_000, None],
+        }
+    )
+    part = structured_part(items)
+    near, far = part.vectors[0] @ part.vectors[1], part.vectors[0] @ part.vectors[2]
+    assert near > far + 2.0
+    assert part.present.tolist() == [True, True, True, False]
+    assert_allclose(np.square(part.vectors[:3]).sum(axis=1), 5.0, rtol=1e-5)  # five blocks of unit length
+
+
+def test_no_structured_field_is_needed() -> None:
+    assert not structured_part(pa.table({"item_id": ["x", "y"]})).present.any()
+
+
+@pytest.mark.parametrize("price", [0.0, -3.0, float("nan"), float("inf")])
+def test_a_price_that_is_none_is_no_price(price: float) -> None:
+    assert not structured_part(pa.table({"price": [price]})).present.any()
+
+
+def test_precomputed_vectors_may_be_null() -> None:
+    part = precomputed_part(pa.table({"embedding_image": [[1.0, 2.0], None, [3.0, 4.0]]}), "embedding_image")
+    assert part.present.tolist() == [True, False, True]
+    assert_array_equal(part.vectors[[0, 2]], [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([[1.0, 2.0], None, [3.0]], "field `embedding_image`: row 2 has 1 numbers, row 0 has 2"),
+        ([None, [], []], "row 1 has 0 numbers"),
+        ([[1.0], [float("nan")]], "row 1 holds a null, NaN or infinity"),
+        ([[1.0], [None]], "row 1 holds a null"),
+        ([1.0, 2.0], "must be a list of numbers, but the type is double"),
+    ],
+)
+def test_a_broken_precomputed_column_is_named(values: list[Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        precomputed_part(pa.table({"embedding_image": values}), "embedding_image")
+
+
+def test_an_absent_precomputed_column_lists_the_others() -> None:
+    with pytest.raises(DataError, match="field `embedding_image`: there is no such column; the items have embedding_a"):
+        precomputed_part(pa.table({"embedding_a": [[1.0]]}), "embedding_image")
