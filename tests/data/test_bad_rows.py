@@ -105,9 +105,10 @@ def test_an_empty_file(write: Write, stop: Callable[..., object], name: str, con
         stop(write(name, content))
 
 
-def test_a_header_alone(write: Write, stop: Callable[..., object]) -> None:
+@pytest.mark.parametrize("content", [HEADER, HEADER.strip(), HEADER + "\n\n"])
+def test_a_header_alone(write: Write, stop: Callable[..., object], content: str) -> None:
     with pytest.raises(DataError, match="the file holds no rows"):
-        stop(write("a.csv", HEADER))
+        stop(write("a.csv", content))
 
 
 def test_milliseconds_are_a_fault_of_the_file(write: Write, stop: Callable[..., object], reject: object) -> None:
@@ -184,6 +185,8 @@ def test_files_that_are_not_what_they_claim(write: Write, stop: Callable[..., ob
         stop(write("a.xlsx", "user_id"))
     with pytest.raises(DataError, match="no such file"):
         stop(Path("nowhere.csv"))
+    with pytest.raises(DataError, match="this is a folder"):
+        stop(Path())
 
 
 @pytest.mark.parametrize(
