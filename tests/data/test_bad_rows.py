@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +175,15 @@ def test_parquet_rows_count_from_one(tmp_path: Path, stop: Callable[..., object]
     with pytest.raises(DataError, match="the id is empty") as caught:
         stop(file)
     assert caught.value.line == 2
+
+
+def test_a_rejected_row_is_strict_json(tmp_path: Path, reject: Callable[..., object]) -> None:
+    file = tmp_path / "a.parquet"
+    values = {"user_id": ["a", "b"], "item_id": ["x", "x"], "timestamp": [1, 2], "value": [math.nan, 1.0]}
+    pq.write_table(pa.table(values), file)
+    imported, rejected = reject(file)  # type: ignore[misc]
+    assert rejected[0]["row"] == {"user_id": "a", "item_id": "x", "timestamp": 1, "value": "nan"}
+    assert imported.dataset.interactions["user_id"].to_pylist() == ["b"]
 
 
 def test_files_that_are_not_what_they_claim(write: Write, stop: Callable[..., object]) -> None:

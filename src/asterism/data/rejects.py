@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -130,10 +131,16 @@ def _stop(rows: list[BadRow], total: int) -> None:
 
 
 def _decoded(row: dict[str, object]) -> dict[str, object]:
-    return {
-        name: value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-        for name, value in row.items()
-    }
+    return {name: _readable(value) for name, value in row.items()}
+
+
+def _readable(value: object) -> object:
+    """A value that JSON can hold and a person can read."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 def _shown(value: object) -> str:

@@ -73,7 +73,6 @@ def _repeats(table: pa.Table) -> Rows:
     return np.flatnonzero(~is_first).astype(np.int64)
 
 
-def unknown_values(column: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.Array:
-    """Distinct values of a column, in first-seen order, that `known` does not hold."""
-    _, distinct = codes_of(column)
-    return distinct.filter(pc.invert(pc.is_in(distinct, known.combine_chunks())))
+def unknown_values(values: pa.Array, known: pa.ChunkedArray) -> pa.Array:
+    """The values that `known` does not hold, in their order."""
+    return values.filter(pc.invert(pc.is_in(values, known.combine_chunks())))
