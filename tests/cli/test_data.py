@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from asterism.cli.main import app
 from asterism.config import load_run_config
-from asterism.core.errors import ConfigError, DataError
+from asterism.core.errors import ConfigError, DataError, StorageError
 from asterism.data.locating import load_dataset
 
 Run = Callable[..., Result]
@@ -75,6 +75,11 @@ def test_timestamps_unit(run: Run, files: tuple[Path, Path], tmp_path: Path) -> 
         run(*arguments)
     run(*arguments, "--timestamps-unit", "ms")
     assert load_dataset(tmp_path / "out").interactions["timestamp"].to_pylist() == [1700000000]
+
+
+def test_an_output_that_is_a_file(run: Run, files: tuple[Path, Path]) -> None:
+    with pytest.raises(StorageError, match="cannot be written to"):
+        run("data", "import", "--interactions", files[0], "--output", files[1])
 
 
 def test_one_source_of_data(run: Run, files: tuple[Path, Path], tmp_path: Path) -> None:

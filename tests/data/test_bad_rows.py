@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -105,9 +106,10 @@ def test_an_empty_file(write: Write, stop: Callable[..., object], name: str, con
         stop(write(name, content))
 
 
-def test_a_header_alone(write: Write, stop: Callable[..., object]) -> None:
+@pytest.mark.parametrize("content", [HEADER, HEADER.strip(), HEADER + "\n\n"])
+def test_a_header_alone(write: Write, stop: Callable[..., object], content: str) -> None:
     with pytest.raises(DataError, match="the file holds no rows"):
-        stop(write("a.csv", HEADER))
+        stop(write("a.csv", content))
 
 
 def test_milliseconds_are_a_fault_of_the_file(write: Write, stop: Callable[..., object], reject: object) -> None:
@@ -175,6 +177,15 @@ def test_parquet_rows_count_from_one(tmp_path: Path, stop: Callable[..., object]
     assert caught.value.line == 2
 
 
+def test_a_rejected_row_is_strict_json(tmp_path: Path, reject: Callable[..., object]) -> None:
+    file = tmp_path / "a.parquet"
+    values = {"user_id": ["a", "b"], "item_id": ["x", "x"], "timestamp": [1, 2], "value": [math.nan, 1.0]}
+    pq.write_table(pa.table(values), file)
+    imported, rejected = reject(file)  # type: ignore[misc]
+    assert rejected[0]["row"] == {"user_id": "a", "item_id": "x", "timestamp": 1, "value": "nan"}
+    assert imported.dataset.interactions["user_id"].to_pylist() == ["b"]
+
+
 def test_files_that_are_not_what_they_claim(write: Write, stop: Callable[..., object]) -> None:
     with pytest.raises(DataError, match="not a Parquet file"):
         stop(write("a.parquet", "user_id"))
@@ -184,6 +195,8 @@ def test_files_that_are_not_what_they_claim(write: Write, stop: Callable[..., ob
         stop(write("a.xlsx", "user_id"))
     with pytest.raises(DataError, match="no such file"):
         stop(Path("nowhere.csv"))
+    with pytest.raises(DataError, match="this is a folder"):
+        stop(Path())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,13 @@ def test_a_saved_data_set_loads_as_it_was(write: Write, stop: Callable[..., Impo
     summary = json.loads((tmp_path / "out" / "import.json").read_text())
     assert summary["tables"]["interactions"]["rows_read"] == 2
     assert summary["rows_rejected"] == 0
+
+
+def test_saving_again_leaves_nothing_of_the_old(write: Write, stop: Callable[..., Imported], tmp_path: Path) -> None:
+    old = stop(write("a.csv", "user_id,item_id,timestamp\nu,x,1\n")).dataset
+    replace(old, users=pa.table({"user_id": ["u"]})).save(tmp_path / "out")
+    old.save(tmp_path / "out")
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"interactions.parquet", "items.parquet"}
 
 
 def log(rows: list[tuple[int, int, int]]) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from asterism.core.errors import DataError
+from asterism.data.fingerprinting import dataset_fingerprint
 from asterism.data.importing import Imported, import_dataset
 from asterism.data.readers.detection import detect_format, read_files, read_folder
 from asterism.data.rejects import Rejects
@@ -37,6 +39,7 @@ ROWS = [("u1", "i1", 1), ("u1", "i2", 2)]
         ("interactions.csv", b"user_id,item_id,timestamp\nu1,i1,1\nu1,i2,2\n"),
         ("interactions.csv", b"\xef\xbb\xbfuser_id,item_id,timestamp\r\nu1,i1,1\r\n\r\nu1,i2,2"),
         ("interactions.csv", b'"user_id","item_id","timestamp"\n"u1","i1","1"\nu1,i2,2\n'),
+        ("interactions.csv", b"user_id;item_id;timestamp\nu1;i1;1\nu1;i2;2\n"),
         ("interactions.tsv", b"user_id\titem_id\ttimestamp\nu1\ti1\t1\nu1\ti2\t2\n"),
         ("interactions.csv.gz", gzip.compress(b"user_id,item_id,timestamp\nu1,i1,1\nu1,i2,2\n")),
         ("interactions.jsonl", b'{"uid":"u1","item_id":"i1","time":1}\n{"uid":"u1","item_id":"i2","time":"2"}\n'),
@@ -120,7 +123,8 @@ def test_json_lines_of_changing_types(write: Write, tmp_path: Path) -> None:
     )
     write(
         "items.jsonl",
-        '{"item_id": "x", "title": "X", "tags": ["a", "b"], "more": {"k": 1}, "embedding_v": [1, 2.5]}\n{"item_id": 3, "title": 1984}\n',
+        '{"item_id": "x", "title": "X", "tags": ["a", "b"], "more": {"k": 1}, "embedding_v": [1, 2.5]}\n'
+        '{"item_id": 3, "title": 1984}\n',
     )
     imported = load(tmp_path)
     assert events(imported) == [("7", "x", 1), ("u", "3", 2)]
@@ -128,6 +132,26 @@ def test_json_lines_of_changing_types(write: Write, tmp_path: Path) -> None:
         {"item_id": "x", "title": "X", "categories": ["a", "b"], "more": '{"k": 1}', "embedding_v": [1.0, 2.5]},
         {"item_id": "3", "title": "1984", "categories": None, "more": None, "embedding_v": None},
     ]  # fmt: skip
+
+
+def test_columns_of_any_type_are_kept(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"user_id": ["u"], "item_id": ["a"], "timestamp": [1]}), tmp_path / "interactions.parquet")
+    extra = {
+        "size": pa.array([{"w": 1}]),
+        "weight": pa.array([Decimal("1.50")]),
+        "parts": pa.array([[{"n": "x"}]]),
+        "nothing": pa.nulls(1),
+        "counts": pa.array([[1, 2]], pa.large_list(pa.int64())),
+        "colour": pa.array(["red"]).dictionary_encode(),
+    }
+    pq.write_table(pa.table({"item_id": ["a"], "title": ["A"], **extra}), tmp_path / "items.parquet")
+    imported = load(tmp_path)
+    assert imported.dataset.items.to_pylist() == [
+        {"item_id": "a", "title": "A", "size": '{"w": 1}', "weight": '"1.50"', "parts": '[{"n": "x"}]',
+         "nothing": None, "counts": [1, 2], "colour": "red"}
+    ]  # fmt: skip
+    imported.dataset.save(tmp_path / "out")
+    assert dataset_fingerprint(load(tmp_path / "out").dataset) == dataset_fingerprint(imported.dataset)
 
 
 def test_movielens_csv(write: Write, tmp_path: Path) -> None:

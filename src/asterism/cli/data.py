@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -65,10 +67,11 @@ def import_command(
     else:
         assert interactions is not None
         raw = read_files(interactions, items, users, format)
-    rejects = Rejects(on_error.value, output / REJECTS_FILE)
-    imported = import_dataset(raw, rejects, timestamps_unit.value)
-    imported.dataset.save(output)
-    imported.summary.write(output)
+    with _writing_to(output):
+        rejects = Rejects(on_error.value, output / REJECTS_FILE)
+        imported = import_dataset(raw, rejects, timestamps_unit.value)
+        imported.dataset.save(output)
+        imported.summary.write(output)
     _print_summary(imported.summary, output, rejects.file)
 
 
@@ -108,11 +111,25 @@ def download_command(
         raise ConfigError(f"{name!r} is not in the catalogue {place}; it holds {known}")
     entry = entries[name]
     print(f"{entry.title} ({entry.homepage}); terms: {entry.terms}")
-    for one in download(entry, output):
+    with _writing_to(output):
+        fetched = download(entry, output)
+    for one in fetched:
         state = "checksum verified" if one.verified else "unverified: its publisher states no checksum"
         print(f"{one.path}  sha256 {one.sha256}  ({state})")
     data = output / entry.folder
     print(f"next: asterism data import --folder {data} --format {entry.format} --output DIR")
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    """Make a folder, and say which one it is that cannot be written to."""
+    from asterism.core.errors import StorageError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written to ({error}); name another folder with --output") from error
 
 
 def _find_catalogue() -> Path:
@@ -192,6 +209,7 @@ def _write_description(dataset: Dataset, description: Description, output: Path)
         from asterism.data.description_plots import plot_dataset
     except ModuleNotFoundError as error:
         raise MissingDependencyError(f"{error.name} is not installed; pip install 'asterism[report]'") from error
-    files = plot_dataset(dataset, output)
-    (output / "description.json").write_text(json.dumps(asdict(description), indent=2) + "\n", encoding="utf-8")
+    with _writing_to(output):
+        files = plot_dataset(dataset, output)
+        (output / "description.json").write_text(json.dumps(asdict(description), indent=2) + "\n", encoding="utf-8")
     print("wrote " + ", ".join(str(file) for file in [*files, output / "description.json"]))

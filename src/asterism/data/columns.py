@@ -84,7 +84,8 @@ def parse_timestamp(column: pa.ChunkedArray, unit: TimestampUnit = "s", required
     """Unix seconds from whole numbers in `unit`, or from Arrow's own timestamps; `auto` tells the unit by size."""
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         seconds = column.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
-        return Parsed(seconds, _bad(("the timestamp is missing", seconds.is_null())) if required else {})
+        checks = [("the timestamp is missing", seconds.is_null())] if required else []
+        return Parsed(seconds, _bad(*checks, ("the timestamp is negative", pc.less(seconds, 0))))
     values, broken = _whole_numbers(column)
     missing = pc.and_(values.is_null(), pc.invert(broken))
     checks = [("the timestamp is missing", missing)] if required else []

@@ -25,12 +25,16 @@ class Dataset:
     users: pa.Table | None = None
 
     def save(self, folder: Path) -> None:
-        """Write the tables as Parquet files into a folder."""
+        """Write the tables as Parquet files into a folder; older ones are replaced only once all are written."""
         folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(self.interactions, folder / INTERACTIONS_FILE)
-        pq.write_table(self.items, folder / ITEMS_FILE)
-        if self.users is not None:
-            pq.write_table(self.users, folder / USERS_FILE)
+        tables = {INTERACTIONS_FILE: self.interactions, ITEMS_FILE: self.items, USERS_FILE: self.users}
+        written = [(folder / f".{name}.writing", folder / name) for name, table in tables.items() if table is not None]
+        for staged, target in written:
+            pq.write_table(tables[target.name], staged)
+        for staged, target in written:
+            staged.replace(target)
+        if self.users is None:
+            (folder / USERS_FILE).unlink(missing_ok=True)
 
 
 def fingerprint(folder: Path) -> dict[str, str]:

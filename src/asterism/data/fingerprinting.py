@@ -21,25 +21,21 @@ def dataset_fingerprint(dataset: Dataset) -> str:
         if table is not None:
             digest.update(f"{name}\0{table.num_rows}\0".encode())
             for column in sorted(table.column_names):
-                digest.update(f"{column}\0{table[column].type}\0".encode())
-                _update(digest, table[column].combine_chunks())
+                digest.update(f"{column}\0{_type_name(table[column].type)}\0".encode())
+                _update(digest, _wide(table[column]).combine_chunks())
     return digest.hexdigest()
 
 
 def _update(digest: hashlib._Hash, array: pa.Array) -> None:
-    if isinstance(array, pa.ChunkedArray):  # more text than one array can hold
-        for chunk in array.chunks:
-            _update(digest, chunk)
-        return
     digest.update(np.packbits(array.is_null().to_numpy(zero_copy_only=False)).tobytes())
     values = array.drop_null()
     kind = values.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         digest.update(pc.list_value_length(values).to_numpy(zero_copy_only=False).astype(np.int64).tobytes())
         _update(digest, values.flatten())
-    elif pa.types.is_primitive(kind):
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         digest.update(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).tobytes())
-    else:
+    elif len(values):
         _update_text(digest, values.cast(pa.large_string()))
 
 
@@ -49,3 +45,13 @@ def _update_text(digest: hashlib._Hash, texts: pa.LargeStringArray) -> None:
     digest.update(np.diff(offsets).tobytes())
     if data is not None:
         digest.update(memoryview(data)[int(offsets[0]) : int(offsets[-1])])
+
+
+def _type_name(kind: pa.DataType) -> str:
+    """A type's name; what a list calls its values (`item`, `element`) depends on the file, so it does not count."""
+    return f"list<{_type_name(kind.value_type)}>" if pa.types.is_list(kind) else str(kind)
+
+
+def _wide(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text under 64-bit offsets, so that any amount fits one array."""
+    return column.cast(pa.large_string()) if pa.types.is_string(column.type) else column

@@ -17,7 +17,14 @@ from asterism.data.columns import Rows, TimestampUnit
 from asterism.data.dataset import Dataset
 from asterism.data.raw import RawDataset, RawTable
 from asterism.data.rejects import Finding, Rejects
-from asterism.data.repeats import backward_steps, repeated_events, repeated_values, sort_by_time, unknown_values
+from asterism.data.repeats import (
+    backward_steps,
+    codes_of,
+    repeated_events,
+    repeated_values,
+    sort_by_time,
+    unknown_values,
+)
 from asterism.data.schema import INTERACTIONS, ITEMS, USERS, Contract, TableName, items_known_by_id_only
 from asterism.data.validation import check_table
 
@@ -155,7 +162,8 @@ def _in_order(interactions: pa.Table, summary: ImportSummary) -> pa.Table:
 def _with_unknown_items(items: pa.Table | None, interactions: pa.Table, summary: ImportSummary) -> pa.Table:
     if items is None:
         items = items_known_by_id_only(pa.array([], pa.string()))
-    unknown = unknown_values(interactions[records.ITEM_ID], items[records.ITEM_ID])
+    _, touched = codes_of(interactions[records.ITEM_ID])
+    unknown = unknown_values(touched, items[records.ITEM_ID])
     if not len(unknown):
         return items
     summary.unknown_items = len(unknown)

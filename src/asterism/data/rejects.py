@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -66,9 +67,12 @@ class Rejects:
         if first is not None and len(bad):
             if self._on_error == "stop":
                 shown = bad[:_EXAMPLES]
-                _stop([*_bad_rows(raw, shown, first), *_unreadable(raw)], len(bad) + len(raw.unreadable))
+                named = _bad_rows(raw, shown, raw.lines_of(shown), first)
+                _stop([*named, *_unreadable(raw)], len(bad) + len(raw.unreadable))
+            lines = raw.lines_of(bad)
             for start in range(0, len(bad), _BATCH_ROWS):
-                self._write(_bad_rows(raw, bad[start : start + _BATCH_ROWS], first))
+                batch = slice(start, start + _BATCH_ROWS)
+                self._write(_bad_rows(raw, bad[batch], lines[batch], first))
         keep = np.ones(raw.table.num_rows, dtype=bool)
         keep[bad] = False
         return keep
@@ -104,8 +108,7 @@ def _first_findings(rows: int, findings: tuple[Finding, ...]) -> _First | None:
     return _First(index, findings)
 
 
-def _bad_rows(raw: RawTable, rows: Rows, first: _First) -> list[BadRow]:
-    lines = raw.lines_of(rows)
+def _bad_rows(raw: RawTable, rows: Rows, lines: Rows, first: _First) -> list[BadRow]:
     contents = raw.table.take(pa.array(rows)).to_pylist()
     found = [first.findings[number] for number in first.finding_of_row[rows]]
     return [
@@ -128,10 +131,16 @@ def _stop(rows: list[BadRow], total: int) -> None:
 
 
 def _decoded(row: dict[str, object]) -> dict[str, object]:
-    return {
-        name: value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-        for name, value in row.items()
-    }
+    return {name: _readable(value) for name, value in row.items()}
+
+
+def _readable(value: object) -> object:
+    """A value that JSON can hold and a person can read."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 def _shown(value: object) -> str:

@@ -15,10 +15,11 @@ _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dt
 
 def codes_of(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], pa.Array]:
     """Each value's position among the distinct values in first-seen order, and these values."""
-    encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):  # more text than one array can hold
-        encoded = encoded.unify_dictionaries().combine_chunks()
-    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
+    encoded = column.dictionary_encode().unify_dictionaries()
+    if not encoded.num_chunks:
+        return np.empty(0, dtype=np.int64), pa.array([], column.type)
+    codes = np.concatenate([chunk.indices.to_numpy(zero_copy_only=False) for chunk in encoded.chunks])
+    return codes.astype(np.int64), encoded.chunk(0).dictionary
 
 
 def repeated_events(interactions: pa.Table) -> Rows:
@@ -72,7 +73,6 @@ def _repeats(table: pa.Table) -> Rows:
     return np.flatnonzero(~is_first).astype(np.int64)
 
 
-def unknown_values(column: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.Array:
-    """Distinct values of a column, in first-seen order, that `known` does not hold."""
-    _, distinct = codes_of(column)
-    return distinct.filter(pc.invert(pc.is_in(distinct, known.combine_chunks())))
+def unknown_values(values: pa.Array, known: pa.ChunkedArray) -> pa.Array:
+    """The values that `known` does not hold, in their order."""
+    return values.filter(pc.invert(pc.is_in(values, known.combine_chunks())))

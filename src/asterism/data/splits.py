@@ -151,24 +151,32 @@ def by_column(dataset: Dataset) -> Split:
 def _ordered_log(dataset: Dataset) -> _Log:
     interactions = dataset.interactions
     user_codes, user_ids = codes_of(interactions[records.USER_ID])
-    item_ids = dataset.items[records.ITEM_ID].combine_chunks()
-    unknown = unknown_values(interactions[records.ITEM_ID], dataset.items[records.ITEM_ID])
-    items = IdMap([*item_ids.to_pylist(), *unknown.to_pylist()])
+    item_codes, touched = codes_of(interactions[records.ITEM_ID])
+    catalogue = dataset.items[records.ITEM_ID]
+    items = IdMap([*catalogue.to_pylist(), *unknown_values(touched, catalogue).to_pylist()])
     positive = _is_positive(interactions)
     if not positive.any():
         actions = ", ".join(sorted(one.value for one in records.POSITIVE_ACTIONS))
         raise DataError(f"no event is a positive one ({actions}), so there is nothing to learn", field=records.ACTION)
     users = user_codes[positive]
     timestamps: NDArray[np.int64] = interactions[records.TIMESTAMP].to_numpy()[positive]
-    order = np.lexsort((timestamps, users))
+    order = _by_user_and_time(users, timestamps)
     offsets = np.concatenate(([0], np.cumsum(np.bincount(users, minlength=len(user_ids)))))
     events = Sequences(
         offsets=offsets.astype(np.int64),
-        items=_item_codes(interactions[records.ITEM_ID], items)[positive][order].astype(np.int32),
+        items=items.encode(touched.to_pylist()).astype(np.int32)[item_codes[positive][order]],
         timestamps=timestamps[order],
         actions=_action_codes(interactions[records.ACTION])[positive][order],
     )
     return _Log(IdMap(user_ids.to_pylist()), items, events, _parts(interactions, positive, order))
+
+
+def _by_user_and_time(users: NDArray[np.int64], timestamps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The stable order by user, then time; an imported log is in order of time for each user, which halves the work."""
+    order = np.argsort(users, kind="stable")
+    same_user = users[order][1:] == users[order][:-1]
+    in_time = not np.any(same_user & (np.diff(timestamps[order]) < 0))
+    return order if in_time else np.lexsort((timestamps, users))
 
 
 def _is_positive(interactions: pa.Table) -> NDArray[np.bool_]:
@@ -177,17 +185,12 @@ def _is_positive(interactions: pa.Table) -> NDArray[np.bool_]:
     return mask
 
 
-def _item_codes(column: pa.ChunkedArray, items: IdMap) -> NDArray[np.int64]:
-    codes, distinct = codes_of(column)
-    return items.encode(distinct.to_pylist())[codes]
-
-
 def _action_codes(column: pa.ChunkedArray) -> NDArray[np.int8]:
     codes, distinct = codes_of(column)
     return np.array([records.ACTION_CODES[one] for one in distinct.to_pylist()], dtype=np.int8)[codes]
 
 
-def _parts(interactions: pa.Table, positive: NDArray[np.bool_], order: NDArray[np.intp]) -> NDArray[np.object_] | None:
+def _parts(interactions: pa.Table, positive: NDArray[np.bool_], order: NDArray[np.int64]) -> NDArray[np.object_] | None:
     if records.SPLIT not in interactions.column_names:
         return None
     codes, distinct = codes_of(interactions[records.SPLIT].fill_null(""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ def _parser_of(name: str, table: TableName, unit: TimestampUnit, is_rating: bool
         records.CATEGORIES: columns.parse_categories,
         records.PRICE: partial(columns.parse_number, minimum=0.0),
         records.KIND: partial(columns.parse_choice, allowed=tuple(kind.value for kind in records.Kind)),
-        records.CREATED_AT: partial(columns.parse_timestamp, unit=unit, required=False),
+        records.CREATED_AT: partial(columns.parse_timestamp, unit="auto" if unit == "ms" else unit, required=False),
         records.AVAILABLE: columns.parse_flag,
     }
     return parsers.get(name, columns.parse_text)
@@ -90,9 +91,19 @@ def _keep(column: pa.ChunkedArray) -> Parsed:
     kind = column.type
     if pa.types.is_large_string(kind) or pa.types.is_dictionary(kind) or pa.types.is_string(kind):
         return columns.parse_text(column)
-    if pa.types.is_large_list(kind):
-        return Parsed(column.cast(pa.list_(kind.value_type)), {})
-    return Parsed(column, {})
+    if pa.types.is_null(kind):
+        return Parsed(column.cast(pa.string()), {})
+    if _holds_plain_values(kind):
+        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        return Parsed(column.cast(pa.list_(kind.value_type)) if is_list else column, {})
+    texts = [None if value is None else json.dumps(value, default=str) for value in column.to_pylist()]
+    return Parsed(pa.chunked_array([pa.array(texts, pa.string())]), {})
+
+
+def _holds_plain_values(kind: pa.DataType) -> bool:
+    """Whether a type is a scalar or a list of scalars; anything deeper is kept as JSON text."""
+    inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
+    return not pa.types.is_nested(inner) and not pa.types.is_decimal(inner)
 
 
 def _apply(parser: Parser, table: pa.Table, name: str, raw: RawTable, findings: list[Finding]) -> pa.ChunkedArray:

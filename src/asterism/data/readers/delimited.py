@@ -20,7 +20,7 @@ import pyarrow.csv as pacsv
 from asterism.core.errors import DataError
 from asterism.core.progress import track
 from asterism.data.columns import Rows
-from asterism.data.raw import RawTable, UnreadableLine
+from asterism.data.raw import RawTable, UnreadableLine, rows_as_lines
 
 _BLOCK_BYTES = 16 << 20
 
@@ -40,8 +40,16 @@ class _Record(NamedTuple):
 
 
 def layout_of(file: Path) -> Layout:
-    """The layout that a file's name promises: tabs for `.tsv`, commas otherwise."""
-    return Layout("\t") if file.name.removesuffix(".gz").endswith(".tsv") else Layout()
+    """The layout of a file: tabs for `.tsv`; else commas, or semicolons or tabs where the header knows only those."""
+    if file.name.removesuffix(".gz").endswith(".tsv"):
+        return Layout("\t")
+    try:
+        with _Source(file, Layout(), None).open() as stream:
+            header = stream.readline()
+    except (OSError, EOFError):  # the reader of the cells will say what is wrong
+        return Layout()
+    others = [one for one in (";", "\t") if one.encode() in header]
+    return Layout(others[0]) if others and b"," not in header else Layout()
 
 
 def read_delimited(file: Path, layout: Layout, content: bytes | None = None) -> RawTable:
@@ -54,6 +62,8 @@ def read_delimited(file: Path, layout: Layout, content: bytes | None = None) -> 
     try:
         names = source.header()
         source.check_quotes()
+        if next(source.body(), None) is None:
+            return RawTable(str(file), pa.table({name: pa.array([], pa.binary()) for name in names}), rows_as_lines)
         table, misfits = _read_cells(source, names)
     except (pa.ArrowInvalid, OSError, EOFError) as error:
         raise DataError(f"the file cannot be read as delimited text ({error})", file=str(file)) from error

@@ -16,6 +16,8 @@ PLAIN_SUFFIXES = (".parquet", *_TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in _T
 
 def read_file(file: Path) -> RawTable:
     """Read a Parquet, CSV, TSV or JSON lines file; raises `DataError` where it is missing or of another kind."""
+    if file.is_dir():
+        raise DataError("this is a folder; name a file in it, or import it with `--folder`", file=str(file))
     if not file.is_file():
         raise DataError("there is no such file; check the path", file=str(file))
     name = file.name.removesuffix(".gz")
