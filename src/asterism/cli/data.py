@@ -1,4 +1,4 @@
-"""`asterism data`: import, describe and download data sets."""
+"""`asterism data`: import, describe, simulate and download data sets."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from asterism.cli.simulate import simulate
+
 if TYPE_CHECKING:
     from asterism.data.dataset import Dataset
     from asterism.data.description import Description
     from asterism.data.importing import ImportSummary
 
-app = typer.Typer(help="Import, describe and download data sets.", no_args_is_help=True)
+app = typer.Typer(help="Import, describe, simulate and download data sets.", no_args_is_help=True)
+app.command("simulate")(simulate)
 
 _CATALOGUE = Path("configs") / "datasets"
 _SECONDS_PER_YEAR = 365 * 86_400

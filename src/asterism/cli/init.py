@@ -28,4 +28,4 @@ def init_command(
     unknown = initialised.summary.unknown_items
     if unknown:
         print(f"{unknown:,} items are not in the catalogue and are known by id only")
-    print(f"wrote {output}; next: asterism train {output}")
+    print(f"wrote {output}; next: asterism train --config {output} --output runs/{output.stem}")

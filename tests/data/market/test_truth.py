@@ -13,7 +13,7 @@ from scipy import stats
 
 from asterism.core.errors import DataError, StorageError, UnknownIdError
 from asterism.core.records import POSITIVE_ACTIONS, Action
-from asterism.data.market import History, Market, MarketConfig
+from asterism.data.market import History, Market
 from asterism.data.market.config import DAY_SECONDS
 from asterism.data.market.desire import Offer, Places, State, Wish
 from asterism.data.market.response import OUTCOMES, examination, react
@@ -235,7 +235,7 @@ def test_a_market_comes_back_from_disk_as_it_was(market: Market, noon: int, tmp_
     assert (back.true_next_distribution(5, noon) == market.true_next_distribution(5, noon)).all()
     one, two = (each.respond(5, slate, np.random.default_rng(1), noon) for each in (market, back))
     assert one == two
-    assert (tmp_path / "covers" / "i00001.svg").read_text(encoding="utf-8") == back.cover(0)
+    assert back.cover(0) == market.cover(0)
 
 
 def test_a_broken_folder_is_named(market: Market, tmp_path: Path) -> None:
@@ -258,12 +258,6 @@ def test_a_truth_beside_other_tables_is_refused(market: Market, tmp_path: Path) 
     pq.write_table(tables.interactions.slice(1), tmp_path / "interactions.parquet")
     with pytest.raises(DataError, match="does not belong"):
         Market.load(tmp_path)
-
-
-def test_a_smaller_market_leaves_no_covers_of_a_larger(tmp_path: Path) -> None:
-    for items in (110, 100):
-        Market.generate(MarketConfig(users=2, items=items, days=7)).save(tmp_path)
-    assert len(list((tmp_path / "covers").iterdir())) == 100
 
 
 def test_strangers_are_refused(market: Market, noon: int) -> None:

@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from asterism.core.errors import UnknownIdError
 from asterism.core.ids import IdMap
-from asterism.core.records import ACTIONS, POSITIVE_ACTIONS, TITLE, Action
+from asterism.core.records import ACTIONS, IMAGE, POSITIVE_ACTIONS, Action
 from asterism.data.dataset import Dataset
 from asterism.data.market import storage
 from asterism.data.market.catalogue import describe_items
-from asterism.data.market.category import subcategories
 from asterism.data.market.config import DAY_SECONDS, MarketConfig
-from asterism.data.market.covers import draw_cover
 from asterism.data.market.desire import Offer, Places, State, Wish
 from asterism.data.market.latent import ItemTruth, UserTruth, draw_items, draw_users
 from asterism.data.market.response import (
@@ -74,9 +72,8 @@ class Market:
         return cls(*storage.load(folder))
 
     def save(self, folder: Path) -> None:
-        """Write the tables, the truth and the covers."""
+        """Write the tables and the truth."""
         storage.save(folder, self.config, self.item_truth, self.user_truth, self.tables)
-        storage.save_covers(folder, ((self.items.id_of(item), self.cover(item)) for item in range(len(self.items))))
 
     def dataset(self) -> Dataset:
         """The contract's tables, with impressions, skips and dislikes."""
@@ -84,10 +81,8 @@ class Market:
 
     def cover(self, item: int) -> str:
         """The drawn cover of an item, an SVG document."""
-        self._checked(item, len(self.items), "item")
-        truth = self.item_truth
-        sub = subcategories()[truth.subcategory[item]]
-        return draw_cover(sub, self._titles[item], truth.style[item], [self.config.seed, 5, item])
+        svg: str = self.tables.items[IMAGE][self._checked(item, len(self.items), "item")].as_py()
+        return svg
 
     @cached_property
     def users(self) -> IdMap:
@@ -245,10 +240,6 @@ class Market:
         items = self.items.encode(one.item_id for one in wanted)
         times = np.array([one.timestamp for one in wanted], dtype=np.int64)
         return History(np.concatenate([history.items, items]), np.concatenate([history.timestamps, times]))
-
-    @cached_property
-    def _titles(self) -> list[str]:
-        return [str(one) for one in self.tables.items[TITLE].to_pylist()]
 
     @cached_property
     def _places(self) -> Places:

@@ -1,10 +1,9 @@
-"""A market on disk: the contract's tables, `truth.npz` and `truth.json` beside them, and the drawn covers."""
+"""A market on disk: the contract's tables, and `truth.npz` and `truth.json` beside them."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -16,7 +15,6 @@ import pyarrow.parquet as pq
 
 from asterism.core.errors import ConfigError, DataError, StorageError
 from asterism.core.ids import IdMap
-from asterism.core.progress import track
 from asterism.core.records import ACTION, ACTION_CODES, ITEM_ID, POSITIVE_ACTIONS, TIMESTAMP, USER_ID
 from asterism.data.dataset import INTERACTIONS_FILE, ITEMS_FILE, USERS_FILE, Dataset, fingerprint
 from asterism.data.market.config import Blend, MarketConfig
@@ -25,7 +23,6 @@ from asterism.data.sequences import Sequences
 
 TRUTH_ARRAYS: Final = "truth.npz"
 TRUTH_CONFIG: Final = "truth.json"
-COVERS: Final = "covers"
 _FORMAT: Final = 1
 
 T = TypeVar("T", ItemTruth, UserTruth)
@@ -59,16 +56,6 @@ def load(folder: Path) -> tuple[MarketConfig, ItemTruth, UserTruth, Dataset]:
         reason = f"a file of this market cannot be read ({error}); simulate it again"
         raise DataError(reason, file=str(folder)) from error
     return config, items, users, tables
-
-
-def save_covers(folder: Path, covers: Iterable[tuple[str, str]]) -> None:
-    """Write `covers/<item_id>.svg` for pairs of item id and SVG."""
-    target = folder / COVERS
-    target.mkdir(parents=True, exist_ok=True)
-    for old in target.glob("i*.svg"):  # of a larger market that stood here
-        old.unlink()
-    for item_id, svg in track(covers, "drawing covers"):
-        (target / f"{item_id}.svg").write_text(svg, encoding="utf-8")
 
 
 def positive_sequences(interactions: pa.Table, users: IdMap, items: IdMap) -> Sequences:

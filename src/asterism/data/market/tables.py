@@ -9,11 +9,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from asterism.core import records
+from asterism.core.progress import track
 from asterism.core.records import ACTIONS
 from asterism.data.dataset import Dataset
 from asterism.data.market.catalogue import ItemTexts
 from asterism.data.market.category import subcategories
 from asterism.data.market.config import DAY_SECONDS, MarketConfig
+from asterism.data.market.covers import draw_cover
 from asterism.data.market.latent import CITIES, DEVICES, KINDS, ItemTruth, UserTruth
 from asterism.data.market.simulation import SCENES, Log
 
@@ -73,10 +75,20 @@ def _items(config: MarketConfig, items: ItemTruth, texts: ItemTexts, item_ids: l
             records.PRICE: pa.array(items.price.astype(np.float64).round(2), pa.float64(), mask=np.isnan(items.price)),
             records.KIND: _words([kind.value for kind in KINDS], items.kind),
             records.CREATED_AT: pa.array(items.created_at, pa.int64()),
-            records.IMAGE: pa.array([f"covers/{one}.svg" for one in item_ids]),
+            records.IMAGE: pa.array(_covers(config, items, texts)),
             records.AVAILABLE: pa.array(items.retired_at >= config.end_seconds),
         }
     )
+
+
+def _covers(config: MarketConfig, items: ItemTruth, texts: ItemTexts) -> list[str]:
+    """Drawn art as SVG text, so that the tables hold all there is to show."""
+    subs = [subcategories()[sub] for sub in items.subcategory.tolist()]
+    wanted = list(zip(subs, texts.titles, items.style, strict=True))
+    return [
+        draw_cover(sub, title, style, [config.seed, 5, item])
+        for item, (sub, title, style) in enumerate(track(wanted, "drawing covers"))
+    ]
 
 
 def _users(config: MarketConfig, users: UserTruth, user_ids: list[str]) -> pa.Table:
