@@ -40,6 +40,7 @@ def test_every_change_counts() -> None:
     base = make(TITLES)
     changed = [
         make(["x", "", "", "yz"]),
+        make([None, "x", "", "yz"]),
         make(["x", None, "", "y"]),
         make(["xy", None, "", "z"]),
         make(TITLES[:3]),
