@@ -55,7 +55,7 @@ class NextItemObjective(nn.Module):
         return code_loss(logits, codes)
 
     def _item_loss(self, states: Tensor, targets: Tensor) -> Tensor:
-        queries = functional.normalize(states, dim=-1)
+        queries = self.model.item_queries(states)
         temperature = self.model.shape.temperature
         if self.config.negatives == 0 or self.config.negatives >= self.model.items.count:
             return full_item_loss(queries, self.model.item_directions(), targets, temperature)

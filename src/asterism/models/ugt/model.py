@@ -50,6 +50,8 @@ class UGT(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width)
         self.decoder = CodeDecoder(config.width, items.codebook_sizes, config.dropout)
+        # Without it a state, whose residual stream carries the newest item, would point at that item itself.
+        self.query = nn.Linear(config.width, config.width)
         self._item_directions: Tensor | None = None
 
     @property
@@ -94,11 +96,15 @@ class UGT(nn.Module):
 
     def item_scores(self, state: Tensor, items: Tensor | None = None) -> Tensor:
         """Cosine of state and item over the temperature: (B, N), or (B, C) for candidates (B, C)."""
-        query = functional.normalize(state, dim=-1) / self.shape.temperature
+        query = self.item_queries(state) / self.shape.temperature
         directions = self.item_directions()
         if items is None:
             return query @ directions.T
         return torch.einsum("bd,bcd->bc", query, directions[items])
+
+    def item_queries(self, state: Tensor) -> Tensor:
+        """(..., D) states → (..., D) unit vectors that are compared with item directions."""
+        return functional.normalize(self.query(state), dim=-1)
 
     def item_directions(self) -> Tensor:
         """(N, D) unit vectors of the catalogue; computed once in evaluation mode."""
