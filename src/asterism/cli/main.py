@@ -7,6 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
+from asterism.cli.serve import serve
 from asterism.core.errors import AsterismError
 
 app = typer.Typer(
@@ -23,6 +24,9 @@ def version() -> None:
     from asterism import __version__
 
     print(__version__)
+
+
+app.command()(serve)
 
 
 @app.callback()

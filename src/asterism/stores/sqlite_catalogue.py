@@ -26,7 +26,8 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 )
 
 _UPSERT = """
-    INSERT INTO items (item_id, title, description, categories, brand, price, kind, created_at, available, bundle_version)
+    INSERT INTO items
+        (item_id, title, description, categories, brand, price, kind, created_at, available, bundle_version)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (item_id) DO UPDATE SET
         title = excluded.title, description = excluded.description, categories = excluded.categories,
