@@ -15,6 +15,7 @@ from asterism.serving.http.envelope import failure
 from asterism.serving.http.errors import BodyTooLargeError
 
 MAX_BODY_BYTES: Final = 1 << 20
+_MAX_DISCARDED_BYTES: Final = 32 << 20
 
 #: What every answer carries unless it says otherwise; the page loosens the policy for itself.
 SECURITY_HEADERS: Final[Mapping[str, str]] = {
@@ -52,7 +53,7 @@ class RequestFrame:
         trace_id = trace_id_from(request.headers.get("traceparent", ""))
         request.state.trace_id = trace_id
         framed_send = _with_headers(send, trace_id)
-        body = await _read_body(receive, request.headers.get("content-length"))
+        body = await _read_body(receive)
         if body is None:
             error = BodyTooLargeError(f"the body is larger than {MAX_BODY_BYTES} bytes; send less at once")
             await failure(request, error, {"connection": "close"})(scope, receive, framed_send)
@@ -60,20 +61,21 @@ class RequestFrame:
         await self._app(scope, _replay(body, receive), framed_send)
 
 
-async def _read_body(receive: Receive, stated_length: str | None) -> list[Message] | None:
-    """The messages of a body, or None where it is larger than the limit."""
-    if stated_length is not None and stated_length.isdigit() and int(stated_length) > MAX_BODY_BYTES:
-        return None
+async def _read_body(receive: Receive) -> list[Message] | None:
+    """The messages of a body, or None where it is larger than the limit.
+
+    What is too much is read on for a while and thrown away: a client that is still sending when the
+    connection closes would see a reset in place of the answer.
+    """
     messages: list[Message] = []
     size = 0
     while True:
         message = await receive()
-        messages.append(message)
         size += len(message.get("body", b""))
-        if size > MAX_BODY_BYTES:
-            return None
-        if not message.get("more_body", False):
-            return messages
+        if size <= MAX_BODY_BYTES:
+            messages.append(message)
+        if size > _MAX_DISCARDED_BYTES or not message.get("more_body", False):
+            return messages if size <= MAX_BODY_BYTES else None
 
 
 def _replay(messages: list[Message], receive: Receive) -> Receive:

@@ -62,6 +62,8 @@ def _reason(error: Mapping[str, Any]) -> str:
     kind = error["type"]
     if kind == "json_invalid":
         return f"the body is not valid JSON: {error['ctx']['error']} at character {path[0] if path else 0}"
+    if kind == "value_error" and not path:
+        return str(error["msg"]).removeprefix("Value error, ")
     if not path:
         return f"the {place} must be a JSON object, sent with content-type application/json"
     name = f"`{'.'.join(path)}`"

@@ -23,7 +23,7 @@ _NOT_BUILT: Final = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Asterism</title>
 <h1>Asterism is running</h1>
 <p>The page has not been built. Run <code>make page</code>
-(or <code>npm ci &amp;&amp; npm run build</code> in <code>web/</code>), then reload.</p>
+(or <code>npm ci &amp;&amp; npm run build</code> in <code>web/</code>), then start the service again.</p>
 <p>The API needs no page: <a href="/openapi.json">its description</a>.</p>
 </html>
 """
@@ -38,4 +38,6 @@ def install_page(app: FastAPI, folder: Path = PAGE_FOLDER) -> None:
         html = file.read_text(encoding="utf-8") if file.is_file() else _NOT_BUILT
         return HTMLResponse(html, headers=_HEADERS)
 
-    app.mount("/assets", StaticFiles(directory=folder / "assets", check_dir=False), name="assets")
+    assets = folder / "assets"
+    if assets.is_dir():
+        app.mount("/assets", StaticFiles(directory=assets), name="assets")
