@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from asterism.core.records import POSITIVE_ACTIONS
-from asterism.serving.interests import Categories, interest_weights
+from asterism.serving.interests import Categories
 from asterism.serving.popularity import Popularity
 from asterism.stores.event_log import Event
 from asterism.stores.user_state import LocalUserStates, RecentEvent, UserState, UserStates, Visitor, warm
@@ -49,4 +49,4 @@ class HotState:
 
     def interests(self, state: UserState) -> dict[str, float]:
         """Interest shares by category, largest first."""
-        return interest_weights(state.recent, self.categories.of_item)
+        return self.categories.interests(state.recent)

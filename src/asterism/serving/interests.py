@@ -23,33 +23,31 @@ ACTION_WEIGHTS: Final[Mapping[Action, float]] = {
 HALF_LIFE_EVENTS: Final = 20
 
 
-def interest_weights(recent: Sequence[RecentEvent], categories_of: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """Shares by category that sum to one, largest first; an event weighs half as much as one 20 events newer."""
-    weights: Counter[str] = Counter()
-    for age, event in enumerate(reversed(recent)):
-        for category in categories_of.get(event.item_id, ()):
-            weights[category] += ACTION_WEIGHTS[event.action] * 0.5 ** (age / HALF_LIFE_EVENTS)
-    total = sum(weights.values())
-    ordered = sorted(weights.items(), key=lambda pair: (-pair[1], pair[0]))
-    return {category: weight / total for category, weight in ordered}
-
-
 class Categories:
     """The categories of every item, and how telling each category is."""
 
     def __init__(self, of_item: Mapping[str, tuple[str, ...]]) -> None:
-        self.of_item = of_item
-        self._sizes = Counter(category for categories in of_item.values() for category in set(categories))
+        sizes = Counter(category for categories in of_item.values() for category in set(categories))
+        self._of_item = of_item
+        self._inverse_frequencies = {category: log(len(of_item) / size) for category, size in sizes.items()}
+
+    def interests(self, recent: Sequence[RecentEvent]) -> dict[str, float]:
+        """Shares by category that sum to one, largest first; an event weighs half as much as one 20 events newer.
+
+        A category that every item carries tells nothing about anybody, and is left out.
+        """
+        weights: Counter[str] = Counter()
+        for age, event in enumerate(reversed(recent)):
+            for category in self._of_item.get(event.item_id, ()):
+                if self._inverse_frequencies[category] > 0:
+                    weights[category] += ACTION_WEIGHTS[event.action] * 0.5 ** (age / HALF_LIFE_EVENTS)
+        total = sum(weights.values())
+        ordered = sorted(weights.items(), key=lambda pair: (-pair[1], pair[0]))
+        return {category: weight / total for category, weight in ordered}
 
     def segment(self, recent: Sequence[RecentEvent]) -> str | None:
-        """The category that tells most about the user: a large share of their interest, a small one of the catalogue.
-
-        The interest weight times the inverse frequency log(items / items in the category), so that a
-        category that every item carries never is a segment.
-        """
+        """The category that tells most about the user, by interest times log(items / items in the category)."""
         scores = {
-            category: weight * log(len(self.of_item) / self._sizes[category])
-            for category, weight in interest_weights(recent, self.of_item).items()
+            category: share * self._inverse_frequencies[category] for category, share in self.interests(recent).items()
         }
-        best = max(scores, key=lambda category: scores[category], default=None)
-        return best if best is not None and scores[best] > 0 else None
+        return max(scores, key=lambda category: scores[category], default=None)

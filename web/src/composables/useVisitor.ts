@@ -23,6 +23,8 @@ export function useVisitor() {
   const busyItem = ref<string | null>(null)
   const problem = shallowRef<api.ApiError | null>(null)
 
+  let steps: Promise<void> = Promise.resolve()
+
   async function guarded(work: () => Promise<void>): Promise<void> {
     problem.value = null
     try {
@@ -58,12 +60,20 @@ export function useVisitor() {
     isLoading.value = false
   }
 
-  async function act(item: ItemCard, action: Action): Promise<void> {
+  /** Send a step and draw the feed anew; steps are taken one after the other, none is dropped. */
+  function act(item: ItemCard, action: Action): Promise<void> {
     const asked = userId.value
-    if (asked === null || busyItem.value !== null) return
+    if (asked === null) return Promise.resolve()
+    steps = steps.then(() => step(asked, item, action))
+    return steps
+  }
+
+  async function step(asked: string, item: ItemCard, action: Action): Promise<void> {
     busyItem.value = item.item_id
     await guarded(async () => {
-      await api.sendFeedback(asked, item.item_id, action, feed.value?.attribution_id ?? null)
+      const isCurrent = asked === userId.value
+      await api.sendFeedback(asked, item.item_id, action, isCurrent ? (feed.value?.attribution_id ?? null) : null)
+      if (asked !== userId.value) return
       lastStep.value = `${STEP_WORDS[action] ?? action} “${item.title}”`
       await refresh(true)
     })
