@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
+from asterism.core import parts
 from asterism.core.bundle import Bundle, BundleWriter
 from asterism.core.semantic_id import SemanticId
 from asterism.serving.ports import EngineAnswer, EngineRequest, ScoredItem
@@ -84,9 +85,9 @@ def item_vectors() -> np.ndarray:
 
 def write_bundle(path: Path) -> Bundle:
     writer = BundleWriter(path)
-    pq.write_table(items_table(), writer.part("items.parquet"))
-    pq.write_table(histories_table(), writer.part("histories.parquet"))
-    save_file({"vectors": item_vectors()}, writer.part("item_vectors.safetensors"))
+    pq.write_table(items_table(), writer.part(parts.ITEMS))
+    pq.write_table(histories_table(), writer.part(parts.HISTORIES))
+    save_file({"vectors": item_vectors()}, writer.part(parts.ITEM_VECTORS))
     return writer.commit({"items": len(ITEM_IDS), "levels": LEVELS, "dataset": "small market"})
 
 

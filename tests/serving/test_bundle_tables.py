@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
+from asterism.core import parts
 from asterism.core.bundle import Bundle, BundleWriter
 from asterism.core.errors import BundleError
 from asterism.serving.bundle_tables import read_catalogue, read_histories, read_vectors
@@ -18,9 +19,9 @@ from serving.small_market import ITEM_IDS, histories_table, item_vectors, items_
 
 def bundle_of(path: Path, items: pa.Table, histories: pa.Table, vectors: np.ndarray, tensor: str = "vectors") -> Bundle:
     writer = BundleWriter(path)
-    pq.write_table(items, writer.part("items.parquet"))
-    pq.write_table(histories, writer.part("histories.parquet"))
-    save_file({tensor: vectors}, writer.part("item_vectors.safetensors"))
+    pq.write_table(items, writer.part(parts.ITEMS))
+    pq.write_table(histories, writer.part(parts.HISTORIES))
+    save_file({tensor: vectors}, writer.part(parts.ITEM_VECTORS))
     return writer.commit({"items": len(ITEM_IDS)})
 
 
@@ -42,6 +43,7 @@ def test_optional_columns_may_be_absent(tmp_path: Path) -> None:
 
 ITEMS, HISTORIES, VECTORS = items_table(), histories_table(), item_vectors()
 BAD_ACTION = HISTORIES.set_column(3, "action", pa.array(["stare"] * HISTORIES.num_rows))
+FLAT_CATEGORIES = ITEMS.set_column(2, "categories", pa.array(["lamps"] * ITEMS.num_rows))
 NULL_TITLE = ITEMS.set_column(1, "title", pa.array([None] * ITEMS.num_rows, pa.string()))
 
 
@@ -50,6 +52,7 @@ NULL_TITLE = ITEMS.set_column(1, "title", pa.array([None] * ITEMS.num_rows, pa.s
     [
         (ITEMS.drop_columns(["title"]), HISTORIES, VECTORS, "vectors", "no column title"),
         (NULL_TITLE, HISTORIES, VECTORS, "vectors", "nulls in column title"),
+        (FLAT_CATEGORIES, HISTORIES, VECTORS, "vectors", "column categories holds no lists"),
         (ITEMS.slice(1), HISTORIES, VECTORS, "vectors", "its items is 59, the manifest says 60"),
         (pa.concat_tables([ITEMS, ITEMS]), HISTORIES, VECTORS, "vectors", "'lamps-00' appears twice"),
         (ITEMS, BAD_ACTION, VECTORS, "vectors", "'stare' is not a valid Action"),

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from asterism.core import records
+from asterism.core import parts, records
 from asterism.core.bundle import Bundle
 from asterism.core.errors import BundleError
 from asterism.core.ids import IdMap
@@ -21,9 +21,6 @@ from asterism.stores.catalogue import Item
 from asterism.stores.user_state import RecentEvent
 from asterism.stores.vectors import ExactVectorIndex
 
-ITEMS_PART = "items.parquet"
-HISTORIES_PART = "histories.parquet"
-VECTORS_PART = "item_vectors.safetensors"
 VECTORS_TENSOR = "vectors"
 
 _CHUNK_ROWS = 10_000
@@ -46,16 +43,19 @@ def read_catalogue(bundle: Bundle) -> CatalogueTable:
     """The catalogue; raises `BundleError`. An `image` that is not SVG text (a path, say) is left out."""
     items: list[Item] = []
     images: dict[str, str] = {}
-    for row in _rows(_table(bundle, ITEMS_PART, (records.ITEM_ID, records.TITLE))):
+    table = _table(bundle, parts.ITEMS, (records.ITEM_ID, records.TITLE))
+    if records.CATEGORIES in table.column_names and not _is_list(table.schema.field(records.CATEGORIES).type):
+        raise BundleError(f"{bundle.path / parts.ITEMS}: column categories holds no lists; train the bundle again")
+    for row in _rows(table):
         item = _item(row)
         items.append(item)
         image = row.get(records.IMAGE)
         if isinstance(image, str) and image.lstrip().startswith("<"):
             images[item.item_id] = image
     try:
-        bundle.check_fact(ITEMS_PART, "items", len(IdMap(item.item_id for item in items)))
+        bundle.check_fact(parts.ITEMS, "items", len(IdMap(item.item_id for item in items)))
     except ValueError as error:
-        raise BundleError(f"{bundle.path / ITEMS_PART}: {error}") from error
+        raise BundleError(f"{bundle.path / parts.ITEMS}: {error}") from error
     return CatalogueTable(items, images)
 
 
@@ -68,15 +68,15 @@ def read_histories(bundle: Bundle) -> list[PastEvent]:
                 row[records.USER_ID],
                 RecentEvent(row[records.TIMESTAMP], row[records.ITEM_ID], Action(row[records.ACTION])),
             )
-            for row in _rows(_table(bundle, HISTORIES_PART, columns))
+            for row in _rows(_table(bundle, parts.HISTORIES, columns))
         ]
     except ValueError as error:
-        raise BundleError(f"{bundle.path / HISTORIES_PART}: {error}") from error
+        raise BundleError(f"{bundle.path / parts.HISTORIES}: {error}") from error
 
 
 def read_vectors(bundle: Bundle, ids: IdMap) -> ExactVectorIndex:
     """The item vectors as an index; raises `BundleError`."""
-    path = bundle.part(VECTORS_PART)
+    path = bundle.part(parts.ITEM_VECTORS)
     try:
         return ExactVectorIndex(ids, load_file(path)[VECTORS_TENSOR])
     except KeyError:
@@ -98,6 +98,10 @@ def _table(bundle: Bundle, part: str, needed: tuple[str, ...]) -> pa.Table:
     if holed:
         raise BundleError(f"{path} has nulls in column {', '.join(holed)}")
     return table
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:

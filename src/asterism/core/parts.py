@@ -1,0 +1,16 @@
+"""The names of a bundle's parts: the contract in which training and serving meet."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CONFIG: Final = "config.json"  # the run configuration, whole
+ITEMS: Final = "items.parquet"  # the catalogue, in the order of the item indices
+HISTORIES: Final = "histories.parquet"  # each user's newest positive events, oldest first
+ITEM_VECTORS: Final = "item_vectors.safetensors"  # `vectors` (N, D) float32
+SEMANTIC_IDS: Final = "semantic_ids.safetensors"  # the table and its codebooks
+EMBEDDER_ARRAYS: Final = "embedder.safetensors"  # turns a later item into a vector
+EMBEDDER: Final = "embedder.json"
+MODEL_WEIGHTS: Final = "model.safetensors"
+MODEL: Final = "model.json"
+METRICS: Final = "metrics.json"  # of training and validation
