@@ -45,7 +45,7 @@ def run(
     unavailable: Callable[[], frozenset[str]] = frozenset,
 ) -> None:
     async def main() -> None:
-        engine = EngineProcess(factory, bundle, unavailable, limits)
+        engine = EngineProcess(factory, bundle, unavailable, limits or EngineLimits(max_wait_seconds=5))
         engine.start()
         try:
             await asyncio.wait_for(engine.wait_ready(), 30)
@@ -154,7 +154,23 @@ def test_too_many_waiting_requests_are_refused_at_once(bundle: Path) -> None:
             await engine.recommend(EngineRequest(HISTORY, 1))
         assert all(len(answer.items) == 1 for answer in await asyncio.gather(first, *waiting))
 
-    run(bundle, work, limits=EngineLimits(max_pending=2))
+    run(bundle, work, limits=EngineLimits(max_pending=2, max_wait_seconds=5))
+
+
+def test_who_waited_too_long_makes_room_for_those_who_still_wait(bundle: Path) -> None:
+    async def work(engine: EngineProcess) -> None:
+        (bundle.parent / DELAY_FILE).write_text("0.5")
+        first = asyncio.ensure_future(engine.recommend(EngineRequest(HISTORY, 1)))
+        await asyncio.sleep(0.05)
+        too_old = asyncio.ensure_future(engine.recommend(EngineRequest(HISTORY, 1)))
+        await asyncio.sleep(0.35)
+        young = asyncio.ensure_future(engine.recommend(EngineRequest(HISTORY, 1)))
+        with pytest.raises(OverloadedError, match=r"busy for longer than 0\.3 s"):
+            await too_old
+        assert not young.done()
+        assert [len(answer.items) for answer in await asyncio.gather(first, young)] == [1, 1]
+
+    run(bundle, work, limits=EngineLimits(max_wait_seconds=0.3))
 
 
 def test_a_bundle_that_cannot_be_loaded_is_tried_again_and_says_why(

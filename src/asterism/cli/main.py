@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from asterism.cli.serve import serve
+from asterism.cli import serve
 from asterism.core.errors import AsterismError
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ def version() -> None:
     print(__version__)
 
 
-app.command()(serve)
+app.command()(serve.serve)
 
 
 @app.callback()

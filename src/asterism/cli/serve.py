@@ -34,7 +34,6 @@ def serve(
     if missing:
         raise MissingDependencyError(f"serving needs {', '.join(missing)}; run: pip install 'asterism[serve]'")
     from asterism.serving.http import server
-    from asterism.serving.recommender import RecommenderSettings
     from asterism.serving.service import DEFAULT_ENGINE, ServiceSettings, default_state_folder, open_service
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -43,7 +42,7 @@ def serve(
         bundle=bundle,
         state=state or default_state_folder(bundle),
         engine=engine or DEFAULT_ENGINE,
-        recommender=RecommenderSettings(deadline_seconds=deadline_ms / 1000),
+        deadline_seconds=deadline_ms / 1000,
     )
     service = open_service(settings)
     asyncio.run(server.serve(service, taken, lambda line: print(line, flush=True)))

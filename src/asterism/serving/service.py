@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from asterism.core.bundle import Bundle
-from asterism.core.clock import SystemClock
+from asterism.core.clock import Clock, SystemClock
 from asterism.core.progress import track
 from asterism.serving.bundle_tables import read_catalogue, read_histories, read_vectors
 from asterism.serving.engine.process import EngineLimits, EngineProcess
@@ -30,8 +30,7 @@ class ServiceSettings:
     bundle: Path
     state: Path
     engine: str = DEFAULT_ENGINE
-    recommender: RecommenderSettings = field(default_factory=RecommenderSettings)
-    engine_limits: EngineLimits = field(default_factory=EngineLimits)
+    deadline_seconds: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,7 @@ class Service:
     engine: EngineProcess
     recommender: Recommender
     feedback: FeedbackIntake
+    clock: Clock
 
     async def stop(self) -> None:
         """End the engine process, write what waits, let go of all files."""
@@ -76,7 +76,8 @@ def open_service(settings: ServiceSettings) -> Service:
     for event in track(events.replay(), "replaying feedback"):
         hot.apply(event)
     clock = SystemClock()
-    engine = EngineProcess(settings.engine, settings.bundle, catalogue.unavailable, settings.engine_limits)
+    limits = EngineLimits(max_wait_seconds=settings.deadline_seconds)
+    engine = EngineProcess(settings.engine, settings.bundle, catalogue.unavailable, limits)
     recommender = Recommender(
         engine=engine,
         hot=hot,
@@ -85,7 +86,7 @@ def open_service(settings: ServiceSettings) -> Service:
         exposures=exposures,
         clock=clock,
         bundle_version=bundle.version,
-        settings=settings.recommender,
+        settings=RecommenderSettings(settings.deadline_seconds),
     )
     feedback = FeedbackIntake(log=events, hot=hot, catalogue=catalogue, clock=clock)
-    return Service(bundle, catalogue, vectors, events, exposures, hot, engine, recommender, feedback)
+    return Service(bundle, catalogue, vectors, events, exposures, hot, engine, recommender, feedback, clock)

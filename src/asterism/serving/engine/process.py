@@ -34,6 +34,7 @@ class EngineLimits:
 
     max_batch: int = 32
     max_pending: int = 512
+    max_wait_seconds: float = 0.2  # in the queue; who waited longer has been answered otherwise
     load_timeout_seconds: float = 120.0
     batch_timeout_seconds: float = 10.0
 
@@ -50,6 +51,7 @@ class EngineStatus(NamedTuple):
 class _Waiting(NamedTuple):
     request: EngineRequest
     answer: asyncio.Future[EngineAnswer]
+    expires: float  # on the clock of time.monotonic
 
 
 class EngineProcess:
@@ -104,8 +106,9 @@ class EngineProcess:
         if not self._ready.is_set():
             raise ModelError(f"the engine is not ready: {self._error or 'it is loading'}")
         answer: asyncio.Future[EngineAnswer] = asyncio.get_running_loop().create_future()
+        expires = time.monotonic() + self._limits.max_wait_seconds
         try:
-            self._queue.put_nowait(_Waiting(request, answer))
+            self._queue.put_nowait(_Waiting(request, answer, expires))
         except asyncio.QueueFull:
             raise OverloadedError(f"{self._limits.max_pending} requests wait for the engine already") from None
         return await answer
@@ -148,7 +151,9 @@ class EngineProcess:
         self._ready.set()
         sent_unavailable: frozenset[str] | None = None
         while True:
-            waiting = await self._next_batch(process)
+            waiting = self._without_expired(await self._next_batch(process))
+            if not waiting:
+                continue
             unavailable = self._unavailable()
             changed = unavailable if unavailable != sent_unavailable else None
             sent_unavailable = unavailable
@@ -167,6 +172,15 @@ class EngineProcess:
             death.cancel()
         while len(batch) < self._limits.max_batch and not self._queue.empty():
             batch.append(self._queue.get_nowait())
+        return batch
+
+    def _without_expired(self, batch: list[_Waiting]) -> list[_Waiting]:
+        """Under overload the engine's time goes to those who still wait, or it would answer everybody too late."""
+        now = time.monotonic()
+        for one in batch:
+            if one.expires < now and not one.answer.done():
+                waited = self._limits.max_wait_seconds
+                one.answer.set_exception(OverloadedError(f"the engine was busy for longer than {waited:g} s"))
         return [one for one in batch if not one.answer.done()]
 
     async def _serve(self, process: Process, waiting: list[_Waiting], unavailable: frozenset[str] | None) -> None:

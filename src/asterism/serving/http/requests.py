@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import Annotated
 
@@ -57,13 +56,13 @@ class EventBody(Body):
     scene: Label | None = None
     attribution_id: Id | None = None
 
-    def to_event(self) -> Event:
-        """As the log keeps it; an id and a time are made where none was given."""
+    def to_event(self, now_seconds: float) -> Event:
+        """As the log keeps it; an id is made where none was given, and the time is now."""
         return Event(
             event_id=self.event_id or uuid.uuid4().hex,
             item_id=self.item_id,
             action=self.action,
-            timestamp=int(time.time()) if self.timestamp is None else self.timestamp,
+            timestamp=int(now_seconds) if self.timestamp is None else self.timestamp,
             user_id=self.user_id,
             session_id=self.session_id,
             value=self.value,
@@ -95,6 +94,6 @@ class FeedbackBody(EventBody):
             raise ValueError("beside `events` there may be no other field")
         return self
 
-    def to_events(self) -> list[Event]:
+    def to_events(self, now_seconds: float) -> list[Event]:
         """All events of the request."""
-        return [one.to_event() for one in self.events] if self.events is not None else [self.to_event()]
+        return [one.to_event(now_seconds) for one in (self.events if self.events is not None else [self])]

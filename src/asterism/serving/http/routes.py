@@ -37,7 +37,7 @@ def visitor_routes(service: Service) -> APIRouter:
 
     @router.post("/feedback", response_model=answers.Envelope[answers.FeedbackData], summary="Events, made durable")
     async def feedback(request: Request, body: FeedbackBody) -> Response:
-        events = body.to_events()
+        events = body.to_events(service.clock.now())
         verdicts = await service.feedback.accept(events)
         rows = [{"event_id": event.event_id, "new": new} for event, new in zip(events, verdicts, strict=True)]
         accepted = sum(verdicts)
