@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,17 @@ def test_the_description_is_whole(server: Server) -> None:
             node = node[step]
     for body in ("RecommendBody", "FeedbackBody"):
         assert served["components"]["schemas"][body]["examples"]
+
+
+def test_the_documented_routes_are_the_served_ones(server: Server) -> None:
+    text = (COMMITTED.parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `([A-Z]+ /[^`]*)` \|", text, re.MULTILINE))
+    served = {
+        f"{method.upper()} {path.replace('{item_id}', '{id}').replace('{user_id}', '{id}')}"
+        for path, methods in server.http.get("/openapi.json").json()["paths"].items()
+        for method in methods
+    }
+    assert documented == served
 
 
 @pytest.mark.parametrize(

@@ -11,3 +11,8 @@ export function formatPrice(price: number): string {
 export function finestCategory(item: ItemCard): string {
   return item.categories.at(-1) ?? item.kind
 }
+
+/** The colour of a code, so that items of one branch look related; the golden angle keeps neighbours apart. */
+export function codeHue(code: number, level: number): number {
+  return (code * 137.5 + level * 40) % 360
+}
