@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -112,6 +113,24 @@ def test_a_late_answer_is_kept_for_the_next_request(bundle: Path, tmp_path: Path
         assert running.recommend("u1")["source"] == "popular_segment"
         time.sleep(0.5)
         assert running.recommend("u1")["source"] == "stale"
+
+
+def test_a_full_disk_refuses_feedback_and_nothing_else(bundle: Path, tmp_path: Path) -> None:
+    event = {"user_id": "full", "item_id": "lamps-00"}
+    with Server(bundle, tmp_path / "state") as running:
+        many = {"events": [{**event, "event_id": f"before-{number}"} for number in range(1000)]}
+        assert running.http.post("/api/v1/feedback", json=many).json()["data"]["accepted"] == 1000
+        (segment,) = (tmp_path / "state" / "events").glob("*.log")
+        full = (segment.stat().st_size + 10, resource.RLIM_INFINITY)
+        before = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, full)
+        refused = running.http.post("/api/v1/feedback", json={**event, "event_id": "during"})
+        assert (refused.status_code, refused.json()["code"]) == (503, 10003)
+        assert running.recommend("u1")["source"] == "model"
+        resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, before)
+        assert running.feedback("full", "lamps-00", event_id="during")["accepted"] == 1
+    log = LocalEventLog(tmp_path / "state" / "events")
+    assert [one.event_id for one in log.replay()] == [f"before-{number}" for number in range(1000)] + ["during"]
+    log.close()
 
 
 def test_requests_that_wait_are_answered_in_one_batch(bundle: Path, tmp_path: Path) -> None:

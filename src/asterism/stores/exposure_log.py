@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from asterism.stores.group_commit import GroupCommit
 from asterism.stores.segments import SegmentFiles
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,8 @@ class LocalExposureLog:
         self._group = GroupCommit(self._commit, "exposure-log", max_pending)
 
     def record(self, exposure: Exposure) -> None:
-        """See `ExposureLog.record`."""
-        self._group.submit(exposure)
+        """See `ExposureLog.record`; one that cannot be written is named in the program's log."""
+        self._group.submit(exposure).add_done_callback(partial(_warn_if_lost, exposure.attribution_id))
 
     def replay(self) -> Iterator[Exposure]:
         """See `ExposureLog.replay`."""
@@ -70,3 +75,9 @@ class LocalExposureLog:
     def _commit(self, exposures: list[Exposure]) -> list[None]:
         self._files.append(b"\n".join(json.dumps(dataclasses.asdict(one)).encode() for one in exposures))
         return [None] * len(exposures)
+
+
+def _warn_if_lost(attribution_id: str, written: Future[None]) -> None:
+    error = written.exception()
+    if error is not None:
+        logger.warning("exposure %s was lost: %s", attribution_id, error)
