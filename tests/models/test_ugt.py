@@ -94,11 +94,12 @@ def test_code_probabilities_sum_to_one_at_every_level() -> None:
 
 def test_item_scores_are_cosines_over_the_temperature() -> None:
     model = make_model()
+    torch.nn.init.normal_(model.turn.weight)
     with torch.inference_mode():
         state = model.encode(histories([1, 2], [3]))
         everything = model.item_scores(state)
         some = model.item_scores(state, torch.tensor([[3, 1], [0, 11]]))
-        by_hand = functional.cosine_similarity(model.query(state[1]), model.items(torch.tensor(11)), dim=0) / 0.1
+        by_hand = functional.cosine_similarity(state[1] + model.turn(state[1]), model.items(torch.tensor(11)), dim=0) / 0.1
     torch.testing.assert_close(some, everything.gather(1, torch.tensor([[3, 1], [0, 11]])))
     torch.testing.assert_close(some[1, 1], by_hand)
 

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from asterism import __version__
-from asterism.cli import data, evaluate, init, sids, train
+from asterism.cli import data, evaluate, init, serve, sids, train
 from asterism.core.errors import AsterismError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(sids.app, name="sids")
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(serve.serve)
 
 
 @app.command()

@@ -50,8 +50,10 @@ class UGT(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width)
         self.decoder = CodeDecoder(config.width, items.codebook_sizes, config.dropout)
-        # Without it a state, whose residual stream carries the newest item, would point at that item itself.
-        self.query = nn.Linear(config.width, config.width)
+        # A turn away from the state itself, whose residual stream carries the newest item; zero at the start.
+        self.turn = nn.Linear(config.width, config.width)
+        nn.init.zeros_(self.turn.weight)
+        nn.init.zeros_(self.turn.bias)
         self._item_directions: Tensor | None = None
 
     @property
@@ -104,7 +106,7 @@ class UGT(nn.Module):
 
     def item_queries(self, state: Tensor) -> Tensor:
         """(..., D) states → (..., D) unit vectors that are compared with item directions."""
-        return functional.normalize(self.query(state), dim=-1)
+        return functional.normalize(state + self.turn(state), dim=-1)
 
     def item_directions(self) -> Tensor:
         """(N, D) unit vectors of the catalogue; computed once in evaluation mode."""

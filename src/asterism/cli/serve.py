@@ -1,0 +1,48 @@
+"""`asterism serve`: a bundle as a running service."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asterism.core.errors import MissingDependencyError
+
+_NEEDED = ("fastapi", "uvicorn", "msgspec")
+
+
+def serve(
+    bundle: Annotated[Path, typer.Option(help="The folder of the bundle to serve.")],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
+    state: Annotated[
+        Path | None, typer.Option(help="Where feedback and the catalogue are kept; beside the bundle by default.")
+    ] = None,
+    deadline_ms: Annotated[
+        int, typer.Option(min=1, max=60_000, help="How long the model may take before an answer does without it.")
+    ] = 200,
+    engine: Annotated[
+        str | None, typer.Option(help="The function that loads the model, as module:function.", hidden=True)
+    ] = None,
+) -> None:
+    """Serve recommendations over HTTP until SIGTERM or Ctrl-C."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(f"serving needs {', '.join(missing)}; run: pip install 'asterism[serve]'")
+    from asterism.serving.http import server
+    from asterism.serving.service import DEFAULT_ENGINE, ServiceSettings, default_state_folder, open_service
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    taken = server.take_port(host, port)
+    settings = ServiceSettings(
+        bundle=bundle,
+        state=state or default_state_folder(bundle),
+        engine=engine or DEFAULT_ENGINE,
+        deadline_seconds=deadline_ms / 1000,
+    )
+    service = open_service(settings)
+    asyncio.run(server.serve(service, taken, lambda line: print(line, flush=True)))

@@ -1,0 +1,71 @@
+"""The trained generator of a bundle as an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from asterism.core.bundle import Bundle
+from asterism.core.records import ACTION_CODES
+from asterism.core.semantic_id import SemanticId
+from asterism.data.sequences import Sequences
+from asterism.decoding.loading import TrainedRecommender, load_recommender
+from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent, ScoredItem
+
+
+class GeneratorEngine:
+    """Implements `Engine` by constrained generation and re-scoring."""
+
+    def __init__(self, trained: TrainedRecommender) -> None:
+        self._ids = trained.item_ids
+        self._table = trained.semantic_ids
+        self._generator = trained.generator
+
+    def recommend(self, requests: Sequence[EngineRequest]) -> list[EngineAnswer]:
+        """See `Engine.recommend`; events of items that the model does not know are left out of a history."""
+        histories = self._histories([request.history for request in requests])
+        excluded = [self._known(request.excluded) for request in requests]
+        found = self._generator.recommend(histories, max(request.count for request in requests), excluded=excluded)
+        return [
+            self._answer(items[: request.count], scores[: request.count])
+            for request, items, scores in zip(requests, found.items.tolist(), found.scores.tolist(), strict=True)
+        ]
+
+    def semantic_ids(self) -> dict[str, SemanticId]:
+        """See `Engine.semantic_ids`."""
+        return {item_id: self._table.path_of(item) for item, item_id in enumerate(self._ids)}
+
+    def _histories(self, histories: Sequence[Sequence[HistoryEvent]]) -> Sequences:
+        rows = [[event for event in history if event.item_id in self._ids] for history in histories]
+        events = [event for row in rows for event in row]
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum([len(row) for row in rows], out=offsets[1:])
+        return Sequences(
+            offsets,
+            self._ids.encode(event.item_id for event in events).astype(np.int32),
+            np.array([event.timestamp for event in events], dtype=np.int64),
+            np.array([ACTION_CODES[event.action] for event in events], dtype=np.int8),
+        )
+
+    def _known(self, item_ids: Iterable[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        indices = self._ids.encode(item_ids)
+        return indices[indices >= 0]
+
+    def _answer(self, items: list[int], scores: list[float]) -> EngineAnswer:
+        pairs = zip(items, scores, strict=True)
+        return EngineAnswer(
+            tuple(
+                ScoredItem(self._ids.id_of(item), score, self._table.path_of(item))
+                for item, score in pairs
+                if item >= 0
+            )
+        )
+
+
+def load_engine(bundle: Path) -> GeneratorEngine:
+    """Load a bundle's generator onto one thread; raises `BundleError`."""
+    torch.set_num_threads(1)
+    return GeneratorEngine(load_recommender(Bundle.open(bundle)))

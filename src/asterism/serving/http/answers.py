@@ -1,0 +1,160 @@
+"""What answers hold: one model a route, from which the OpenAPI description and the page's types are made."""
+
+from __future__ import annotations
+
+from typing import Generic, Literal, TypeVar
+
+from pydantic import BaseModel
+
+Data = TypeVar("Data")
+SourceName = Literal["model", "stale", "popular_segment", "popular"]
+
+
+class Envelope(BaseModel, Generic[Data]):
+    """Around every answer; `code` is 0 on success."""
+
+    code: int
+    message: str
+    data: Data
+    trace_id: str
+
+
+class ErrorEnvelope(BaseModel):
+    """Around every error; docs/api.md lists the codes."""
+
+    code: int
+    message: str
+    data: None
+    trace_id: str
+
+
+class ItemCard(BaseModel):
+    """An item as a page shows it; `cover` is the path of an SVG image."""
+
+    item_id: str
+    title: str
+    description: str | None
+    categories: list[str]
+    brand: str | None
+    price: float | None
+    kind: str
+    available: bool
+    cover: str | None
+    semantic_id: list[int] | None
+    semantic_id_text: str | None
+
+
+class BecauseCard(BaseModel):
+    """The item of the user's history that lies nearest."""
+
+    item_id: str
+    title: str
+    similarity: float
+
+
+class RecommendedCard(ItemCard):
+    """A recommended item."""
+
+    source: SourceName
+    score: float | None
+    because: BecauseCard | None
+
+
+class RecommendData(BaseModel):
+    """A slate."""
+
+    attribution_id: str
+    source: SourceName
+    bundle_version: str
+    latency_ms: float
+    items: list[RecommendedCard]
+
+
+class EventVerdict(BaseModel):
+    """Whether an event was new; a known `event_id` is not counted again."""
+
+    event_id: str
+    new: bool
+
+
+class FeedbackData(BaseModel):
+    """All events are on the disk when this is sent."""
+
+    accepted: int
+    duplicates: int
+    events: list[EventVerdict]
+
+
+class SimilarCard(ItemCard):
+    """A neighbour by cosine of item vectors."""
+
+    similarity: float
+
+
+class SimilarData(BaseModel):
+    """Neighbours, nearest first."""
+
+    items: list[SimilarCard]
+
+
+class SampledUser(BaseModel):
+    """A user to try the service as."""
+
+    user_id: str
+    events: int
+    interest: str | None
+
+
+class UsersData(BaseModel):
+    """Some users with a history."""
+
+    users: list[SampledUser]
+
+
+class PastEventCard(BaseModel):
+    """A positive event of a user."""
+
+    item: ItemCard
+    action: str
+    timestamp: int
+
+
+class Interest(BaseModel):
+    """A share of a user's interest."""
+
+    category: str
+    weight: float
+
+
+class ProfileData(BaseModel):
+    """A user as the service sees them; `recent` is newest first."""
+
+    user_id: str
+    events: int
+    segment: str | None
+    interests: list[Interest]
+    recent: list[PastEventCard]
+
+
+class EngineData(BaseModel):
+    """The engine process."""
+
+    ready: bool
+    pid: int | None
+    starts: int
+    error: str | None
+
+
+class ReadyData(BaseModel):
+    """What the service runs on."""
+
+    bundle_version: str
+    bundle_name: str
+    items: int
+    engine: EngineData
+
+
+class LiveData(BaseModel):
+    """The process answers."""
+
+    status: Literal["live"]

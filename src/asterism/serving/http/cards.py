@@ -1,0 +1,87 @@
+"""From the recommender's words to what answers hold; reads the catalogue, so it runs on a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from asterism.core.semantic_id import format_semantic_id
+from asterism.serving.recommender import Recommendation
+from asterism.serving.service import Service
+from asterism.stores.catalogue import Item
+from asterism.stores.user_state import UserState
+from asterism.stores.vectors import Neighbour
+
+Plain = dict[str, Any]
+
+
+def item_card(service: Service, item: Item) -> Plain:
+    """An `ItemCard`."""
+    codes = service.engine.semantic_id(item.item_id)
+    return {
+        "item_id": item.item_id,
+        "title": item.title,
+        "description": item.description,
+        "categories": item.categories,
+        "brand": item.brand,
+        "price": item.price,
+        "kind": item.kind,
+        "available": item.available,
+        "cover": f"/api/v1/item/{quote(item.item_id, safe='')}/cover" if item.has_image else None,
+        "semantic_id": codes,
+        "semantic_id_text": format_semantic_id(codes) if codes is not None else None,
+    }
+
+
+def recommend_data(service: Service, answer: Recommendation) -> Plain:
+    """A `RecommendData`."""
+    reasons = [one.because.item_id for one in answer.items if one.because]
+    found = service.catalogue.many([*(one.item_id for one in answer.items), *reasons])
+    cards = []
+    for one in answer.items:
+        because = None
+        if one.because is not None and one.because.item_id in found:
+            title = found[one.because.item_id].title
+            because = {"item_id": one.because.item_id, "title": title, "similarity": one.because.similarity}
+        card = item_card(service, found[one.item_id])
+        cards.append({**card, "source": one.source, "score": one.score, "because": because})
+    return {
+        "attribution_id": answer.attribution_id,
+        "source": answer.source,
+        "bundle_version": answer.bundle_version,
+        "latency_ms": answer.latency_ms,
+        "items": cards,
+    }
+
+
+def similar_data(service: Service, item_id: str, count: int) -> Plain:
+    """A `SimilarData`; raises `UnknownIdError`."""
+    service.catalogue.get(item_id)
+    neighbours: Sequence[Neighbour] = service.vectors.nearest(item_id, count, service.catalogue.unavailable())
+    found = service.catalogue.many([one.item_id for one in neighbours])
+    cards = [
+        {**item_card(service, found[one.item_id]), "similarity": one.similarity}
+        for one in neighbours
+        if one.item_id in found
+    ]
+    return {"items": cards}
+
+
+def profile_data(service: Service, user_id: str, state: UserState, count: int) -> Plain:
+    """A `ProfileData` over the newest `count` events."""
+    newest = state.recent[::-1][:count]
+    found = service.catalogue.many([one.item_id for one in newest])
+    recent = [
+        {"item": item_card(service, found[one.item_id]), "action": one.action, "timestamp": one.timestamp}
+        for one in newest
+        if one.item_id in found
+    ]
+    interests = [{"category": name, "weight": weight} for name, weight in service.hot.interests(state).items()]
+    return {
+        "user_id": user_id,
+        "events": len(state.recent),
+        "segment": service.hot.segment(state),
+        "interests": interests,
+        "recent": recent,
+    }

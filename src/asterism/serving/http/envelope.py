@@ -1,0 +1,87 @@
+"""The one envelope of every answer: `{code, message, data, trace_id}`."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from asterism.core.errors import AsterismError, RequestError
+from asterism.serving.http.errors import (
+    INTERNAL_ERROR,
+    STATUS_OF_CODE,
+    SUCCESS,
+    MethodNotAllowedError,
+    UnknownRouteError,
+    describe_invalid,
+)
+
+logger = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class EnvelopeResponse(Response):
+    """An envelope as JSON."""
+
+    media_type = "application/json"
+
+    def __init__(
+        self, code: int, message: str, data: Any, trace_id: str, headers: dict[str, str] | None = None
+    ) -> None:
+        body = _encode({"code": code, "message": message, "data": data, "trace_id": trace_id})
+        super().__init__(body, STATUS_OF_CODE[code], headers)
+
+
+def trace_id_of(request: Request) -> str:
+    """The trace id that the outermost layer gave the request."""
+    return str(request.state.trace_id)
+
+
+def success(request: Request, data: Any) -> EnvelopeResponse:
+    """An answer that worked; `data` is plain values, dataclasses or named tuples."""
+    return EnvelopeResponse(SUCCESS, "ok", data, trace_id_of(request))
+
+
+def failure(request: Request, error: AsterismError, headers: dict[str, str] | None = None) -> EnvelopeResponse:
+    """An answer that did not, with the error's own code and sentence."""
+    printable = str(error).encode("utf-8", "backslashreplace").decode()
+    return EnvelopeResponse(error.code, printable, None, trace_id_of(request), headers)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Put every error of an application into the envelope."""
+
+    @app.exception_handler(AsterismError)
+    async def on_known(request: Request, error: AsterismError) -> Response:
+        return failure(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(request: Request, error: RequestValidationError) -> Response:
+        return failure(request, RequestError(describe_invalid(error.errors())))
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        return failure(request, _known_error(request, error), dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def on_unknown(request: Request, error: Exception) -> Response:
+        trace_id = trace_id_of(request)
+        logger.error("request %s failed", trace_id, exc_info=error)
+        return EnvelopeResponse(
+            INTERNAL_ERROR, f"something went wrong here; the log says what, under trace id {trace_id}", None, trace_id
+        )
+
+
+def _known_error(request: Request, error: HTTPException) -> AsterismError:
+    path = request.url.path
+    if error.status_code == 404:
+        return UnknownRouteError(f"there is no {path}; /openapi.json lists what there is")
+    if error.status_code == 405:
+        return MethodNotAllowedError(f"{path} does not take {request.method}; /openapi.json says what it takes")
+    return RequestError("the body cannot be read; send JSON as UTF-8, not nested deeper than needed")

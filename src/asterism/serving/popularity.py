@@ -1,0 +1,59 @@
+"""How often each item was wanted, kept in order at all times: overall and by category."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Iterator, Mapping
+
+
+class _Ranking:
+    """Item ids by falling count; a change costs two binary searches and a short move in memory."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._order = sorted((-count, item_id) for item_id, count in counts.items())
+
+    def move(self, item_id: str, before: int, after: int) -> None:
+        old = (-before, item_id)
+        place = bisect.bisect_left(self._order, old)
+        if place < len(self._order) and self._order[place] == old:
+            del self._order[place]
+        bisect.insort(self._order, (-after, item_id))
+
+    def __iter__(self) -> Iterator[str]:
+        return (item_id for _, item_id in self._order)
+
+
+class Popularity:
+    """Counts positive events; every catalogue item takes part, also those nobody touched yet."""
+
+    def __init__(self, categories_of: Mapping[str, tuple[str, ...]], wanted: Iterable[str]) -> None:
+        """Take the categories of every item, and the item of every earlier positive event."""
+        self._categories_of = categories_of
+        self._counts = dict.fromkeys(categories_of, 0)
+        for item_id in wanted:
+            if item_id in self._counts:
+                self._counts[item_id] += 1
+        members: dict[str, dict[str, int]] = {}
+        for item_id, categories in categories_of.items():
+            for category in categories:
+                members.setdefault(category, {})[item_id] = self._counts[item_id]
+        self._overall = _Ranking(self._counts)
+        self._by_category = {category: _Ranking(counts) for category, counts in members.items()}
+
+    def add(self, item_id: str) -> None:
+        """Count one more positive event; an item outside the catalogue is not ranked."""
+        before = self._counts.get(item_id)
+        if before is None:
+            return
+        self._counts[item_id] = before + 1
+        self._overall.move(item_id, before, before + 1)
+        for category in set(self._categories_of[item_id]):
+            self._by_category[category].move(item_id, before, before + 1)
+
+    def count(self, item_id: str) -> int:
+        """Positive events of an item."""
+        return self._counts.get(item_id, 0)
+
+    def ranked(self, category: str | None = None) -> Iterator[str]:
+        """Item ids, most wanted first, ties by id; of one category, or of all."""
+        return iter(self._overall if category is None else self._by_category.get(category, ()))

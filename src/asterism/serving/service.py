@@ -1,0 +1,92 @@
+"""The running service: stores, engine process, read path and write path, put together from a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from asterism.core.bundle import Bundle
+from asterism.core.clock import Clock, SystemClock
+from asterism.core.progress import track
+from asterism.serving.bundle_tables import read_catalogue, read_histories, read_vectors
+from asterism.serving.engine.process import EngineLimits, EngineProcess
+from asterism.serving.feedback import FeedbackIntake
+from asterism.serving.hot_state import HotState
+from asterism.serving.recommender import Recommender, RecommenderSettings
+from asterism.stores.catalogue import Catalogue
+from asterism.stores.event_log import EventLog, LocalEventLog
+from asterism.stores.exposure_log import ExposureLog, LocalExposureLog
+from asterism.stores.sqlite_catalogue import SqliteCatalogue
+from asterism.stores.vectors import VectorIndex
+
+#: The adapter over `asterism.decoding`; another engine is named the same way.
+DEFAULT_ENGINE = "asterism.serving.engine.generator:load_engine"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """Which bundle, where what must survive a restart is kept, and which engine answers."""
+
+    bundle: Path
+    state: Path
+    engine: str = DEFAULT_ENGINE
+    deadline_seconds: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Everything a gateway needs to answer."""
+
+    bundle: Bundle
+    catalogue: Catalogue
+    vectors: VectorIndex
+    events: EventLog
+    exposures: ExposureLog
+    hot: HotState
+    engine: EngineProcess
+    recommender: Recommender
+    feedback: FeedbackIntake
+    clock: Clock
+
+    async def stop(self) -> None:
+        """End the engine process, write what waits, let go of all files."""
+        await self.engine.stop()
+        self.events.close()
+        self.exposures.close()
+        self.catalogue.close()
+
+
+def default_state_folder(bundle: Path) -> Path:
+    """Beside the bundle, by its name: feedback outlives the bundle that is trained in its place."""
+    folder = bundle.resolve()
+    return folder.parent / f"state-{folder.name}"
+
+
+def open_service(settings: ServiceSettings) -> Service:
+    """Read the bundle and replay the log; the engine is not started yet. Raises `BundleError`, `StorageError`."""
+    bundle = Bundle.open(settings.bundle)
+    table = read_catalogue(bundle)
+    vectors = read_vectors(bundle, table.ids)
+    past = read_histories(bundle)
+    events = LocalEventLog(settings.state / "events")
+    exposures = LocalExposureLog(settings.state / "exposures")
+    catalogue = SqliteCatalogue(settings.state / "catalogue.db")
+    catalogue.sync(table.items, table.images, bundle.version)
+    hot = HotState({item.item_id: item.categories for item in table.items}, past)
+    for event in track(events.replay(), "replaying feedback"):
+        hot.apply(event)
+    clock = SystemClock()
+    limits = EngineLimits(max_wait_seconds=settings.deadline_seconds)
+    engine = EngineProcess(settings.engine, settings.bundle, catalogue.unavailable, limits)
+    recommender = Recommender(
+        engine=engine,
+        hot=hot,
+        catalogue=catalogue,
+        vectors=vectors,
+        exposures=exposures,
+        clock=clock,
+        bundle_version=bundle.version,
+        settings=RecommenderSettings(settings.deadline_seconds),
+    )
+    feedback = FeedbackIntake(log=events, hot=hot, catalogue=catalogue, clock=clock)
+    return Service(bundle, catalogue, vectors, events, exposures, hot, engine, recommender, feedback, clock)

@@ -1,0 +1,69 @@
+"""The catalogue port: what an item is to a person, and whether it may be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from asterism.core.records import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item as people see it; `has_image` is set by the store, from the images it was given."""
+
+    item_id: str
+    title: str
+    description: str | None = None
+    categories: tuple[str, ...] = ()
+    brand: str | None = None
+    price: float | None = None
+    kind: str = Kind.PRODUCT.value
+    created_at: int | None = None  # Unix seconds
+    available: bool = True
+    has_image: bool = False
+
+
+class Catalogue(Protocol):
+    """Items by id; every method may be called from any thread."""
+
+    def upsert(self, items: Iterable[Item], images: Mapping[str, str] | None = None) -> None:
+        """Add items or replace them, and the SVG images given for some; a hidden item stays hidden."""
+        ...
+
+    def sync(self, items: Iterable[Item], images: Mapping[str, str], version: str) -> None:
+        """Take over a bundle's items; those of an earlier bundle that are not among them become unavailable."""
+        ...
+
+    def get(self, item_id: str) -> Item:
+        """One item; raises `UnknownIdError`."""
+        ...
+
+    def many(self, item_ids: Iterable[str]) -> dict[str, Item]:
+        """The items that exist among the given ids."""
+        ...
+
+    def search(
+        self, text: str = "", *, category: str | None = None, available: bool | None = True, limit: int = 20
+    ) -> list[Item]:
+        """Items whose title holds the text, in order of title; `available=None` lists hidden ones too."""
+        ...
+
+    def image(self, item_id: str) -> str | None:
+        """The SVG text of an item's image, or None; raises `UnknownIdError`."""
+        ...
+
+    def set_hidden(self, item_id: str, hidden: bool) -> None:
+        """Hide an item from every recommendation, or show it again; raises `UnknownIdError`."""
+        ...
+
+    def unavailable(self) -> frozenset[str]:
+        """All ids that must not be recommended: unavailable or hidden."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def close(self) -> None:
+        """Let go of the files."""
+        ...

@@ -1,0 +1,169 @@
+"""Append-only segment files: frames with length and checksum, a torn tail cut, damage refused.
+
+A frame is `magic, payload length, CRC-32 of the payload, payload`, little-endian. The next frame is
+written only after the one before it is on the disk, so a crash can tear the last frame alone:
+a bad frame with a good one behind it is damage, and is never cut away silently.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from asterism.core.errors import StorageError
+
+MAGIC: Final = b"\xa5AL1"  # its first byte is in no UTF-8 text, so no payload of JSON holds it
+_HEADER: Final = struct.Struct("<4sII")
+_SUFFIX: Final = ".log"
+_LOCK_FILE: Final = "lock"
+
+logger = logging.getLogger(__name__)
+
+
+class _Frame(NamedTuple):
+    payload: bytes
+    end: int
+
+
+class SegmentFiles:
+    """One writer's log in a folder; not thread-safe, one thread writes."""
+
+    def __init__(self, folder: Path, segment_bytes: int = 64 << 20) -> None:
+        """Lock the folder, check every segment and cut a torn tail; raises `StorageError`."""
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take_lock()
+            self._file, self._durable_bytes = self._open_last()
+        except OSError as error:
+            raise StorageError(f"{folder}: the log cannot be opened ({error})") from error
+        self._broken = False
+
+    def append(self, payload: bytes) -> None:
+        """Write one frame and wait until it is on the disk; raises `StorageError`, then nothing was added."""
+        if not payload:
+            raise ValueError("a frame without payload could not be told from a hole in the file")
+        try:
+            self._repair()
+            if self._durable_bytes >= self._segment_bytes:
+                self._rotate()
+            frame = _HEADER.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload
+            self._broken = True
+            _write_all(self._file, frame)
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise StorageError(f"{self._folder}: the log cannot be written ({error}); make room on the disk") from error
+        self._broken = False
+        self._durable_bytes += len(frame)
+
+    def replay(self) -> Iterator[bytes]:
+        """All payloads, oldest first; raises `StorageError` on damage."""
+        for path in self._segments():
+            yield from (frame.payload for frame in _frames(path.read_bytes(), path))
+
+    def close(self) -> None:
+        """Let go of the file and the lock."""
+        os.close(self._file)
+        os.close(self._lock)
+
+    def _take_lock(self) -> int:
+        descriptor = os.open(self._folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise StorageError(
+                f"{self._folder} is in use by another process; stop it, or give this one its own --state"
+            ) from None
+        return descriptor
+
+    def _segments(self) -> list[Path]:
+        return sorted(self._folder.glob(f"*{_SUFFIX}"))
+
+    def _open_last(self) -> tuple[int, int]:
+        segments = self._segments()
+        if not segments:
+            return self._create(0), 0
+        last = segments[-1]
+        data = last.read_bytes()
+        end = _valid_end(data, last)
+        file = os.open(last, os.O_RDWR)
+        if end < len(data):
+            logger.warning("%s: cut a torn tail of %d bytes, which nobody was promised", last, len(data) - end)
+        _cut(file, end)
+        return file, end
+
+    def _create(self, number: int) -> int:
+        file = os.open(self._folder / f"{number:012d}{_SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return file
+
+    def _rotate(self) -> None:
+        fresh = self._create(int(self._segments()[-1].stem) + 1)
+        os.close(self._file)
+        self._file, self._durable_bytes = fresh, 0
+
+    def _repair(self) -> None:
+        """After a failed write, cut the file back to what is known to be on the disk."""
+        if self._broken:
+            _cut(self._file, self._durable_bytes)
+            self._broken = False
+
+
+def _cut(file: int, length: int) -> None:
+    os.ftruncate(file, length)
+    os.lseek(file, length, os.SEEK_SET)
+    os.fsync(file)
+
+
+def _write_all(file: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def _read_frame(data: bytes, start: int) -> _Frame | None:
+    body = start + _HEADER.size
+    if body > len(data):
+        return None
+    magic, length, checksum = _HEADER.unpack_from(data, start)
+    payload = data[body : body + length]
+    if magic != MAGIC or not length or len(payload) != length or zlib.crc32(payload) != checksum:
+        return None
+    return _Frame(payload, body + length)
+
+
+def _valid_end(data: bytes, path: Path) -> int:
+    """Where the last good frame ends; raises `StorageError` if a good one follows a bad one."""
+    end = 0
+    while frame := _read_frame(data, end):
+        end = frame.end
+    later = data.find(MAGIC, end + 1)
+    while later >= 0:
+        if _read_frame(data, later):
+            raise StorageError(
+                f"{path}: the frame at byte {end} is damaged, with good ones behind it; restore the file"
+            )
+        later = data.find(MAGIC, later + 1)
+    return end
+
+
+def _frames(data: bytes, path: Path) -> Iterator[_Frame]:
+    start = 0
+    while start < len(data):
+        frame = _read_frame(data, start)
+        if frame is None:
+            raise StorageError(f"{path}: the frame at byte {start} is damaged; restore the file from a copy")
+        yield frame
+        start = frame.end

@@ -1,0 +1,195 @@
+"""The engine in its own process: batches, limits, failures, restarts. The process is real in every test."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from asterism.core.errors import ConfigError, ModelError, OverloadedError
+from asterism.serving.engine.process import EngineLimits, EngineProcess
+from asterism.serving.engine.worker import load_factory
+from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent
+from serving.small_market import DELAY_FILE, ITEM_IDS, CooccurrenceEngine
+
+TESTS = Path(__file__).parents[1]
+HISTORY = (HistoryEvent("lamps-03", 1000, "click"), HistoryEvent("item of another bundle", 1001, "click"))
+
+
+class FailingEngine(CooccurrenceEngine):
+    """Cannot bear a certain item, and forgets to answer about another."""
+
+    def recommend(self, requests: list[EngineRequest]) -> list[EngineAnswer]:  # type: ignore[override]
+        if any("lamps-13" in request.excluded for request in requests):
+            raise ValueError("thirteen")
+        answers = super().recommend(requests)
+        return answers[:-1] if any("lamps-12" in request.excluded for request in requests) else answers
+
+
+def load_failing(bundle: Path) -> FailingEngine:
+    return FailingEngine(bundle)
+
+
+def run(
+    bundle: Path,
+    work: Callable[[EngineProcess], Awaitable[None]],
+    *,
+    factory: str = "serving.small_market:load_engine",
+    limits: EngineLimits | None = None,
+    unavailable: Callable[[], frozenset[str]] = frozenset,
+) -> None:
+    async def main() -> None:
+        engine = EngineProcess(factory, bundle, unavailable, limits or EngineLimits(max_wait_seconds=5))
+        engine.start()
+        try:
+            await asyncio.wait_for(engine.wait_ready(), 30)
+            await work(engine)
+        finally:
+            await engine.stop()
+
+    asyncio.run(main())
+
+
+@pytest.fixture(autouse=True)
+def _child_finds_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent / "src")]))
+
+
+def test_the_process_answers_as_the_engine_does(bundle: Path) -> None:
+    requests = [EngineRequest(HISTORY, count, frozenset({"lamps-05"})) for count in (1, 5, 100)]
+    expected = CooccurrenceEngine(bundle).recommend(requests)
+
+    async def work(engine: EngineProcess) -> None:
+        assert await asyncio.gather(*map(engine.recommend, requests)) == expected
+        assert engine.semantic_id("mugs-01") == (1, 1, 0)
+        assert engine.semantic_id("nothing") is None
+
+    run(bundle, work)
+
+
+def test_what_becomes_unavailable_is_left_out_from_then_on(bundle: Path) -> None:
+    gone: set[str] = set()
+
+    async def work(engine: EngineProcess) -> None:
+        request = EngineRequest(HISTORY, 100)
+        assert len((await engine.recommend(request)).items) == len(ITEM_IDS)
+        gone.update({"lamps-00", "mugs-00"})
+        for _ in range(2):
+            assert gone.isdisjoint(one.item_id for one in (await engine.recommend(request)).items)
+        gone.clear()
+        assert len((await engine.recommend(request)).items) == len(ITEM_IDS)
+
+    run(bundle, work, unavailable=lambda: frozenset(gone))
+
+
+def test_an_exception_fails_its_batch_and_the_process_lives(bundle: Path) -> None:
+    async def work(engine: EngineProcess) -> None:
+        with pytest.raises(ModelError, match="ValueError: thirteen"):
+            await engine.recommend(EngineRequest(HISTORY, 3, frozenset({"lamps-13"})))
+        assert len((await engine.recommend(EngineRequest(HISTORY, 3))).items) == 3
+        assert engine.status.starts == 1
+
+    run(bundle, work, factory="serving.test_engine_process:load_failing")
+
+
+def test_an_engine_that_forgets_an_answer_is_started_again(bundle: Path) -> None:
+    async def work(engine: EngineProcess) -> None:
+        with pytest.raises(ModelError, match="0 answers to 1 requests"):
+            await engine.recommend(EngineRequest(HISTORY, 3, frozenset({"lamps-12"})))
+        await asyncio.sleep(0.1)
+        await asyncio.wait_for(engine.wait_ready(), 30)
+        assert engine.status.starts == 2
+
+    run(bundle, work, factory="serving.test_engine_process:load_failing")
+
+
+def test_a_hanging_engine_is_killed_and_started_again(bundle: Path) -> None:
+    async def work(engine: EngineProcess) -> None:
+        first_pid = engine.status.pid
+        (bundle.parent / DELAY_FILE).write_text("60")
+        with pytest.raises(ModelError, match=r"did not answer within 0\.3 s"):
+            await engine.recommend(EngineRequest(HISTORY, 3))
+        (bundle.parent / DELAY_FILE).unlink()
+        await asyncio.sleep(0.1)
+        await asyncio.wait_for(engine.wait_ready(), 30)
+        assert engine.status.pid != first_pid
+        assert len((await engine.recommend(EngineRequest(HISTORY, 3))).items) == 3
+
+    run(bundle, work, limits=EngineLimits(batch_timeout_seconds=0.3))
+
+
+def test_a_killed_process_fails_what_it_held(bundle: Path) -> None:
+    async def work(engine: EngineProcess) -> None:
+        (bundle.parent / DELAY_FILE).write_text("5")
+        held = asyncio.ensure_future(engine.recommend(EngineRequest(HISTORY, 3)))
+        await asyncio.sleep(0.1)
+        waits = asyncio.ensure_future(engine.recommend(EngineRequest(HISTORY, 3)))
+        await asyncio.sleep(0.1)
+        started = time.monotonic()
+        os.kill(engine.status.pid or 0, signal.SIGKILL)
+        for one in (held, waits):
+            with pytest.raises(ModelError, match="ended with status -9"):
+                await one
+        assert time.monotonic() - started < 2
+        with pytest.raises(ModelError, match="not ready"):
+            await engine.recommend(EngineRequest(HISTORY, 3))
+
+    run(bundle, work)
+
+
+def test_too_many_waiting_requests_are_refused_at_once(bundle: Path) -> None:
+    async def work(engine: EngineProcess) -> None:
+        (bundle.parent / DELAY_FILE).write_text("0.5")
+        first = asyncio.ensure_future(engine.recommend(EngineRequest(HISTORY, 1)))
+        await asyncio.sleep(0.1)
+        waiting = [asyncio.ensure_future(engine.recommend(EngineRequest(HISTORY, 1))) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="2 requests wait"):
+            await engine.recommend(EngineRequest(HISTORY, 1))
+        assert all(len(answer.items) == 1 for answer in await asyncio.gather(first, *waiting))
+
+    run(bundle, work, limits=EngineLimits(max_pending=2, max_wait_seconds=5))
+
+
+def test_who_waited_too_long_makes_room_for_those_who_still_wait(bundle: Path) -> None:
+    async def work(engine: EngineProcess) -> None:
+        (bundle.parent / DELAY_FILE).write_text("0.5")
+        first = asyncio.ensure_future(engine.recommend(EngineRequest(HISTORY, 1)))
+        await asyncio.sleep(0.05)
+        too_old = asyncio.ensure_future(engine.recommend(EngineRequest(HISTORY, 1)))
+        await asyncio.sleep(0.35)
+        young = asyncio.ensure_future(engine.recommend(EngineRequest(HISTORY, 1)))
+        with pytest.raises(OverloadedError, match=r"busy for longer than 0\.3 s"):
+            await too_old
+        assert not young.done()
+        assert [len(answer.items) for answer in await asyncio.gather(first, young)] == [1, 1]
+
+    run(bundle, work, limits=EngineLimits(max_wait_seconds=0.3))
+
+
+def test_a_bundle_that_cannot_be_loaded_is_tried_again_and_says_why(
+    bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        engine = EngineProcess("serving.small_market:load_engine", bundle / "none", frozenset)
+        engine.start()
+        while engine.status.starts < 2:
+            await asyncio.sleep(0.05)
+        assert "ended with status 1" in (engine.status.error or "")
+        await engine.stop()
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(main())
+    assert "starting it again" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["nowhere:load", "serving.small_market:nothing", "serving.small_market", ""])
+def test_a_wrong_engine_name_is_a_sentence(name: str) -> None:
+    with pytest.raises(ConfigError, match="module:function"):
+        load_factory(name)

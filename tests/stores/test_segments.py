@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asterism.core.errors import StorageError
+from asterism.stores.segments import MAGIC, SegmentFiles
+
+
+def write(folder: Path, payloads: list[bytes], segment_bytes: int = 1 << 20) -> None:
+    log = SegmentFiles(folder, segment_bytes)
+    for payload in payloads:
+        log.append(payload)
+    log.close()
+
+
+def read(folder: Path) -> list[bytes]:
+    log = SegmentFiles(folder)
+    found = list(log.replay())
+    log.close()
+    return found
+
+
+def only_segment(folder: Path) -> Path:
+    (segment,) = folder.glob("*.log")
+    return segment
+
+
+def test_a_frame_is_magic_length_checksum_payload(tmp_path: Path) -> None:
+    write(tmp_path, [b"star"])
+    expected = MAGIC + (4).to_bytes(4, "little") + zlib.crc32(b"star").to_bytes(4, "little") + b"star"
+    assert only_segment(tmp_path).read_bytes() == expected
+
+
+@given(payloads=st.lists(st.binary(min_size=1, max_size=40), max_size=8), segment_bytes=st.integers(1, 100))
+@settings(deadline=None, max_examples=25)
+def test_what_was_appended_is_replayed_over_any_segments(
+    tmp_path_factory: pytest.TempPathFactory, payloads: list[bytes], segment_bytes: int
+) -> None:
+    folder = tmp_path_factory.mktemp("log")
+    write(folder, payloads, segment_bytes)
+    assert read(folder) == payloads
+
+
+@pytest.mark.parametrize("kept", range(1, 16))
+def test_a_torn_tail_is_cut_at_every_byte(tmp_path: Path, kept: int, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, [b"first", b"last"])
+    segment = only_segment(tmp_path)
+    first_frame = 12 + len(b"first")
+    os.truncate(segment, first_frame + kept)
+    assert read(tmp_path) == [b"first"]
+    assert segment.stat().st_size == first_frame
+    assert "cut a torn tail" in caplog.text
+
+
+def test_a_tail_of_zeros_is_cut(tmp_path: Path) -> None:
+    write(tmp_path, [b"first"])
+    with only_segment(tmp_path).open("ab") as stream:
+        stream.write(bytes(4096))
+    assert read(tmp_path) == [b"first"]
+
+
+def test_after_a_cut_the_log_goes_on(tmp_path: Path) -> None:
+    write(tmp_path, [b"first", b"last"])
+    os.truncate(only_segment(tmp_path), 20)
+    write(tmp_path, [b"next"])
+    assert read(tmp_path) == [b"first", b"next"]
+
+
+def test_damage_before_good_frames_is_refused_not_cut(tmp_path: Path) -> None:
+    write(tmp_path, [b"first", b"last"])
+    segment = only_segment(tmp_path)
+    data = bytearray(segment.read_bytes())
+    data[13] ^= 1
+    segment.write_bytes(data)
+    with pytest.raises(StorageError, match="frame at byte 0 is damaged, with good ones behind it"):
+        SegmentFiles(tmp_path)
+    assert segment.read_bytes() == bytes(data)
+
+
+def test_damage_in_an_older_segment_is_named(tmp_path: Path) -> None:
+    write(tmp_path, [b"first", b"last"], segment_bytes=1)
+    older = min(tmp_path.glob("*.log"))
+    older.write_bytes(older.read_bytes()[:-1])
+    with pytest.raises(StorageError, match=r"000000000000\.log: the frame at byte 0 is damaged"):
+        read(tmp_path)
+
+
+def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+    first = SegmentFiles(tmp_path)
+    with pytest.raises(StorageError, match="in use by another process"):
+        SegmentFiles(tmp_path)
+    first.close()
+    SegmentFiles(tmp_path).close()
+
+
+def test_a_failed_write_adds_nothing_and_the_log_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = SegmentFiles(tmp_path)
+    log.append(b"first")
+    real_write = os.write
+
+    def half_then_full(file: int, data: bytes) -> int:
+        if len(data) > 6:
+            return real_write(file, data[:6])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", half_then_full)
+    with pytest.raises(StorageError, match="No space left"):
+        log.append(b"lost!!")
+    monkeypatch.undo()
+    log.append(b"next")
+    log.close()
+    assert read(tmp_path) == [b"first", b"next"]
