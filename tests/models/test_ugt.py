@@ -99,7 +99,9 @@ def test_item_scores_are_cosines_over_the_temperature() -> None:
         state = model.encode(histories([1, 2], [3]))
         everything = model.item_scores(state)
         some = model.item_scores(state, torch.tensor([[3, 1], [0, 11]]))
-        by_hand = functional.cosine_similarity(state[1] + model.turn(state[1]), model.items(torch.tensor(11)), dim=0) / 0.1
+        by_hand = (
+            functional.cosine_similarity(state[1] + model.turn(state[1]), model.items(torch.tensor(11)), dim=0) / 0.1
+        )
     torch.testing.assert_close(some, everything.gather(1, torch.tensor([[3, 1], [0, 11]])))
     torch.testing.assert_close(some[1, 1], by_hand)
 

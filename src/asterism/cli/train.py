@@ -24,4 +24,5 @@ def train(
         run = run.model_copy(update={"seed": seed})
     keep_freed_memory()
     bundle = train_bundle(run, config.resolve().parent, output, resume=resume)
-    print(f"bundle {bundle.version} is in {output}")
+    if bundle is not None:
+        print(f"bundle {bundle.version} is in {output}")

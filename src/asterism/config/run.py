@@ -83,7 +83,7 @@ class TrainingConfig(Section):
     item_loss_weight: Annotated[float, Field(ge=0.0)] = 1.0
     code_loss_weight: Annotated[float, Field(ge=0.0)] = 1.0
     negatives: Annotated[int, Field(ge=0)] = 2048  # sampled for the item loss; 0 = full softmax
-    temperature: Annotated[float, Field(gt=0.0)] = 0.1
+    temperature: Annotated[float, Field(gt=0.0)] = 0.07  # of the item head's cosine
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
 

@@ -22,7 +22,7 @@ from asterism.data.sequences import Sequences
 from asterism.models.ugt import UGT
 from asterism.training.batches import LengthBucketedBatches, TrainingBatch, make_batch, trainable_rows
 from asterism.training.checkpoint import Checkpoints, Progress
-from asterism.training.monitor import EpochReport, Monitor
+from asterism.training.monitor import EpochReport, Monitor, Silence, Watcher
 from asterism.training.objective import LossTerms, NextItemObjective
 
 CHECKPOINT_FOLDER = "checkpoint"
@@ -44,6 +44,7 @@ class FitResult:
     best_ndcg_at_10: float
     seconds: float
     stopped: str  # why it ended, in words
+    processes: int  # that trained together
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class _Fitting:
     def run_to_end(self) -> FitResult:
         config = self.spec.config
         stopped = f"all {config.epochs} epochs are done"
-        with Monitor(self.spec.folder, config.epochs, len(self.loader), self.progress.epoch) as monitor:
+        with self._watcher() as monitor:
             while self.progress.epoch < config.epochs:
                 self._epoch(monitor)
                 if reason := self._reason_to_stop():
@@ -115,9 +116,21 @@ class _Fitting:
                     break
         self.spec.model.load_state_dict(self.best)
         progress = self.progress
-        return FitResult(progress.epoch, progress.best_epoch, progress.best_ndcg, progress.seconds, stopped)
+        return FitResult(
+            epochs=progress.epoch,
+            best_epoch=progress.best_epoch,
+            best_ndcg_at_10=progress.best_ndcg,
+            seconds=progress.seconds,
+            stopped=stopped,
+            processes=self.accelerator.num_processes,
+        )
 
-    def _epoch(self, monitor: Monitor) -> None:
+    def _watcher(self) -> Monitor | Silence:
+        if not self.accelerator.is_main_process:
+            return Silence()
+        return Monitor(self.spec.folder, self.spec.config.epochs, len(self.loader), self.progress.epoch)
+
+    def _epoch(self, monitor: Watcher) -> None:
         started = time.monotonic()
         monitor.epoch_starts(self.progress.epoch + 1)
         self.batches.epoch = self.progress.epoch
@@ -130,7 +143,7 @@ class _Fitting:
         self.checkpoints.save(self.accelerator, self.progress, self.best)
         monitor.epoch_ends(self._report(sums, validation, trained_seconds), better, self._seconds_left())
 
-    def _train_epoch(self, monitor: Monitor) -> _EpochSums:
+    def _train_epoch(self, monitor: Watcher) -> _EpochSums:
         self.objective.train()
         sums = _EpochSums()
         for batch in self.loader:

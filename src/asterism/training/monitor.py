@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import shutil
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -35,6 +36,43 @@ class EpochReport:
     seconds: float  # of training so far, over all sittings
 
 
+class Watcher(Protocol):
+    """Who is told how a run goes."""
+
+    def epoch_starts(self, epoch: int) -> None:
+        """A new epoch begins, counted from one."""
+        ...
+
+    def step(self, loss: float) -> None:
+        """One optimiser step was taken."""
+        ...
+
+    def epoch_ends(self, report: EpochReport, best: bool, seconds_left: float) -> None:
+        """An epoch was trained and validated."""
+        ...
+
+
+class Silence:
+    """Implements `Watcher` for all processes but the main one."""
+
+    def __enter__(self) -> Silence:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def epoch_starts(self, epoch: int) -> None:
+        """Say nothing."""
+
+    def step(self, loss: float) -> None:
+        """Say nothing."""
+
+    def epoch_ends(self, report: EpochReport, best: bool, seconds_left: float) -> None:
+        """Say nothing."""
+
+
 class Monitor:
     """Writes each epoch to `metrics.jsonl` and TensorBoard, and shows live progress on stderr."""
 
@@ -42,7 +80,7 @@ class Monitor:
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / METRICS_FILE
         _drop_epochs_after(self._log, resumed_epoch)
-        self._board = _open_board(folder / BOARD_FOLDER)
+        self._board = _open_board(folder / BOARD_FOLDER, resumed_epoch)
         self._epochs = epochs
         self._steps_per_epoch = steps_per_epoch
         self._live = sys.stderr.isatty()
@@ -94,11 +132,14 @@ class Monitor:
         )
 
 
-def _open_board(folder: Path) -> Any:
+def _open_board(folder: Path, resumed_epoch: int) -> Any:
     """A TensorBoard writer, or None without the `report` extra: the JSON lines hold the same figures."""
     if importlib.util.find_spec("tensorboard") is None:
         return None
-    return importlib.import_module("torch.utils.tensorboard").SummaryWriter(str(folder))
+    if resumed_epoch == 0:
+        shutil.rmtree(folder, ignore_errors=True)  # curves of an older run in the same place
+    module = importlib.import_module("torch.utils.tensorboard")
+    return module.SummaryWriter(str(folder), purge_step=resumed_epoch + 1)
 
 
 def _minutes(seconds: float) -> str:

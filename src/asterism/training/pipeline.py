@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 
 from asterism.config import RunConfig
 from asterism.core.bundle import Bundle
@@ -24,12 +25,14 @@ from asterism.training.loop import Run, fit
 from asterism.training.validation import validator
 
 
-def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume: bool = False) -> Bundle:
+def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume: bool = False) -> Bundle | None:
     """Data → split → item vectors → semantic ids → UGT → bundle at `output`.
 
     The run keeps checkpoints, metrics.jsonl and TensorBoard curves in `<output>.run`; with `resume` an
-    interrupted run goes on from its last finished epoch and ends with the same weights.
+    interrupted run goes on from its last finished epoch and ends with the same weights. Under
+    torchrun or `accelerate launch` every process trains and the main one alone writes; the others return None.
     """
+    main_process = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     with _stage("data"):
         dataset = resolve_data(config.data, config_folder)
         split = split_dataset(dataset, config.data)
@@ -51,6 +54,8 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
         validate=validator(split.validation, table, config),
     )
     result = fit(run, resume=resume)
+    if not main_process:
+        return None
     print(f"training ended after {result.epochs} epochs and {result.seconds:.0f} s: {result.stopped}", file=sys.stderr)
     made = TrainedParts(
         config=config,

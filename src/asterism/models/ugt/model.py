@@ -12,7 +12,7 @@ from asterism.config import ModelConfig
 from asterism.models.policy import HistoryBatch
 from asterism.models.ugt.attention import PointwiseAttentionBlock, causal_visibility
 from asterism.models.ugt.decoder import CodeDecoder
-from asterism.models.ugt.items import ItemEncoder
+from asterism.models.ugt.items import ItemEncoder, small_embedding
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class UGT(nn.Module):
         self._codebook_sizes = items.codebook_sizes
         content = items.content if config.content else None
         self.items = ItemEncoder(items.codes, items.codebook_sizes, content, config.width, config.id_vectors)
+        self.seen = small_embedding(self.items.count, config.width) if config.id_vectors else None
         self.start = nn.Parameter(torch.zeros(config.width))
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
@@ -74,12 +75,17 @@ class UGT(nn.Module):
 
     def forward(self, histories: HistoryBatch) -> Tensor:
         """(B, T, D) a state after each event; what stands at padded positions means nothing."""
-        states = self.dropout(self.items(histories.items.clamp(min=0)))
+        states = self.dropout(self._inputs(histories.items.clamp(min=0)))
         visible = causal_visibility(histories.mask)
         for block in self.blocks:
             states = block(states, histories.timestamps, visible)
         normed: Tensor = self.norm(states)
         return normed
+
+    def _inputs(self, items: Tensor) -> Tensor:
+        """(..., D) an item as an event; its own `seen` vector lets what follows an item differ from what is like it."""
+        vectors: Tensor = self.items(items)
+        return vectors if self.seen is None else vectors + self.seen(items)
 
     def encode(self, histories: HistoryBatch) -> Tensor:
         """(B, D) the state after the newest event; of a user without events, the learned start."""

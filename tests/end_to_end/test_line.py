@@ -1,0 +1,155 @@
+"""From two files to a measured, servable bundle, by the commands a user types."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+import pytest
+
+from asterism.core import parts
+from asterism.core.bundle import Bundle
+from asterism.decoding.loading import load_recommender
+from asterism.serving.engine.generator import load_engine
+from asterism.serving.ports import EngineRequest, HistoryEvent
+from command_line import TINY_CONFIG, asterism, run
+
+
+def evaluate(bundle: Path, *more: str | Path) -> dict[str, object]:
+    file = bundle.with_suffix(".json")
+    done = run("evaluate", "--bundle", bundle, "--json", file, *more)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, object] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_json_holds_what_was_promised(bundle: Path) -> None:
+    found = evaluate(bundle, "--split", "test", "--html", bundle.with_suffix(".html"))
+    assert (found["dataset"], found["split"], found["seed"]) == ("tiny-market", "test", 0)
+    assert isinstance(found["users"], int)
+    assert found["users"] > 100
+    for key in ("metrics", "metrics_history_excluded"):
+        metrics = found[key]
+        assert isinstance(metrics, dict)
+        assert {f"{name}@{k}" for name in ("recall", "hr", "ndcg", "mrr") for k in (1, 3, 5, 10, 20, 50)} <= set(
+            metrics
+        )
+    assert "popularity" in found["baselines"]  # type: ignore[operator]
+    assert bundle.with_suffix(".html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_killed_run_resumes_to_the_same_weights(workshop: Path, bundle: Path) -> None:
+    output = workshop / "killed"
+    command = asterism("train", "--config", workshop / "tiny.toml", "--output", output)
+    child = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    log = workshop / "killed.run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and log.read_text().count("\n") >= 2):
+        assert child.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not output.exists(), "a killed run must leave no bundle"
+    resumed = run("train", "--config", workshop / "tiny.toml", "--output", output, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    for part in (parts.MODEL_WEIGHTS, parts.SEMANTIC_IDS, parts.ITEM_VECTORS):
+        assert Bundle.open(output).manifest.parts[part] == Bundle.open(bundle).manifest.parts[part], part
+    epochs = [json.loads(line)["epoch"] for line in log.read_text().splitlines()]
+    assert epochs == list(range(1, 7))
+
+
+def test_two_processes_train_one_bundle(workshop: Path) -> None:
+    output = workshop / "pair"
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
+    command = asterism(
+        "train",
+        "--config",
+        workshop / "tiny.toml",
+        "--output",
+        output,
+        launcher=launcher,
+    )
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(Bundle.open(output).part(parts.METRICS).read_text())
+    assert result["processes"] == 2
+    assert result["best_ndcg_at_10"] > 0.03, "it learned something"
+    assert (workshop / "pair.run" / "metrics.jsonl").read_text().count("\n") == result["epochs"]
+
+
+def test_bf16_and_another_seed(workshop: Path) -> None:
+    half = TINY_CONFIG.replace("negatives = 0", 'negatives = 0\nprecision = "bf16"')
+    (workshop / "half.toml").write_text(half, encoding="utf-8")
+    done = run("train", "--config", workshop / "half.toml", "--output", workshop / "half", "--seed", "3")
+    assert done.returncode == 0, done.stderr
+    trained = Bundle.open(workshop / "half")
+    assert trained.fact("seed") == 3
+    assert json.loads(trained.part(parts.METRICS).read_text())["best_ndcg_at_10"] > 0.03
+
+
+def test_other_data_than_was_trained_on_are_refused(workshop: Path, bundle: Path, tmp_path: Path) -> None:
+    for name in ("interactions.parquet", "items.parquet"):
+        table = pq.read_table(workshop / "market" / name)
+        pq.write_table(table.slice(0, table.num_rows - 1), tmp_path / name)
+    done = run("evaluate", "--bundle", bundle, "--data", tmp_path)
+    assert done.returncode == 2
+    assert "dataset_fingerprint" in done.stderr
+    assert "does not belong to this bundle" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_two_csv_files_and_an_init_are_enough(workshop: Path, tmp_path: Path) -> None:
+    market = workshop / "market"
+    interactions = pq.read_table(market / "interactions.parquet")
+    pc.write_csv(interactions.select(["user_id", "item_id", "timestamp", "action"]), tmp_path / "a.csv")
+    pc.write_csv(pq.read_table(market / "items.parquet").select(["item_id", "title", "price"]), tmp_path / "b.csv")
+    made = run(
+        "init", "--interactions", tmp_path / "a.csv", "--items", tmp_path / "b.csv", "--output", tmp_path / "my.toml"
+    )
+    assert made.returncode == 0, made.stderr
+    text = (tmp_path / "my.toml").read_text(encoding="utf-8")
+    quick = "\n".join("epochs = 2" if line.startswith("epochs =") else line for line in text.splitlines())
+    (tmp_path / "my.toml").write_text(quick.replace('"all-MiniLM-L6-v2"', '"tfidf"'), encoding="utf-8")
+    done = run("train", "--config", tmp_path / "my.toml", "--output", tmp_path / "mine")
+    assert done.returncode == 0, done.stderr
+    assert evaluate(tmp_path / "mine")["dataset"] == "my"
+
+
+def test_served_answers_are_the_generators(bundle: Path) -> None:
+    trained = load_recommender(Bundle.open(bundle))
+    events = pq.read_table(bundle / parts.HISTORIES).to_pylist()
+    user = events[0]["user_id"]
+    history = [one for one in events if one["user_id"] == user]
+    seen = frozenset(one["item_id"] for one in history)
+    request = EngineRequest(
+        tuple(HistoryEvent(one["item_id"], one["timestamp"], one["action"]) for one in history), 10, seen
+    )
+    empty = EngineRequest((), 5)
+    served, cold = load_engine(bundle).recommend([request, empty])
+    engine = load_engine(bundle)
+    offline = trained.generator.recommend(engine._histories([request.history]), 10, exclude_history=True)
+    assert [one.item_id for one in served.items] == [trained.item_ids.id_of(item) for item in offline.items[0].tolist()]
+    assert len(cold.items) == 5, "a user without events gets the prior"
+
+
+@pytest.mark.parametrize("part", [parts.MODEL_WEIGHTS, parts.ITEMS, parts.SEMANTIC_IDS])
+def test_a_mixed_up_bundle_names_the_part(workshop: Path, bundle: Path, tmp_path: Path, part: str) -> None:
+    other = tmp_path / "mixed"
+    other.mkdir()
+    for file in bundle.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    (other / part).write_bytes((other / part).read_bytes()[:-1])
+    done = run("evaluate", "--bundle", other)
+    assert done.returncode == 2
+    assert part in done.stderr
+    assert "cut short or changed" in done.stderr
