@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from asterism.core.errors import ConfigError, ModelError, OverloadedError
+from asterism.core.bundle import Bundle
+from asterism.core.errors import BundleError, ConfigError, ModelError, OverloadedError
 from asterism.serving.engine.process import EngineLimits, EngineProcess
 from asterism.serving.engine.worker import load_factory
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent
@@ -36,6 +37,22 @@ def load_failing(bundle: Path) -> FailingEngine:
     return FailingEngine(bundle)
 
 
+def load_misfit(bundle: Path) -> CooccurrenceEngine:
+    raise BundleError("the model is of another kind")
+
+
+def load_wrongly(bundle: Path) -> CooccurrenceEngine:
+    raise ZeroDivisionError("division by zero")
+
+
+def load_dying_once(bundle: Path) -> CooccurrenceEngine:
+    died = bundle.parent / "died"
+    if not died.exists():
+        died.touch()
+        os._exit(3)
+    return CooccurrenceEngine(bundle)
+
+
 def run(
     bundle: Path,
     work: Callable[[EngineProcess], Awaitable[None]],
@@ -45,7 +62,7 @@ def run(
     unavailable: Callable[[], frozenset[str]] = frozenset,
 ) -> None:
     async def main() -> None:
-        engine = EngineProcess(factory, bundle, unavailable, limits or EngineLimits(max_wait_seconds=5))
+        engine = EngineProcess(factory, Bundle.open(bundle), unavailable, limits or EngineLimits(max_wait_seconds=5))
         engine.start()
         try:
             await asyncio.wait_for(engine.wait_ready(), 30)
@@ -173,20 +190,56 @@ def test_who_waited_too_long_makes_room_for_those_who_still_wait(bundle: Path) -
     run(bundle, work, limits=EngineLimits(max_wait_seconds=0.3))
 
 
-def test_a_bundle_that_cannot_be_loaded_is_tried_again_and_says_why(
-    bundle: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize(
+    ("factory", "reason"),
+    [
+        ("serving.small_market:nothing", "ConfigError: the engine 'serving.small_market:nothing' cannot be imported"),
+        ("serving.test_engine_process:load_misfit", "BundleError: the model is of another kind"),
+        ("serving.test_engine_process:load_wrongly", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_engine_that_refuses_at_first_is_left_alone_and_says_why(bundle: Path, factory: str, reason: str) -> None:
     async def main() -> None:
-        engine = EngineProcess("serving.small_market:load_engine", bundle / "none", frozenset)
+        engine = EngineProcess(factory, Bundle.open(bundle), frozenset)
         engine.start()
-        while engine.status.starts < 2:
-            await asyncio.sleep(0.05)
-        assert "ended with status 1" in (engine.status.error or "")
+        with pytest.raises(ModelError, match=reason):
+            await asyncio.wait_for(engine.wait_ready(), 30)
+        await asyncio.sleep(0.3)  # longer than the pause before a second start
+        status = engine.status
+        assert (status.ready, status.pid, status.starts) == (False, None, 1)
+        with pytest.raises(ModelError, match=reason):
+            await engine.recommend(EngineRequest(HISTORY, 1))
         await engine.stop()
 
+    asyncio.run(main())
+
+
+def test_an_engine_that_dies_while_it_loads_at_first_is_started_again(bundle: Path) -> None:
+    async def work(engine: EngineProcess) -> None:
+        assert engine.status.starts == 2
+        assert len((await engine.recommend(EngineRequest(HISTORY, 3))).items) == 3
+
+    run(bundle, work, factory="serving.test_engine_process:load_dying_once")
+
+
+def test_a_bundle_put_in_place_of_the_served_one_is_refused_until_it_is_back(
+    bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(engine: EngineProcess) -> None:
+        manifest = bundle / "manifest.json"
+        served = manifest.read_text()
+        manifest.write_text(served.replace(Bundle.open(bundle).version, "of-tomorrow"))
+        os.kill(engine.status.pid or 0, signal.SIGKILL)
+        while engine.status.starts < 3:
+            await asyncio.sleep(0.02)
+        assert "now holds bundle of-tomorrow" in (engine.status.error or "")
+        manifest.write_text(served)
+        await asyncio.wait_for(engine.wait_ready(), 30)
+        assert len((await engine.recommend(EngineRequest(HISTORY, 3))).items) == 3
+
     with caplog.at_level(logging.ERROR):
-        asyncio.run(main())
-    assert "starting it again" in caplog.text
+        run(bundle, work)
+    assert "start the service again; the engine is started again in" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["nowhere:load", "serving.small_market:nothing", "serving.small_market", ""])

@@ -199,11 +199,10 @@ def test_two_services_do_not_share_a_state(bundle: Path, tmp_path: Path) -> None
     assert "in use by another process" in ended.stderr
 
 
-def test_an_engine_that_cannot_load_is_named_and_popular_items_are_served(bundle: Path, tmp_path: Path) -> None:
-    with_typo = Server(bundle, tmp_path / "state", "--engine", "serving.small_market:no_such_function")
-    try:
-        wait_until(lambda: "ended with status" in with_typo.http.get("/readyz").json()["message"])
-        assert with_typo.recommend("u1")["source"] == "popular_segment"
-    finally:
-        assert with_typo.stop() == 0
-    assert "cannot be imported" in (tmp_path / "server.log").read_text()
+def test_an_engine_that_can_never_load_ends_the_service_with_its_sentence(bundle: Path, tmp_path: Path) -> None:
+    typo = "serving.small_market:no_such_function"
+    ended = run_to_its_end("--bundle", str(bundle), "--state", str(tmp_path / "state"), "--port", "0", "--engine", typo)
+    assert ended.returncode == 2
+    assert f"ConfigError: the engine '{typo}' cannot be imported" in ended.stderr
+    assert "name it as module:function" in ended.stderr
+    assert "Traceback" not in ended.stderr

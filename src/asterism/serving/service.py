@@ -77,7 +77,7 @@ def open_service(settings: ServiceSettings) -> Service:
         hot.apply(event)
     clock = SystemClock()
     limits = EngineLimits(max_wait_seconds=settings.deadline_seconds)
-    engine = EngineProcess(settings.engine, settings.bundle, catalogue.unavailable, limits)
+    engine = EngineProcess(settings.engine, bundle, catalogue.unavailable, limits)
     recommender = Recommender(
         engine=engine,
         hot=hot,

@@ -23,10 +23,11 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """The engine is loaded."""
+class Loaded:
+    """The engine is loaded, or the reason why it cannot be."""
 
     semantic_ids: dict[str, SemanticId]
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,11 @@ class Reply:
 
 _encoder = msgspec.msgpack.Encoder()
 decode_batch = msgspec.msgpack.Decoder(Batch).decode
-decode_ready = msgspec.msgpack.Decoder(Ready).decode
+decode_loaded = msgspec.msgpack.Decoder(Loaded).decode
 decode_reply = msgspec.msgpack.Decoder(Reply).decode
 
 
-def pack(message: Batch | Ready | Reply) -> bytes:
+def pack(message: Batch | Loaded | Reply) -> bytes:
     """A message with its length in front."""
     body = _encoder.encode(message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body

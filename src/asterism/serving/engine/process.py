@@ -11,9 +11,9 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NamedTuple
 
+from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError, OverloadedError
 from asterism.core.semantic_id import SemanticId
 from asterism.serving.engine import messages
@@ -58,23 +58,26 @@ class EngineProcess:
     """Implements `EngineClient` over a child process; for one event loop.
 
     One batch is under way at a time, and everything that came meanwhile forms the next. A process
-    that dies or hangs is started again; the requests it held fail with `ModelError`.
+    that dies or hangs is started again; the requests it held fail with `ModelError`. Only one that
+    refuses before it was ever loaded is left alone: it would refuse again.
     """
 
     def __init__(
         self,
         factory_name: str,
-        bundle: Path,
+        bundle: Bundle,
         unavailable: Callable[[], frozenset[str]],
         limits: EngineLimits | None = None,
     ) -> None:
-        self._command = (sys.executable, "-m", "asterism.serving.engine.worker", factory_name, str(bundle))
+        worker = (sys.executable, "-m", "asterism.serving.engine.worker")
+        self._command = (*worker, factory_name, str(bundle.path), bundle.version)
         self._unavailable = unavailable
         self._limits = limits or EngineLimits()
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(self._limits.max_pending)
         self._process: Process | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._ready = asyncio.Event()
+        self._settled = asyncio.Event()  # loaded, or refused for good
+        self._has_refused = False
         self._starts = 0
         self._error: str | None = None
         self._semantic_ids: dict[str, SemanticId] = {}
@@ -95,15 +98,17 @@ class EngineProcess:
     def status(self) -> EngineStatus:
         """How the process is."""
         pid = self._process.pid if self._process is not None else None
-        return EngineStatus(self._ready.is_set(), pid, self._starts, self._error)
+        return EngineStatus(self._is_ready, pid, self._starts, self._error)
 
     async def wait_ready(self) -> None:
-        """Return once the engine is loaded."""
-        await self._ready.wait()
+        """Return once the engine is loaded; raises `ModelError` where it refused before it ever was."""
+        await self._settled.wait()
+        if self._has_refused:
+            raise ModelError(self._error)
 
     async def recommend(self, request: EngineRequest) -> EngineAnswer:
         """See `EngineClient.recommend`."""
-        if not self._ready.is_set():
+        if not self._is_ready:
             raise ModelError(f"the engine is not ready: {self._error or 'it is loading'}")
         answer: asyncio.Future[EngineAnswer] = asyncio.get_running_loop().create_future()
         expires = time.monotonic() + self._limits.max_wait_seconds
@@ -117,6 +122,10 @@ class EngineProcess:
         """See `EngineClient.semantic_id`; what a dead process told still holds, as the bundle is the same."""
         return self._semantic_ids.get(item_id)
 
+    @property
+    def _is_ready(self) -> bool:
+        return self._settled.is_set() and not self._has_refused
+
     async def _keep_alive(self) -> None:
         pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
@@ -127,8 +136,11 @@ class EngineProcess:
                 self._error = str(error)
             finally:
                 await self._end_process()
-            logger.error("%s; starting it again in %.1f s", self._error, pause_seconds)
             self._fail_waiting(self._error or "the engine died")
+            if self._has_refused:
+                self._settled.set()
+                return
+            logger.error("%s; the engine is started again in %.1f s", self._error, pause_seconds)
             if time.monotonic() - started > _HEALTHY_AFTER_SECONDS:
                 pause_seconds = _FIRST_PAUSE_SECONDS
             await asyncio.sleep(pause_seconds)
@@ -145,10 +157,13 @@ class EngineProcess:
         )
         self._process = process
         self._starts += 1
-        body = await self._receive(process, self._limits.load_timeout_seconds, "load")
-        self._semantic_ids = messages.decode_ready(body).semantic_ids
+        loaded = messages.decode_loaded(await self._receive(process, self._limits.load_timeout_seconds, "load"))
+        if loaded.refusal is not None:
+            self._has_refused = not self._semantic_ids  # what was loaded once, from the same files, may be again
+            raise ModelError(f"the engine cannot be loaded: {loaded.refusal}")
+        self._semantic_ids = loaded.semantic_ids
         self._error = None
-        self._ready.set()
+        self._settled.set()
         sent_unavailable: frozenset[str] | None = None
         while True:
             waiting = self._without_expired(await self._next_batch(process))
@@ -213,7 +228,7 @@ class EngineProcess:
             raise ModelError(f"the engine process {process.pid} ended with status {status}") from None
 
     async def _end_process(self) -> None:
-        self._ready.clear()
+        self._settled.clear()
         process, self._process = self._process, None
         if process is None:
             return

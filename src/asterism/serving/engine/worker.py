@@ -1,6 +1,6 @@
 """The engine process: loads the model once, then answers batches from stdin on stdout until stdin ends.
 
-python -m asterism.serving.engine.worker MODULE:FUNCTION BUNDLE
+python -m asterism.serving.engine.worker MODULE:FUNCTION BUNDLE VERSION
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from asterism.core.errors import AsterismError, ConfigError
+from asterism.core.bundle import Bundle
+from asterism.core.errors import AsterismError, BundleError, ConfigError
 from asterism.serving.engine import messages
 from asterism.serving.ports import Engine, EngineFactory
 
@@ -28,6 +29,16 @@ def load_factory(name: str) -> EngineFactory:
         return cast(EngineFactory, getattr(importlib.import_module(module_name), function_name))
     except (ImportError, ValueError, AttributeError) as error:
         raise ConfigError(f"the engine {name!r} cannot be imported ({error}); name it as module:function") from error
+
+
+def load_engine(factory_name: str, bundle: Path, version: str) -> Engine:
+    """The engine over the very bundle that the service runs on; raises `BundleError`, `ConfigError` or its own."""
+    found = Bundle.open(bundle).version
+    if found != version:
+        raise BundleError(
+            f"{bundle} now holds bundle {found}, and the service runs on {version}; start the service again"
+        )
+    return load_factory(factory_name)(bundle)
 
 
 def answer_batches(engine: Engine, source: BinaryIO, sink: BinaryIO) -> None:
@@ -55,15 +66,21 @@ def _own_stdout() -> BinaryIO:
 
 
 def main() -> None:
-    """Run the process; status 2 and one sentence on stderr when the engine cannot be loaded."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service ends this process
-    factory_name, bundle = sys.argv[1:]
+    """Run the process; when the engine cannot be loaded, tell the service why and end with status 2."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the service ends this process
+        signal.signal(number, signal.SIG_IGN)
+    factory_name, bundle, version = sys.argv[1:]
     sink = _own_stdout()
     try:
-        engine = load_factory(factory_name)(Path(bundle))
-    except AsterismError as error:
-        sys.exit(f"engine: {type(error).__name__}: {error}")
-    sink.write(messages.pack(messages.Ready(engine.semantic_ids())))
+        engine = load_engine(factory_name, Path(bundle), version)
+        loaded = messages.Loaded(engine.semantic_ids())
+    except Exception as error:  # whatever it is, the service must hear why
+        if not isinstance(error, AsterismError):
+            logger.exception("the engine %s failed while it loaded", factory_name)
+        sink.write(messages.pack(messages.Loaded({}, f"{type(error).__name__}: {error}")))
+        sink.flush()
+        sys.exit(2)
+    sink.write(messages.pack(loaded))
     sink.flush()
     answer_batches(engine, sys.stdin.buffer, sink)
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import uvicorn
 
-from asterism.core.errors import ConfigError
+from asterism.core.errors import ConfigError, ModelError
 from asterism.serving.http.app import build_app
 from asterism.serving.service import Service
 
@@ -65,7 +65,8 @@ def url_of(taken: socket.socket) -> str:
 async def serve(service: Service, taken: socket.socket, say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then let requests finish; a second signal ends at once.
 
-    `say` gets the lines that tell where the service is and when its model is loaded.
+    `say` gets the lines that tell where the service is and when its model is loaded. Raises
+    `ModelError`, and serves no longer, where the engine refuses to load at the start.
     """
     config = uvicorn.Config(
         build_app(service), log_level="warning", access_log=False, timeout_graceful_shutdown=_DRAIN_SECONDS
@@ -79,14 +80,20 @@ async def serve(service: Service, taken: socket.socket, say: Callable[[str], Non
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    announcing = asyncio.create_task(_announce_model(service, say))
+    announcing = asyncio.create_task(_announce_model(service, say, stop))
     try:
         await server.serve(sockets=[taken])
     finally:
         announcing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await announcing
 
 
-async def _announce_model(service: Service, say: Callable[[str], None]) -> None:
+async def _announce_model(service: Service, say: Callable[[str], None], stop: Callable[[], None]) -> None:
     started = time.monotonic()
-    await service.engine.wait_ready()
+    try:
+        await service.engine.wait_ready()
+    except ModelError:
+        stop()
+        raise
     say(f"the model is loaded, after {time.monotonic() - started:.1f} s")
