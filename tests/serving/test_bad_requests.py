@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -12,9 +13,10 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.types import Message, Receive, Scope, Send
 
 from asterism.core.errors import AsterismError
-from asterism.serving.http.asgi import MAX_BODY_BYTES, SECURITY_HEADERS, trace_id_from
+from asterism.serving.http.asgi import MAX_BODY_BYTES, SECURITY_HEADERS, RequestFrame, trace_id_from
 from asterism.serving.http.errors import STATUS_OF_CODE, SUCCESS
 from serving.running import Server
 
@@ -85,6 +87,33 @@ def test_a_giant_body_is_refused_with_and_without_a_stated_length(server: Server
     assert check_envelope(server.http.post("/api/v1/recommend", content=chunks, headers=JSON))["code"] == 20006
 
 
+def test_a_body_that_trickles_in_is_refused() -> None:
+    said: list[Message] = []
+
+    async def reached(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("a request without its body must not get this far")
+
+    async def trickle() -> Message:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    async def hear(message: Message) -> None:
+        said.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []}
+    asyncio.run(asyncio.wait_for(RequestFrame(reached, body_timeout_seconds=0.1)(scope, trickle, hear), 5))
+    start, body = said
+    assert (start["status"], json.loads(body["body"])["code"]) == (408, 20007)
+    assert (b"connection", b"close") in start["headers"]
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/api/v1/item/lamps-00"])
+def test_head_is_get_without_its_body(server: Server, path: str) -> None:
+    asked, told = server.http.head(path), server.http.get(path)
+    assert (asked.status_code, asked.content) == (200, b"")
+    assert asked.headers["content-length"] == told.headers["content-length"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "code"),
     [
@@ -95,6 +124,8 @@ def test_a_giant_body_is_refused_with_and_without_a_stated_length(server: Server
         ("GET", "/assets/%2e%2e/app.py", 20004),
         ("GET", "/api/v1/recommend", 20005),
         ("DELETE", "/api/v1/item/lamps-00", 20005),
+        ("GET", "/api/v1/item", 20004),
+        ("GET", "/assets", 20004),
         ("GET", "/api/v1/item/none", 20003),
         ("GET", "/api/v1/item/a%2Fb%20c", 20003),
         ("GET", "/api/v1/item/%ff", 20003),

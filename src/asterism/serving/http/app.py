@@ -37,6 +37,7 @@ def build_api(service: Service) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would be an answer without the envelope
     )
     install_error_handlers(app)
     app.include_router(visitor_routes(service))

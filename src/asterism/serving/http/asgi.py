@@ -1,7 +1,8 @@
-"""The outermost layer: trace ids, security headers, a limit on bodies."""
+"""The outermost layer: trace ids, security headers, limits on bodies and on the time they take to arrive."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
 from collections.abc import Mapping
@@ -11,10 +12,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from asterism.core.errors import RequestError
 from asterism.serving.http.envelope import failure
-from asterism.serving.http.errors import BodyTooLargeError
+from asterism.serving.http.errors import BodyTooLargeError, SlowRequestError
 
 MAX_BODY_BYTES: Final = 1 << 20
+BODY_TIMEOUT_SECONDS: Final = 10.0
 _MAX_DISCARDED_BYTES: Final = 32 << 20
 
 #: What every answer carries unless it says otherwise; the page loosens the policy for itself.
@@ -39,10 +42,11 @@ def trace_id_from(traceparent: str) -> str:
 
 
 class RequestFrame:
-    """ASGI middleware that frames every HTTP request."""
+    """ASGI middleware that frames every HTTP request; HEAD is answered as GET, of which the server sends no body."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, body_timeout_seconds: float = BODY_TIMEOUT_SECONDS) -> None:
         self._app = app
+        self._body_timeout_seconds = body_timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -53,29 +57,39 @@ class RequestFrame:
         trace_id = trace_id_from(request.headers.get("traceparent", ""))
         request.state.trace_id = trace_id
         framed_send = _with_headers(send, trace_id)
-        body = await _read_body(receive)
-        if body is None:
-            error = BodyTooLargeError(f"the body is larger than {MAX_BODY_BYTES} bytes; send less at once")
+        try:
+            body = await _read_body(receive, self._body_timeout_seconds)
+        except RequestError as error:
             await failure(request, error, {"connection": "close"})(scope, receive, framed_send)
             return
-        await self._app(scope, _replay(body, receive), framed_send)
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        await self._app(inner, _replay(body, receive), framed_send)
 
 
-async def _read_body(receive: Receive) -> list[Message] | None:
-    """The messages of a body, or None where it is larger than the limit.
+async def _read_body(receive: Receive, timeout_seconds: float) -> list[Message]:
+    """The messages of a body; raises `BodyTooLargeError`, `SlowRequestError`.
 
     What is too much is read on for a while and thrown away: a client that is still sending when the
     connection closes would see a reset in place of the answer.
     """
     messages: list[Message] = []
     size = 0
-    while True:
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size <= MAX_BODY_BYTES:
-            messages.append(message)
-        if size > _MAX_DISCARDED_BYTES or not message.get("more_body", False):
-            return messages if size <= MAX_BODY_BYTES else None
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            while size <= _MAX_DISCARDED_BYTES and (not messages or messages[-1].get("more_body", False)):
+                message = await receive()
+                size += len(message.get("body", b""))
+                if size > MAX_BODY_BYTES:
+                    message = {**message, "body": b""}
+                    messages.clear()
+                messages.append(message)
+    except TimeoutError:
+        raise SlowRequestError(
+            f"the body did not arrive within {timeout_seconds:g} s; send it without pauses"
+        ) from None
+    if size > MAX_BODY_BYTES:
+        raise BodyTooLargeError(f"the body is larger than {MAX_BODY_BYTES} bytes; send less at once")
+    return messages
 
 
 def _replay(messages: list[Message], receive: Receive) -> Receive:

@@ -26,6 +26,12 @@ class BodyTooLargeError(RequestError):
     code = 20006
 
 
+class SlowRequestError(RequestError):
+    """The body did not arrive in time."""
+
+    code = 20007
+
+
 SUCCESS: Final = 0
 INTERNAL_ERROR: Final = 10000
 
@@ -42,6 +48,7 @@ STATUS_OF_CODE: Final[Mapping[int, int]] = {
     20004: 404,
     20005: 405,
     20006: 413,
+    20007: 408,
     30001: 503,
     30002: 503,
     30003: 500,
