@@ -36,7 +36,12 @@ def asterism(*arguments: str | Path, launcher: tuple[str, ...] = (sys.executable
     return [*launcher, "asterism", *map(str, arguments)]
 
 
-def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def environment(**more: str) -> dict[str, str]:
+    """The variables of a child process: ours, one thread, and more."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
+
+
+def run(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    env = environment(**more)
     return subprocess.run(asterism(*arguments), capture_output=True, text=True, env=env, check=False, timeout=240)

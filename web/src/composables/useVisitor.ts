@@ -74,8 +74,9 @@ export function useVisitor() {
       const isCurrent = asked === userId.value
       await api.sendFeedback(asked, item.item_id, action, isCurrent ? (feed.value?.attribution_id ?? null) : null)
       if (asked !== userId.value) return
-      lastStep.value = `${STEP_WORDS[action] ?? action} “${item.title}”`
       await refresh(true)
+      // Told together with what it changed: earlier, it would say that nothing did.
+      if (asked === userId.value) lastStep.value = `${STEP_WORDS[action] ?? action} “${item.title}”`
     })
     busyItem.value = null
   }

@@ -1,0 +1,106 @@
+"""The page in a real browser, over a real server and a trained bundle: pick a user, click, watch the feed change."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from asterism.serving.http.page_files import PAGE_FOLDER
+from command_line import asterism, environment
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
+    pytest.mark.skipif(not (PAGE_FOLDER / "index.html").is_file(), reason="the page is not built: run `make page`"),
+]
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+
+@pytest.fixture(scope="module")
+def url(bundle: Path) -> Iterator[str]:
+    """Where a server over the trained bundle listens, once its model is loaded."""
+    command = asterism("serve", "--bundle", bundle, "--state", bundle.parent / "state-page", "--port", "0")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as server:
+        assert server.stdout is not None
+        try:
+            found = re.search(r"http://\S+", server.stdout.readline())
+            assert found is not None
+            assert "model is loaded" in server.stdout.readline()
+            yield found[0]
+        finally:
+            server.send_signal(signal.SIGTERM)
+
+
+@pytest.fixture
+def page(url: str) -> Iterator[playwright.Page]:
+    """The page, opened; fails the test at its end if the browser complained about anything."""
+    complaints: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = browser.new_page(reduced_motion="reduce")
+        opened.set_default_timeout(10_000)
+        opened.on("console", lambda said: complaints.append(said.text) if said.type in {"error", "warning"} else None)
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
+        opened.goto(url)
+        opened.locator("article.card").first.wait_for()
+        yield opened
+        browser.close()
+    assert complaints == []
+
+
+def titles(page: playwright.Page) -> list[str]:
+    return list(page.locator("article.card .title").all_inner_texts())
+
+
+def test_another_user_sees_another_feed(page: playwright.Page) -> None:
+    first = titles(page)
+    picker = page.get_by_label("Look as")
+    other = picker.locator("option").nth(3).get_attribute("value")
+    assert other is not None
+    picker.select_option(other)
+    page.get_by_role("heading", name=f"For {other}").wait_for()
+    page.locator("article.card").first.wait_for()
+    assert titles(page) != first
+    assert page.locator(".status .badge.model").is_visible()
+    loaded = "() => [...document.querySelectorAll('article.card img')].some((one) => one.naturalWidth > 0)"
+    page.wait_for_function(loaded)
+
+
+@pytest.mark.parametrize("button", ["Like", "Not interested"])
+def test_a_button_of_a_card_changes_the_feed(page: playwright.Page, button: str) -> None:
+    page.get_by_role("button", name="Newcomer").click()
+    page.get_by_text("Nothing is known yet").wait_for()
+    page.locator("article.card").first.wait_for()
+    if button == "Not interested":  # about whom something must be known, or there is no history to show
+        page.get_by_role("button", name="Like: ").nth(3).click()
+        page.locator(".summary", has_text="Liked").wait_for()
+    before = titles(page)
+    page.get_by_role("button", name=f"{button}: {before[0]}", exact=True).click()
+    word = "Liked" if button == "Like" else "Not interested in"
+    page.get_by_text(f"{word} “{before[0]}” →").wait_for()
+    after = titles(page)
+    assert after != before
+    assert before[0] not in after
+    assert page.locator("article.card .mark").count() > 0, "what is new in the feed is marked"
+    assert page.get_by_label("What happened so far").locator("li").count() == 1
+    assert page.locator(".status .badge.model").is_visible()
+
+
+def test_an_opened_item_shows_its_neighbours(page: playwright.Page) -> None:
+    title = titles(page)[0]
+    page.locator("article.card .open").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("heading", name=title, exact=True).wait_for()
+    dialog.locator("li img, li svg").nth(2).wait_for()
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+    page.get_by_text(f"Opened “{title}” →").wait_for()
+    assert title not in titles(page)
