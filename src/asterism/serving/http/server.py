@@ -17,6 +17,7 @@ from asterism.serving.http.app import build_app
 from asterism.serving.service import Service
 
 _DRAIN_SECONDS: Final = 10
+_IDLE_SECONDS: Final = 75  # longer than the minute of usual proxies, who else send into a connection that is closing
 
 
 class _Server(uvicorn.Server):
@@ -69,9 +70,14 @@ async def serve(service: Service, taken: socket.socket, say: Callable[[str], Non
     `ModelError`, and serves no longer, where the engine refuses to load at the start.
     """
     config = uvicorn.Config(
-        build_app(service), log_level="warning", access_log=False, timeout_graceful_shutdown=_DRAIN_SECONDS
+        build_app(service),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+        timeout_keep_alive=_IDLE_SECONDS,
     )
-    server = _Server(config, lambda: say(f"Asterism serves {service.bundle.path} at {url_of(taken)}"))
+    where = f"Asterism serves {service.bundle.path} at {url_of(taken)}"
+    server = _Server(config, lambda: say(f"{where} (popular items, until the model is loaded)"))
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
