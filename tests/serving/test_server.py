@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from asterism.stores.exposure_log import LocalExposureLog
 from serving.running import Server, ids
-from serving.small_market import CATEGORIES, ITEM_IDS, SOLD_OUT, category_of, histories_table
+from serving.small_market import CATEGORIES, ITEM_IDS, SOLD_OUT, category_of, histories_table, item_vectors
 
 
 def history_of(user_id: str) -> set[str]:
     return {row["item_id"] for row in histories_table().to_pylist() if row["user_id"] == user_id}
+
+
+def nearer_to(unwanted: str, than: tuple[str, ...]) -> set[str]:
+    """Items whose vector lies nearer to one item's than to any of some others': one comparison at a time."""
+    vectors = {item: row / np.linalg.norm(row) for item, row in zip(ITEM_IDS, item_vectors(), strict=True)}
+    return {
+        item
+        for item, vector in vectors.items()
+        if all(vector @ vectors[unwanted] > vector @ vectors[other] for other in than)
+    }
 
 
 def test_a_known_user_is_served_by_the_model_in_their_category(server: Server) -> None:
@@ -46,6 +59,22 @@ def test_a_clicked_and_a_disliked_item_are_gone(server: Server) -> None:
     server.feedback("u3", first, "click")
     server.feedback("u3", second, "dislike")
     assert not {first, second} & set(ids(server.recommend("u3", count=60)))
+
+
+@pytest.mark.parametrize("action", ["dislike", "skip"])
+def test_what_lies_nearer_to_the_unwanted_than_to_the_wanted_comes_last(server: Server, action: str) -> None:
+    user = f"after-{action}"
+    for item in ("mugs-00", "tents-00"):
+        server.feedback(user, item)
+    before = ids(server.recommend(user, count=12))
+    assert {category_of(item) for item in before} == {"mugs", "tents"}
+    first_mug = next(item for item in before if category_of(item) == "mugs")
+    server.feedback(user, first_mug, action)
+    after = server.recommend(user, count=30)
+    assert (after["source"], first_mug in ids(after)) == ("model", False)
+    demoted = nearer_to(first_mug, than=("mugs-00", "tents-00")) & set(ids(after))
+    assert demoted, "else this tests nothing"
+    assert set(ids(after)[-len(demoted) :]) == demoted
 
 
 def test_a_newcomer_gets_popular_items_and_after_a_click_the_model(server: Server) -> None:

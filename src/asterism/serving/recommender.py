@@ -30,7 +30,8 @@ from asterism.stores.vectors import VectorIndex
 
 logger = logging.getLogger(__name__)
 
-_EXPLAINED_EVENTS = 20  # how far back an explanation looks
+_COMPARED_EVENTS = 20  # how far back an explanation looks, and what outweighs a dislike
+_REMEMBERED_DISLIKES = 20  # how many unwanted items colour their surroundings
 
 
 class Source(StrEnum):
@@ -119,7 +120,7 @@ class Recommender:
         """The best slate that can be had within the deadline."""
         started = time.perf_counter()
         state = self._hot.states.get(request.visitor)
-        excluded = state.seen | state.negative | request.exclude
+        excluded = state.seen.union(state.negative, request.exclude)
         fresh = await self._ask_engine(request, state, excluded) if state.recent else None
         items = self._fill(self._rungs(request.visitor, state, fresh), request.count, excluded)
         if request.explain:
@@ -160,13 +161,25 @@ class Recommender:
     def _rungs(self, visitor: Visitor, state: UserState, fresh: tuple[ScoredItem, ...] | None) -> Iterator[Recommended]:
         """Candidates of every rung, best rung first; lower ones are computed only when they are reached."""
         if fresh is not None:
-            yield from _scored(fresh, Source.MODEL)
+            yield from _scored(self._demoted(fresh, state), Source.MODEL)
         elif visitor.key is not None:
-            yield from _scored(self._slates.get(visitor.key), Source.STALE)
+            yield from _scored(self._demoted(self._slates.get(visitor.key), state), Source.STALE)
         segment = self._hot.segment(state)
         if segment is not None:
             yield from self._popular(self._hot.popularity.ranked(segment), Source.POPULAR_SEGMENT)
         yield from self._popular(self._hot.popularity.ranked(), Source.POPULAR)
+
+    def _demoted(self, items: tuple[ScoredItem, ...], state: UserState) -> tuple[ScoredItem, ...]:
+        """The same items, but those that lie nearer to something unwanted than to anything wanted come last."""
+        wanted = _newest_items(state)
+        if not (items and wanted and state.negative):
+            return items
+        unwanted = state.negative[-_REMEMBERED_DISLIKES:]
+        cosines = self._vectors.similarities([one.item_id for one in items], [*wanted, *unwanted])
+        is_unwanted = cosines[:, len(wanted) :].max(axis=1) > cosines[:, : len(wanted)].max(axis=1)
+        return tuple(
+            one for last in (False, True) for one, flag in zip(items, is_unwanted, strict=True) if flag == last
+        )
 
     def _popular(self, item_ids: Iterable[str], source: Source) -> Iterator[Recommended]:
         for item_id in item_ids:
@@ -183,7 +196,7 @@ class Recommender:
         return list(chosen.values())
 
     def _explain(self, items: list[Recommended], state: UserState) -> list[Recommended]:
-        past = list(dict.fromkeys(event.item_id for event in reversed(state.recent)))[:_EXPLAINED_EVENTS]
+        past = _newest_items(state)
         if not past or not items:
             return items
         cosines = self._vectors.similarities([one.item_id for one in items], past)
@@ -210,6 +223,10 @@ class Recommender:
             self._exposures.record(exposure)
         except AsterismError as error:
             logger.warning("exposure %s was not recorded: %s", exposure.attribution_id, error)
+
+
+def _newest_items(state: UserState) -> list[str]:
+    return list(dict.fromkeys(event.item_id for event in reversed(state.recent)))[:_COMPARED_EVENTS]
 
 
 def _scored(items: Sequence[ScoredItem], source: Source) -> Iterator[Recommended]:

@@ -36,11 +36,11 @@ class RecentEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UserState:
-    """A snapshot; `recent` is time-ordered, oldest first."""
+    """A snapshot; `recent` and `negative` are ordered, oldest first."""
 
     recent: tuple[RecentEvent, ...] = ()
     seen: frozenset[str] = frozenset()
-    negative: frozenset[str] = frozenset()
+    negative: tuple[str, ...] = ()
 
 
 NO_STATE = UserState()
@@ -91,7 +91,7 @@ class LocalUserStates:
         kept = self._kept.get(visitor.key) if visitor.key else None
         if kept is None:
             return NO_STATE
-        return UserState(tuple(kept.recent), frozenset(kept.seen), frozenset(kept.negative))
+        return UserState(tuple(kept.recent), frozenset(kept.seen), tuple(kept.negative))
 
     def apply(self, visitor: Visitor, event: RecentEvent) -> bool:
         """See `UserStates.apply`; an impression changes nothing."""
