@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -125,3 +126,20 @@ def test_a_file_that_is_no_catalogue_is_named(tmp_path: Path) -> None:
     path.write_text("not a database " * 100)
     with pytest.raises(StorageError, match=r"catalogue\.db: the catalogue cannot be opened"):
         SqliteCatalogue(path)
+
+
+def test_a_full_disk_is_named_and_changes_nothing(tmp_path: Path) -> None:
+    catalogue = SqliteCatalogue(tmp_path / "catalogue.db")
+    catalogue.upsert([VEGA])
+    many = [replace(DENEB, item_id=f"i{number}", description="x" * 1000) for number in range(1000)]
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
+    try:
+        with pytest.raises(StorageError, match=r"catalogue\.db: the catalogue cannot be used .* make room on the disk"):
+            catalogue.upsert(many)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    assert (len(catalogue), catalogue.get("vega")) == (1, VEGA)
+    catalogue.upsert(many)
+    assert len(catalogue) == 1001
+    catalogue.close()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +49,7 @@ class SqliteCatalogue:
 
     def __init__(self, path: Path) -> None:
         """Open or create the file; raises `StorageError` where that cannot be done."""
+        self._path = path
         self._lock = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +63,17 @@ class SqliteCatalogue:
                 f"{path}: the catalogue cannot be opened ({error}); move the file away to rebuild it"
             ) from error
 
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for one thread at a time; raises `StorageError` where SQLite fails."""
+        try:
+            with self._lock:
+                yield self._connection
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"{self._path}: the catalogue cannot be used ({error}); make room on the disk, or move the file away"
+            ) from error
+
     def _migrate(self, path: Path) -> None:
         version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         if version > len(MIGRATIONS):
@@ -70,15 +83,15 @@ class SqliteCatalogue:
 
     def upsert(self, items: Iterable[Item], images: Mapping[str, str] | None = None) -> None:
         """See `Catalogue.upsert`."""
-        with self._lock, self._connection:
+        with self._locked() as connection, connection:
             self._write(items, images or {}, version=None)
         self._refresh()
 
     def sync(self, items: Iterable[Item], images: Mapping[str, str], version: str) -> None:
         """See `Catalogue.sync`."""
-        with self._lock, self._connection:
+        with self._locked() as connection, connection:
             self._write(items, images, version)
-            self._connection.execute(
+            connection.execute(
                 "UPDATE items SET available = 0 WHERE bundle_version IS NOT NULL AND bundle_version <> ?", (version,)
             )
         self._refresh()
@@ -136,8 +149,8 @@ class SqliteCatalogue:
 
     def image(self, item_id: str) -> str | None:
         """See `Catalogue.image`."""
-        with self._lock:
-            row = self._connection.execute("SELECT svg FROM images WHERE item_id = ?", (item_id,)).fetchone()
+        with self._locked() as connection:
+            row = connection.execute("SELECT svg FROM images WHERE item_id = ?", (item_id,)).fetchone()
         if row is None:
             self.get(item_id)
             return None
@@ -145,8 +158,8 @@ class SqliteCatalogue:
 
     def set_hidden(self, item_id: str, hidden: bool) -> None:
         """See `Catalogue.set_hidden`."""
-        with self._lock, self._connection:
-            changed = self._connection.execute("UPDATE items SET hidden = ? WHERE item_id = ?", (hidden, item_id))
+        with self._locked() as connection, connection:
+            changed = connection.execute("UPDATE items SET hidden = ? WHERE item_id = ?", (hidden, item_id))
         if changed.rowcount == 0:
             raise UnknownIdError(f"item {item_id!r} is not in the catalogue")
         self._refresh()
@@ -156,8 +169,8 @@ class SqliteCatalogue:
         return self._unavailable
 
     def __len__(self) -> int:
-        with self._lock:
-            return int(self._connection.execute("SELECT COUNT(*) FROM items").fetchone()[0])
+        with self._locked() as connection:
+            return int(connection.execute("SELECT COUNT(*) FROM items").fetchone()[0])
 
     def close(self) -> None:
         """See `Catalogue.close`."""
@@ -165,7 +178,7 @@ class SqliteCatalogue:
             self._connection.close()
 
     def _refresh(self) -> None:
-        with self._lock:
+        with self._locked():
             self._unavailable = self._read_unavailable()
 
     def _read_unavailable(self) -> frozenset[str]:
@@ -173,8 +186,8 @@ class SqliteCatalogue:
         return frozenset(row[0] for row in rows)
 
     def _select(self, clause: str, values: Sequence[str | int]) -> list[Item]:
-        with self._lock:
-            rows = self._connection.execute(f"{_SELECT} {clause}", values).fetchall()
+        with self._locked() as connection:
+            rows = connection.execute(f"{_SELECT} {clause}", values).fetchall()
         return [_item(row) for row in rows]
 
 
