@@ -27,7 +27,9 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 @pytest.fixture(scope="module")
 def url(bundle: Path) -> Iterator[str]:
     """Where a server over the trained bundle listens, once its model is loaded."""
-    command = asterism("serve", "--bundle", bundle, "--state", bundle.parent / "state-page", "--port", "0")
+    state = bundle.parent / "state-page"
+    patient = ("--deadline-ms", "10000")  # on a busy machine too, it is the model that answers
+    command = asterism("serve", "--bundle", bundle, "--state", state, "--port", "0", *patient)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as server:
         assert server.stdout is not None
         try:
