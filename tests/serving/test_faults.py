@@ -159,6 +159,38 @@ def test_a_signal_lets_requests_finish_and_the_status_is_0(
         wait_until(lambda: not Path(f"/proc/{engine}").exists())
 
 
+def test_ctrl_c_before_the_model_is_loaded_ends_quietly(bundle: Path, tmp_path: Path) -> None:
+    arguments = ("--bundle", str(bundle), "--state", str(tmp_path / "state"), "--port", "0", "--engine", ENGINE)
+    started = subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        text=True,
+        process_group=0,
+    )
+    assert started.stdout is not None
+    started.stdout.readline()
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    _, said = started.communicate(timeout=15)
+    assert started.returncode == 0
+    assert "KeyboardInterrupt" not in said
+    assert "ERROR" not in said
+
+
+def test_a_supervisors_signal_to_every_process_lets_requests_finish(bundle: Path, tmp_path: Path) -> None:
+    with Server(bundle, tmp_path / "state", "--deadline-ms", "5000") as running:
+        (tmp_path / DELAY_FILE).write_text("0.5")
+        engine = running.engine_pid()
+        with ThreadPoolExecutor(1) as pool:
+            under_way = pool.submit(running.recommend, "u1")
+            time.sleep(0.2)
+            os.kill(engine, signal.SIGTERM)
+            running.process.send_signal(signal.SIGTERM)
+            assert under_way.result()["source"] == "model"
+        assert running.process.wait(15) == 0
+
+
 def test_the_engine_ends_with_a_killed_server(bundle: Path, tmp_path: Path) -> None:
     with Server(bundle, tmp_path / "state") as running:
         engine = running.engine_pid()

@@ -67,7 +67,7 @@ def _own_stdout() -> BinaryIO:
 
 def main() -> None:
     """Run the process; when the engine cannot be loaded, tell the service why and end with status 2."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the service ends this process
+    for number in (signal.SIGINT, signal.SIGTERM):  # some supervisors signal every process; the service ends this one
         signal.signal(number, signal.SIG_IGN)
     factory_name, bundle, version = sys.argv[1:]
     sink = _own_stdout()
