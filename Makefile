@@ -41,7 +41,7 @@ demo: setup page
 	else echo "to serve it: $(BIN)/asterism serve --bundle $(DEMO)/bundle"; fi
 
 test: export OMP_NUM_THREADS = 1
-test: setup
+test: setup page
 	$(BIN)/pytest
 
 check: setup
