@@ -13,7 +13,7 @@ Positive = Annotated[int, Field(ge=1)]
 class Section(BaseModel):
     """A part of a configuration: immutable, and strict about its keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -70,6 +70,12 @@ class ModelConfig(Section):
     id_vectors: bool = True  # one learned vector an item, beside codes and content
     content: bool = True  # the projected item vector
 
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> ModelConfig:
+        if self.width % self.heads:
+            raise ValueError(f"a `width` of {self.width} cannot be shared by {self.heads} `heads`; make it a multiple")
+        return self
+
 
 class TrainingConfig(Section):
     """The optimisation."""
@@ -87,6 +93,12 @@ class TrainingConfig(Section):
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
 
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> TrainingConfig:
+        if self.item_loss_weight == 0 and self.code_loss_weight == 0:
+            raise ValueError("`item_loss_weight` and `code_loss_weight` are both 0, so nothing would be learned")
+        return self
+
 
 class DecodingConfig(Section):
     """Generate wide, then re-score."""
@@ -99,7 +111,7 @@ class DecodingConfig(Section):
 class EvaluationConfig(Section):
     """What is measured."""
 
-    cutoffs: tuple[Positive, ...] = (1, 3, 5, 10, 20, 50)
+    cutoffs: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 3, 5, 10, 20, 50)
     bootstrap_samples: Positive = 1000
     validation_cases: Positive | None = None  # live validation on a sample of this many cases
 
@@ -108,7 +120,7 @@ class RunConfig(Section):
     """A whole run."""
 
     name: str
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: DataConfig
     embeddings: EmbeddingConfig = EmbeddingConfig()
     semantic_ids: SemanticIdConfig = SemanticIdConfig()

@@ -73,8 +73,6 @@ class _Fitting:
 
     def __init__(self, run: Run, *, resume: bool) -> None:
         rows = trainable_rows(run.train)
-        if len(rows) == 0:
-            raise TrainingError("no user has two training events, so there is nothing to predict; give more data")
         set_seed(run.seed)
         self.spec = run
         config = run.config

@@ -12,14 +12,17 @@ import torch
 from accelerate import PartialState
 
 from asterism.config import RunConfig
-from asterism.core.bundle import Bundle
+from asterism.core.bundle import Bundle, check_target
+from asterism.core.errors import TrainingError
 from asterism.core.hashing import hash_array, hash_value
 from asterism.data.fingerprinting import dataset_fingerprint
 from asterism.data.locating import resolve_data
+from asterism.data.split import Split
 from asterism.data.splits import split_dataset
 from asterism.embeddings import ItemEmbedder
 from asterism.models.ugt import UGT, ItemFeatures, UGTShape
 from asterism.semantic_ids import build_semantic_ids
+from asterism.training.batches import trainable_rows
 from asterism.training.bundling import TrainedParts, write_bundle
 from asterism.training.loop import Run, fit
 from asterism.training.validation import validator
@@ -33,9 +36,12 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
     torchrun or `accelerate launch` every process trains and the main one alone writes; the others return None.
     """
     main_process = PartialState(cpu=not torch.cuda.is_available()).is_main_process
+    output = output.resolve()
+    check_target(output)
     with _stage("data"):
         dataset = resolve_data(config.data, config_folder)
         split = split_dataset(dataset, config.data)
+        _check_learnable(split, config.data.split)
     with _stage("item vectors"):
         embedder, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, config.seed)
     with _stage("semantic ids"):
@@ -70,6 +76,16 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
         result=result,
     )
     return write_bundle(made, output)
+
+
+def _check_learnable(split: Split, method: str) -> None:
+    """Say what is missing now, before minutes go into item vectors."""
+    trainable_rows(split.train)
+    if len(split.validation) == 0:
+        raise TrainingError(
+            f"the split {method} leaves no validation case, and training is steered by them; "
+            "take another split, or data whose users have at least three events"
+        )
 
 
 @contextmanager
