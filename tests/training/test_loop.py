@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import worlds
 from safetensors.torch import load_file
 
+import worlds
 from asterism.config import ModelConfig, TrainingConfig
 from asterism.core.errors import TrainingError
 from asterism.core.semantic_id import SemanticIdTable

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from asterism import __version__
 from asterism.cli import data, evaluate, init, serve, sids, train
-from asterism.core.errors import AsterismError
+from asterism.core.errors import AsterismError, StorageError
 
 app = typer.Typer(
     name="asterism",
@@ -32,10 +32,17 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the command line; an Asterism error ends it with status 2 and its sentence on stderr."""
+    """Run the command line; an Asterism error, or a file that fails us, ends it with status 2 and one sentence."""
     try:
         app()
     except AsterismError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error[/] {type(error).__name__}:", end=" ")
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        _fail(type(error).__name__, str(error))
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        _fail(StorageError.__name__, f"{place}{error.strerror or error}; free or name another place, then try again")
+
+
+def _fail(kind: str, sentence: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error[/] {kind}:", end=" ")
+    print(sentence, file=sys.stderr)
+    sys.exit(2)

@@ -13,9 +13,7 @@ def train(
     config: Annotated[Path, typer.Option(help="The run's TOML file; `asterism init` writes one.")],
     output: Annotated[Path, typer.Option(help="Where the bundle goes; checkpoints and metrics go to <output>.run.")],
     resume: Annotated[bool, typer.Option(help="Go on from the last finished epoch of an interrupted run.")] = False,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**32 - 1, help="Instead of the configuration's seed.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Instead of the configuration's seed.")] = None,
 ) -> None:
     """Train a recommender and write its bundle."""
     from asterism.config import load_run_config

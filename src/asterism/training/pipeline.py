@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from asterism.semantic_ids import build_semantic_ids
 from asterism.training.batches import trainable_rows
 from asterism.training.bundling import TrainedParts, write_bundle
 from asterism.training.loop import Run, fit
+from asterism.training.sole_trainer import sole_trainer
 from asterism.training.validation import validator
 
 
@@ -38,6 +39,13 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
     main_process = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     output = output.resolve()
     check_target(output)
+    folder = output.with_name(f"{output.name}.run")
+    with sole_trainer(folder) if main_process else nullcontext():
+        made = _train(config, config_folder, folder, resume=resume)
+        return write_bundle(made, output) if main_process else None
+
+
+def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool) -> TrainedParts:
     with _stage("data"):
         dataset = resolve_data(config.data, config_folder)
         split = split_dataset(dataset, config.data)
@@ -55,15 +63,15 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
         train=split.train,
         config=config.training,
         seed=config.seed,
-        folder=output.with_name(f"{output.name}.run"),
+        folder=folder,
         config_hash=hash_value([config.model_dump(mode="json"), hash_array(split.train.items), hash_array(vectors)]),
         validate=validator(split.validation, table, config),
     )
     result = fit(run, resume=resume)
-    if not main_process:
-        return None
-    print(f"training ended after {result.epochs} epochs and {result.seconds:.0f} s: {result.stopped}", file=sys.stderr)
-    made = TrainedParts(
+    if PartialState().is_main_process:
+        ended = f"training ended after {result.epochs} epochs and {result.seconds:.0f} s: {result.stopped}"
+        print(ended, file=sys.stderr)
+    return TrainedParts(
         config=config,
         config_folder=config_folder,
         dataset=dataset,
@@ -75,7 +83,6 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
         model=model,
         result=result,
     )
-    return write_bundle(made, output)
 
 
 def _check_learnable(split: Split, method: str) -> None:
