@@ -214,6 +214,22 @@ def test_broken_text_files(write: Write, stop: Callable[..., object], content: b
     assert caught.value.line == line
 
 
+@pytest.mark.parametrize("content", ['[{"user_id": 1}]', '[\n  {\n    "user_id": 1\n  }\n]'])
+def test_a_json_array_is_no_json_lines(
+    write: Write, stop: Callable[..., object], reject: Callable[..., object], content: str
+) -> None:
+    for read in (stop, reject):
+        with pytest.raises(DataError, match="write one JSON object a line") as caught:
+            read(write("a.json", content))
+        assert caught.value.line == 1
+
+
+def test_rows_that_are_bad_alike_say_why_once(write: Write, stop: Callable[..., object]) -> None:
+    with pytest.raises(DataError, match="2 more bad rows, such as line 3, line 4; mend the file") as caught:
+        stop(write("a.csv", HEADER + "u1,,5,click,1\n" * 3))
+    assert caught.value.reason.count("the id is empty") == 1
+
+
 def test_a_file_of_bad_rows_only(write: Write, reject: Callable[..., object]) -> None:
     with pytest.raises(DataError, match="no interaction is left"):
         reject(write("a.csv", HEADER + "u1,i1,x,click,1\n"))

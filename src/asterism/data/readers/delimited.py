@@ -40,7 +40,7 @@ class _Record(NamedTuple):
 
 
 def layout_of(file: Path) -> Layout:
-    """The layout of a file: tabs for `.tsv`; else commas, or semicolons or tabs where the header knows only those."""
+    """The layout of a file: tabs for `.tsv`; else commas, or what else parts the cells of the header."""
     if file.name.removesuffix(".gz").endswith(".tsv"):
         return Layout("\t")
     try:
@@ -48,7 +48,7 @@ def layout_of(file: Path) -> Layout:
             header = stream.readline()
     except (OSError, EOFError):  # the reader of the cells will say what is wrong
         return Layout()
-    others = [one for one in (";", "\t") if one.encode() in header]
+    others = [one for one in (";", "\t", "|") if one.encode() in header]
     return Layout(others[0]) if others and b"," not in header else Layout()
 
 

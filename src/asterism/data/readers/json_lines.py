@@ -48,6 +48,9 @@ def read_json_lines(
             tables.append(_table(rows))
     if not lines and not unreadable:
         raise DataError("the file is empty", file=str(file))
+    if not lines:
+        reason = f"{unreadable[0].reason}, nor does any other; write one JSON object a line"
+        raise DataError(reason, file=str(file), line=unreadable[0].line)
     line_of_row = np.array(lines, dtype=np.int64)
 
     def lines_of(rows: Rows) -> Rows:
