@@ -96,9 +96,10 @@ def test_the_split_follows_the_data() -> None:
     assert three_each.split == "by_time", "leave-one-out would leave one training event to each user"
 
 
-def test_data_that_cannot_be_learned_from_are_refused() -> None:
-    with pytest.raises(DataError, match="no split leaves a user with two events to learn from"):
-        choose(make(30, 2, 30), ImportSummary("x"))
+def test_data_that_no_split_can_learn_from_are_told_apart() -> None:
+    assert not choose(make(30, 2, 30), ImportSummary("x")).trainable
+    assert not choose(make(1, 2, 1), ImportSummary("x")).trainable
+    assert choose(make(1, 2, 4), ImportSummary("x")).trainable
 
 
 @pytest.mark.parametrize("place", ["a.csv/x.toml", "folder"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -166,7 +167,8 @@ def _print_summary(summary: ImportSummary, output: Path, rejects: Path | None) -
         print(f"{summary.unknown_items:,} items are not in the catalogue and are known by id only, such as {examples}")
     for note in summary.notes:
         print(note)
-    print(f"wrote {output}")
+    files = " ".join(f"--{name} {shlex.quote(f'{output / name}.parquet')}" for name in summary.tables)
+    print(f"wrote {output}; next: asterism init {files} --output my.toml")
 
 
 def _print_description(description: Description) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+SplitMethod = Literal["leave_one_out", "by_time", "by_column"]
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -27,7 +28,7 @@ class DataConfig(Section):
     interactions: str | None = None
     items: str | None = None
     users: str | None = None
-    split: Literal["leave_one_out", "by_time", "by_column"] = "leave_one_out"
+    split: SplitMethod = "leave_one_out"
     validation_share: Probability = 0.1  # by_time: share of events, by time, before the test part
     test_share: Probability = 0.1  # by_time: share of the newest events
 

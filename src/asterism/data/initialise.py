@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asterism.config.run import DataConfig, EmbeddingConfig
+from asterism.config.run import DataConfig, EmbeddingConfig, SplitMethod
 from asterism.core import records
 from asterism.core.errors import DataError, StorageError
 from asterism.data.dataset import Dataset
@@ -18,7 +18,7 @@ from asterism.data.initial_config import Choices, render_config
 from asterism.data.readers.contract import read_named_files
 from asterism.data.rejects import Rejects
 from asterism.data.split import Split
-from asterism.data.splits import by_column, by_time, leave_one_out
+from asterism.data.splits import SMALLEST_SPLITTABLE, by_column, by_time, leave_one_out
 
 _SMALLEST_CODEBOOK, _LARGEST_CODEBOOK = 8, 256
 _LONGEST_HISTORY = 50
@@ -84,11 +84,13 @@ def choose(dataset: Dataset, summary: ImportSummary) -> Choices:
     if vectors:
         values["embeddings.precomputed"] = dict.fromkeys(vectors, 1.0)
     renamed = {name: dict(one.renamed_columns) for name, one in summary.tables.items()}
-    return Choices(users, items, events, _split(dataset), values, renamed)
+    split = _split(dataset)
+    usual: SplitMethod = "leave_one_out" if history_lengths(dataset).max() >= SMALLEST_SPLITTABLE else "by_time"
+    return Choices(users, items, events, split or usual, values, renamed, trainable=split is not None)
 
 
-def _split(dataset: Dataset) -> str:
-    """The `split` column where it names all parts; else leave-one-out where users have enough events; else time."""
+def _split(dataset: Dataset) -> SplitMethod | None:
+    """The first of the `split` column, leave-one-out and time that leaves enough to learn from and to ask, or None."""
     interactions = dataset.interactions
     if records.SPLIT in interactions.column_names:
         parts = set(interactions[records.SPLIT].unique().to_pylist())
@@ -102,10 +104,7 @@ def _split(dataset: Dataset) -> str:
             return "by_time"
     except DataError:  # too few different moments
         pass
-    raise DataError(
-        "no split leaves a user with two events to learn from and others to validate and test on; "
-        "give more events for each user"
-    )
+    return None
 
 
 def _can_be_learned(split: Split) -> bool:
