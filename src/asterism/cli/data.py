@@ -139,11 +139,11 @@ def _writing_to(folder: Path) -> Iterator[None]:
 def _find_catalogue() -> Path:
     from asterism.core.errors import ConfigError
 
-    places = (_CATALOGUE, Path(__file__).parents[3] / _CATALOGUE)
+    places = (_CATALOGUE, Path(__file__).parents[3] / _CATALOGUE, Path(__file__).parent / _CATALOGUE.name)
     for place in places:
         if place.is_dir():
             return place
-    looked = " and ".join(str(place.absolute()) for place in places)
+    looked = ", ".join(str(place.absolute()) for place in places)
     raise ConfigError(f"there is no catalogue of data sets (looked at {looked}); name one with --catalogue")
 
 
