@@ -183,3 +183,14 @@ def test_a_mixed_up_bundle_names_the_part(workshop: Path, bundle: Path, tmp_path
     assert done.returncode == 2
     assert part in done.stderr
     assert "cut short or changed" in done.stderr
+
+
+def test_a_missing_text_model_is_one_line(workshop: Path, tmp_path: Path) -> None:
+    text = TINY_CONFIG.replace('"tfidf"', '"no/such-model"').replace("epochs = 6", "epochs = 1")
+    (workshop / "no_model.toml").write_text(text, encoding="utf-8")
+    command = ("train", "--config", workshop / "no_model.toml", "--output", tmp_path / "bundle")
+    done = run(*command, HF_HUB_OFFLINE="1", ASTERISM_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    (told,) = [line for line in done.stderr.splitlines() if "TF-IDF takes its place" in line]
+    assert told.startswith("warning: the text model 'no/such-model' cannot be loaded")
+    assert "embedder.py" not in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import typer
 from rich.console import Console
@@ -33,6 +34,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line; an Asterism error, or a file that fails us, ends it with status 2 and one sentence."""
+    warnings.showwarning = _tell_warning
     try:
         app()
     except AsterismError as error:
@@ -40,6 +42,11 @@ def main() -> None:
     except OSError as error:
         place = f"{error.filename}: " if error.filename is not None else ""
         _fail(StorageError.__name__, f"{place}{error.strerror or error}; free or name another place, then try again")
+
+
+def _tell_warning(message: Warning | str, *_place: object) -> None:
+    """A warning is for the user, to whom the line of code that gave it says nothing."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _fail(kind: str, sentence: str) -> None:

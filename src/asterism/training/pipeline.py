@@ -98,5 +98,7 @@ def _check_learnable(split: Split, method: str) -> None:
 @contextmanager
 def _stage(name: str) -> Iterator[None]:
     started = time.monotonic()
+    if sys.stderr.isatty():  # the line below takes its place; a log needs only that one
+        print(f"{name} …", end="\r", file=sys.stderr, flush=True)
     yield
     print(f"{name}: {time.monotonic() - started:.1f} s", file=sys.stderr)
