@@ -37,6 +37,8 @@ def test_an_unknown_key_is_an_error_that_lists_the_known_ones() -> None:
         ({"training": {"item_loss_weight": 0, "code_loss_weight": 0}}, "`training`: .* are both 0"),
         ({"training": {"learning_rate": float("inf")}}, r"`training\.learning_rate`: .*finite.* but it is inf"),
         ({"evaluation": {"cutoffs": []}}, r"`evaluation\.cutoffs`: .* at least 1 item"),
+        ({"embeddings": {"precomputed": {"x": -1}}}, r"`embeddings\.precomputed\.x`: .* but it is -1"),
+        ({"name": ""}, r"`name`: .* at least 1 character"),
         ({"seed": -1}, r"`seed`: .* greater than or equal to 0, but it is -1"),
         ({"semantic_ids": {"method": "magic"}}, r"`semantic_ids\.method`: Input should be 'rq-kmeans'"),
     ],

@@ -185,6 +185,24 @@ def test_a_mixed_up_bundle_names_the_part(workshop: Path, bundle: Path, tmp_path
     assert "cut short or changed" in done.stderr
 
 
+def test_a_full_disk_is_a_sentence_and_spoils_nothing(workshop: Path, bundle: Path, tmp_path: Path) -> None:
+    before = Bundle.open(bundle).version
+    for output, what in ((tmp_path / "new", "new.run/checkpoint"), (bundle, str(bundle))):
+        command = asterism("train", "--config", workshop / "tiny.toml", "--output", output, "--resume")
+        limited = ["bash", "-c", 'ulimit -f 16; exec "$@"', "bash", *command]
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(limited, capture_output=True, text=True, env=env, check=False, timeout=120)
+        assert done.returncode == 2, done.stderr
+        said = done.stderr.splitlines()[-1]
+        assert said.startswith("error StorageError:")
+        assert f"{what} cannot be written" in said
+        assert "File too large" in said
+        assert said.endswith("make room, then train with --resume")
+        assert "Traceback" not in done.stderr
+    assert Bundle.open(bundle).version == before
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_missing_text_model_is_one_line(workshop: Path, tmp_path: Path) -> None:
     text = TINY_CONFIG.replace('"tfidf"', '"no/such-model"').replace("epochs = 6", "epochs = 1")
     (workshop / "no_model.toml").write_text(text, encoding="utf-8")

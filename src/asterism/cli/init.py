@@ -29,6 +29,8 @@ def init_command(
     unknown = initialised.summary.unknown_items
     if unknown:
         print(f"{unknown:,} items are not in the catalogue and are known by id only")
+    for note in initialised.summary.notes:
+        print(note)
     if not choices.trainable:
         print(
             "too few events: no split leaves a user with two events to learn from and others to validate and test on, "

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 SplitMethod = Literal["leave_one_out", "by_time", "by_column"]
 Positive = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0.0)]
 
 
 class Section(BaseModel):
@@ -44,10 +45,10 @@ class EmbeddingConfig(Section):
 
     text_model: str = "all-MiniLM-L6-v2"  # a name, a folder, or "tfidf"
     text_fields: tuple[str, ...] = ("title", "categories", "brand", "description", "keywords")
-    text_weight: Annotated[float, Field(ge=0.0)] = 1.0
-    collaborative_weight: Annotated[float, Field(ge=0.0)] = 1.0
-    structured_weight: Annotated[float, Field(ge=0.0)] = 0.5
-    precomputed: dict[str, float] = Field(default_factory=dict)  # embedding_<name> column → weight
+    text_weight: Weight = 1.0
+    collaborative_weight: Weight = 1.0
+    structured_weight: Weight = 0.5
+    precomputed: dict[str, Weight] = Field(default_factory=dict)  # embedding_<name> column → weight
     width: Positive = 256  # of the fused vector
 
 
@@ -85,10 +86,10 @@ class TrainingConfig(Section):
     patience: Positive = 10  # validations without a better NDCG@10 before stopping
     batch_users: Positive = 64
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    weight_decay: Weight = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 100
-    item_loss_weight: Annotated[float, Field(ge=0.0)] = 1.0
-    code_loss_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    item_loss_weight: Weight = 1.0
+    code_loss_weight: Weight = 1.0
     negatives: Annotated[int, Field(ge=0)] = 2048  # sampled for the item loss; 0 = full softmax
     temperature: Annotated[float, Field(gt=0.0)] = 0.07  # of the item head's cosine
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
@@ -105,8 +106,8 @@ class DecodingConfig(Section):
     """Generate wide, then re-score."""
 
     beam: Positive = 200
-    item_weight: Annotated[float, Field(ge=0.0)] = 1.0  # of the item head against the code log-probability
-    code_weight: Annotated[float, Field(ge=0.0)] = 0.0
+    item_weight: Weight = 1.0  # of the item head against the code log-probability
+    code_weight: Weight = 0.0
 
 
 class EvaluationConfig(Section):
@@ -120,7 +121,7 @@ class EvaluationConfig(Section):
 class RunConfig(Section):
     """A whole run."""
 
-    name: str
+    name: Annotated[str, Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: DataConfig
     embeddings: EmbeddingConfig = EmbeddingConfig()

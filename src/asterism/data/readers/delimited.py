@@ -41,7 +41,7 @@ class _Record(NamedTuple):
 
 def layout_of(file: Path) -> Layout:
     """The layout of a file: tabs for `.tsv`; else commas, or what else parts the cells of the header."""
-    if file.name.removesuffix(".gz").endswith(".tsv"):
+    if file.name.lower().removesuffix(".gz").endswith(".tsv"):
         return Layout("\t")
     try:
         with _Source(file, Layout(), None).open() as stream:
