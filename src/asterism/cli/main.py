@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from typing import TextIO
 
 import typer
 from rich.console import Console
@@ -44,7 +45,14 @@ def main() -> None:
         _fail(StorageError.__name__, f"{place}{error.strerror or error}; free or name another place, then try again")
 
 
-def _tell_warning(message: Warning | str, *_place: object) -> None:
+def _tell_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """A warning is for the user, to whom the line of code that gave it says nothing."""
     print(f"warning: {message}", file=sys.stderr)
 
