@@ -33,6 +33,13 @@ def test_an_unknown_key_is_an_error_that_lists_the_known_ones() -> None:
         ({"training": {"epochs": "many"}}, r"`training\.epochs`: .* valid integer.*but it is 'many'"),
         ({"data": {}}, r"`data`: give either `path` or `interactions`"),
         ({"data": {"path": "a", "interactions": "b"}}, r"not both"),
+        ({"model": {"width": 10, "heads": 3}}, "`model`: a `width` of 10 cannot be shared by 3 `heads`"),
+        ({"training": {"item_loss_weight": 0, "code_loss_weight": 0}}, "`training`: .* are both 0"),
+        ({"training": {"learning_rate": float("inf")}}, r"`training\.learning_rate`: .*finite.* but it is inf"),
+        ({"evaluation": {"cutoffs": []}}, r"`evaluation\.cutoffs`: .* at least 1 item"),
+        ({"embeddings": {"precomputed": {"x": -1}}}, r"`embeddings\.precomputed\.x`: .* but it is -1"),
+        ({"name": ""}, r"`name`: .* at least 1 character"),
+        ({"seed": -1}, r"`seed`: .* greater than or equal to 0, but it is -1"),
         ({"semantic_ids": {"method": "magic"}}, r"`semantic_ids\.method`: Input should be 'rq-kmeans'"),
     ],
 )
@@ -49,6 +56,8 @@ def test_a_missing_key_is_named() -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no such file"):
         load_run_config(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_run_config(tmp_path)
     (tmp_path / "bad.toml").write_text("name = ")
     with pytest.raises(ConfigError, match=r"bad\.toml is not valid TOML"):
         load_run_config(tmp_path / "bad.toml")

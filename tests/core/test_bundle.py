@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from asterism.core.bundle import MANIFEST, Bundle, BundleWriter
-from asterism.core.errors import BundleError
+from asterism.core.errors import BundleError, StorageError
 
 
 def write(target: Path, text: str = "weights", **facts: object) -> Bundle:
@@ -35,6 +35,25 @@ def test_an_older_bundle_is_replaced_whole(tmp_path: Path) -> None:
     assert first.version != second.version
     assert Bundle.open(tmp_path / "b").part("model.bin").read_text() == "better"
     assert [one.name for one in tmp_path.iterdir()] == ["b"], "nothing is left lying about"
+
+
+def test_nothing_but_a_bundle_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("u1,i1,1")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / MANIFEST).write_text('{"name": "a web page has one of these too"}')
+    for name in ("log.csv", "folder"):
+        with pytest.raises(BundleError, match=f"{name} exists and is no bundle"):
+            write(tmp_path / name)
+    assert (tmp_path / "log.csv").read_text() == "u1,i1,1"
+    assert (tmp_path / "folder" / MANIFEST).is_file()
+    (tmp_path / "empty").mkdir()
+    assert write(tmp_path / "empty").fact("items") == 2
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"file/b cannot be written to \(.*\); name another place"):
+        BundleWriter(tmp_path / "file" / "b")
 
 
 def test_an_unfinished_bundle_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import re
 from collections.abc import Callable
@@ -212,6 +213,34 @@ def test_broken_text_files(write: Write, stop: Callable[..., object], content: b
     with pytest.raises(DataError, match=reason) as caught:
         stop(write("a.csv", content))
     assert caught.value.line == line
+
+
+WHOLE = gzip.compress(b'{"user_id": 1, "item_id": 2, "timestamp": 3}\n' * 50)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.gz"])
+@pytest.mark.parametrize("content", [WHOLE[:-12], WHOLE[:15] + b"\xff\xff\xff" + WHOLE[18:], b"\x1f\x8bxx", b"plain"])
+def test_broken_compressed_files(write: Write, stop: Callable[..., object], name: str, content: bytes) -> None:
+    with pytest.raises(DataError, match=r"cannot be read.*; fetch or write it again") as caught:
+        stop(write(name, content))
+    assert caught.value.file is not None
+    assert caught.value.file.endswith(name)
+
+
+@pytest.mark.parametrize("content", ['[{"user_id": 1}]', '[\n  {\n    "user_id": 1\n  }\n]'])
+def test_a_json_array_is_no_json_lines(
+    write: Write, stop: Callable[..., object], reject: Callable[..., object], content: str
+) -> None:
+    for read in (stop, reject):
+        with pytest.raises(DataError, match="write one JSON object a line") as caught:
+            read(write("a.json", content))
+        assert caught.value.line == 1
+
+
+def test_rows_that_are_bad_alike_say_why_once(write: Write, stop: Callable[..., object]) -> None:
+    with pytest.raises(DataError, match="2 more bad rows, such as line 3, line 4; mend the file") as caught:
+        stop(write("a.csv", HEADER + "u1,,5,click,1\n" * 3))
+    assert caught.value.reason.count("the id is empty") == 1
 
 
 def test_a_file_of_bad_rows_only(write: Write, reject: Callable[..., object]) -> None:

@@ -60,6 +60,21 @@ def test_timestamps_from_text() -> None:
     }
 
 
+def test_moments_in_iso_8601() -> None:
+    texts = ["2020-09-13T12:26:40", "2020-09-13 14:26:40.9+02:00", " 2020-09-13 ", "2020-09-13T12:26:40Z", None, ""]
+    parsed = columns.parse_timestamp(column([*texts, "1600000000", "2020-02-31"]))
+    assert parsed.values.to_pylist() == [1600000000, 1600000000, 1599955200, 1600000000, None, None, None, None]
+    assert bad_rows(parsed) == {"the timestamp is missing": [4, 5], columns.NOT_ISO: [6, 7]}
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.string()])
+def test_a_clocks_fractions_of_a_second_are_cut_off(kind: pa.DataType) -> None:
+    clock = columns.parse_timestamp(column([1600000000.25, 1600000001.75, 1600000002.0, 1e300]).cast(kind))
+    assert clock.values.to_pylist() == [1600000000, 1600000001, 1600000002, None]
+    assert bad_rows(clock) == {"the timestamp is not a whole number of Unix seconds": [3]}
+    assert bad_rows(columns.parse_timestamp(column([0.5, 1.5]).cast(kind))) != {}, "no clock counts from half a second"
+
+
 def test_a_large_whole_number_keeps_every_digit() -> None:
     parsed = columns.parse_timestamp(column(["1700000000123", "oops"]), unit="ms")
     assert parsed.values.to_pylist() == [1700000000, None]
@@ -133,6 +148,9 @@ def test_embeddings_share_one_width() -> None:
         "the vector holds something else than numbers": [4],
         "the vector's width is not 2, which is that of the others": [2],
     }
+    broken = columns.parse_embedding(column([[1.0, 2.0], [math.nan, 1.0], None, [], [1.0, None], [1.0, math.inf]]))
+    assert bad_rows(broken) == {"the vector holds a number that is not finite": [1, 4, 5]}
+    assert broken.values.is_null().to_pylist() == [False, False, True, True, False, False]
     lists = columns.parse_embedding(column([[1.0, 2.0], None]))
     assert lists.values.type == pa.list_(pa.float32())
     assert not lists.bad

@@ -36,6 +36,23 @@ def test_rows_in_order_for_each_user_keep_their_places(write: Write, stop: Calla
     assert not imported.summary.sorted_by_time
 
 
+def test_a_catalogue_of_other_ids_is_noticed(write: Write, stop: Callable[..., Imported]) -> None:
+    interactions = write("a.csv", "user_id,item_id,timestamp\nu,1.0,1\n")
+    imported = stop(interactions, write("items.csv", "item_id,title\n1,One\n"))
+    assert imported.summary.notes == [
+        "no event is about an item of the catalogue; check that both files write item ids alike "
+        "(events: 1.0, catalogue: 1)"
+    ]
+    assert not stop(interactions).summary.notes
+
+
+def test_endings_may_be_in_capitals(write: Write, stop: Callable[..., Imported]) -> None:
+    imported = stop(
+        write("LOG.TSV", "user_id\titem_id\ttimestamp\nu\t1\t1\n"), write("B.CSV", "item_id,title\n1,One\n")
+    )
+    assert imported.summary.unknown_items == 0
+
+
 def test_unknown_items_are_kept_and_reported(write: Write, stop: Callable[..., Imported]) -> None:
     interactions = write("a.csv", "user_id,item_id,timestamp\nu,x,1\nu,i1,2\nu,y,3\nu,x,4\n")
     items = write("items.csv", "item_id,title,price\ni1,One,2\ni2,Two,\n")

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from asterism.config import RunConfig, load_run_config
-from asterism.core.errors import DataError
+from asterism.core.errors import DataError, StorageError
 from asterism.data.dataset import Dataset
 from asterism.data.importing import ImportSummary
 from asterism.data.initial_config import COMMENTS
@@ -70,7 +70,12 @@ def _written(values: dict[str, object], prefix: str = "") -> Iterator[str]:
 
 def make(users: int, items: int, events: int, **columns: object) -> Dataset:
     rows = range(events)
-    interactions = {"user_id": [f"u{row % users}" for row in rows], "item_id": ["i0"] * events, "timestamp": list(rows)}
+    interactions = {
+        "user_id": [f"u{row % users}" for row in rows],
+        "item_id": ["i0"] * events,
+        "timestamp": list(rows),
+        "action": ["click"] * events,
+    }
     ids = [f"i{item}" for item in range(items)]
     return Dataset(pa.table({**interactions, **columns}), pa.table({"item_id": ids, "title": ids}))
 
@@ -83,10 +88,26 @@ def test_codes_follow_the_catalogue(items: int, codes: int) -> None:
 
 
 def test_the_split_follows_the_data() -> None:
-    parts = ["train", "validation", "test", "train"]
+    parts = ["train", "train", "validation", "test"]
     assert choose(make(1, 2, 4, split=parts), ImportSummary("x")).split == "by_column"
     assert choose(make(1, 2, 4, split=["train"] * 4), ImportSummary("x")).split == "leave_one_out"
     assert choose(make(4, 2, 8), ImportSummary("x")).split == "by_time"
+    three_each = choose(make(40, 2, 120), ImportSummary("x"))
+    assert three_each.split == "by_time", "leave-one-out would leave one training event to each user"
+
+
+def test_data_that_no_split_can_learn_from_are_told_apart() -> None:
+    assert not choose(make(30, 2, 30), ImportSummary("x")).trainable
+    assert not choose(make(1, 2, 1), ImportSummary("x")).trainable
+    assert choose(make(1, 2, 4), ImportSummary("x")).trainable
+
+
+@pytest.mark.parametrize("place", ["a.csv/x.toml", "folder"])
+def test_a_place_that_cannot_be_written_to_is_named(write: Write, tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder").mkdir()
+    initialised = initialise(write("a.csv", RATINGS), None, None, tmp_path / "x.toml")
+    with pytest.raises((DataError, StorageError), match=place):
+        write_config(initialised, tmp_path / place, overwrite=True)
 
 
 def test_parts_of_vectors_follow_the_columns() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from asterism.config import DataConfig
 from asterism.core.errors import DataError
-from asterism.data.locating import resolve_data
+from asterism.data.locating import data_moved_to, resolve_data
 
 Write = Callable[[str, str | bytes], Path]
 CSV = "user_id,item_id,timestamp\nu,a,1\n"
@@ -53,3 +53,24 @@ def test_every_place_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "ASTERISM_DATA" in str(caught.value)
     with pytest.raises(DataError, match=r"'log\.csv' is not at"):
         resolve_data(DataConfig(interactions="log.csv"), tmp_path)
+
+
+def test_moved_files_are_found_under_their_old_names(write: Write, tmp_path: Path) -> None:
+    write("elsewhere/log.csv", CSV)
+    write("elsewhere/items.csv", "item_id,title\na,A\n")
+    config = DataConfig(interactions="../old/log.csv", items="items.csv", split="by_time", test_share=0.2)
+    moved = data_moved_to(tmp_path / "elsewhere", config)
+    assert resolve_data(moved, tmp_path / "runs").items["title"].to_pylist() == ["A"]
+    assert (moved.split, moved.test_share) == ("by_time", 0.2)
+
+
+def test_a_moved_folder_may_be_in_any_known_form(write: Write, tmp_path: Path) -> None:
+    write("elsewhere/interactions.csv", CSV)
+    for config in (DataConfig(interactions="log.csv"), DataConfig(path="shop")):
+        assert resolve_data(data_moved_to(tmp_path / "elsewhere", config), tmp_path).interactions.num_rows == 1
+
+
+def test_a_file_is_no_folder(write: Write, tmp_path: Path) -> None:
+    write("log.csv", CSV)
+    with pytest.raises(DataError, match="this is a file; name the folder it lies in"):
+        resolve_data(DataConfig(path="log.csv"), tmp_path)

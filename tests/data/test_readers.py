@@ -40,6 +40,7 @@ ROWS = [("u1", "i1", 1), ("u1", "i2", 2)]
         ("interactions.csv", b"\xef\xbb\xbfuser_id,item_id,timestamp\r\nu1,i1,1\r\n\r\nu1,i2,2"),
         ("interactions.csv", b'"user_id","item_id","timestamp"\n"u1","i1","1"\nu1,i2,2\n'),
         ("interactions.csv", b"user_id;item_id;timestamp\nu1;i1;1\nu1;i2;2\n"),
+        ("interactions.csv", b"user_id|item_id|timestamp\nu1|i1|1\nu1|i2|2\n"),
         ("interactions.tsv", b"user_id\titem_id\ttimestamp\nu1\ti1\t1\nu1\ti2\t2\n"),
         ("interactions.csv.gz", gzip.compress(b"user_id,item_id,timestamp\nu1,i1,1\nu1,i2,2\n")),
         ("interactions.jsonl", b'{"uid":"u1","item_id":"i1","time":1}\n{"uid":"u1","item_id":"i2","time":"2"}\n'),

@@ -123,6 +123,36 @@ def test_two_csv_files_and_an_init_are_enough(workshop: Path, tmp_path: Path) ->
     done = run("train", "--config", tmp_path / "my.toml", "--output", tmp_path / "mine")
     assert done.returncode == 0, done.stderr
     assert evaluate(tmp_path / "mine")["dataset"] == "my"
+    (tmp_path / "moved").mkdir()
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    lost = run("evaluate", "--bundle", tmp_path / "mine")
+    assert (lost.returncode, "--data" in lost.stderr, "Traceback" in lost.stderr) == (2, True, False)
+    assert evaluate(tmp_path / "mine", "--data", tmp_path / "moved")["dataset"] == "my"
+
+
+def test_ctrl_c_says_how_to_go_on(workshop: Path) -> None:
+    output = workshop / "interrupted"
+    endless = TINY_CONFIG.replace("epochs = 6", "epochs = 1000\npatience = 1000")
+    (workshop / "endless.toml").write_text(endless, encoding="utf-8")
+    command = asterism("train", "--config", workshop / "endless.toml", "--output", output)
+    child = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    assert next(line for line in child.stderr if line.startswith("epoch 1/1000"))
+    rival = run("train", "--config", workshop / "endless.toml", "--output", output)
+    assert (rival.returncode, "another training is at work in" in rival.stderr) == (2, True)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert said.splitlines()[-1].startswith("interrupted; the same command with --resume goes on")
+    assert "Traceback" not in said
+
+
+def test_a_users_own_file_is_never_replaced(workshop: Path, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("precious", encoding="utf-8")
+    done = run("train", "--config", workshop / "tiny.toml", "--output", tmp_path / "log.csv")
+    assert (done.returncode, "is no bundle" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+    assert (tmp_path / "log.csv").read_text(encoding="utf-8") == "precious"
 
 
 def test_served_answers_are_the_generators(bundle: Path) -> None:
@@ -153,3 +183,32 @@ def test_a_mixed_up_bundle_names_the_part(workshop: Path, bundle: Path, tmp_path
     assert done.returncode == 2
     assert part in done.stderr
     assert "cut short or changed" in done.stderr
+
+
+def test_a_full_disk_is_a_sentence_and_spoils_nothing(workshop: Path, bundle: Path, tmp_path: Path) -> None:
+    before = Bundle.open(bundle).version
+    for output, what in ((tmp_path / "new", "new.run/checkpoint"), (bundle, str(bundle))):
+        command = asterism("train", "--config", workshop / "tiny.toml", "--output", output, "--resume")
+        limited = ["bash", "-c", 'ulimit -f 16; exec "$@"', "bash", *command]
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(limited, capture_output=True, text=True, env=env, check=False, timeout=120)
+        assert done.returncode == 2, done.stderr
+        said = done.stderr.splitlines()[-1]
+        assert said.startswith("error StorageError:")
+        assert f"{what} cannot be written" in said
+        assert "File too large" in said
+        assert said.endswith("make room, then train with --resume")
+        assert "Traceback" not in done.stderr
+    assert Bundle.open(bundle).version == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_missing_text_model_is_one_line(workshop: Path, tmp_path: Path) -> None:
+    text = TINY_CONFIG.replace('"tfidf"', '"no/such-model"').replace("epochs = 6", "epochs = 1")
+    (workshop / "no_model.toml").write_text(text, encoding="utf-8")
+    command = ("train", "--config", workshop / "no_model.toml", "--output", tmp_path / "bundle")
+    done = run(*command, HF_HUB_OFFLINE="1", ASTERISM_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    (told,) = [line for line in done.stderr.splitlines() if "TF-IDF takes its place" in line]
+    assert told.startswith("warning: the text model 'no/such-model' cannot be loaded")
+    assert "embedder.py" not in done.stderr

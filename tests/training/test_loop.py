@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import worlds
 from safetensors.torch import load_file
 
+import worlds
 from asterism.config import ModelConfig, TrainingConfig
 from asterism.core.errors import TrainingError
 from asterism.core.semantic_id import SemanticIdTable
@@ -118,8 +118,38 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path: Path) -> None
     run = make_run(tmp_path, worlds.markov_chain(items=ITEMS))
     with torch.no_grad():
         run.model.norm.weight.fill_(float("inf"))
-    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) at step 0 of epoch 1; lower the learning rate"):
+    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) at step 0 in epoch 1; lower the learning rate"):
         fit(run, resume=False)
+
+
+def test_weights_that_diverged_in_an_epochs_last_step_stop_with_a_sentence(tmp_path: Path) -> None:
+    one_step = CONFIG.model_copy(update={"learning_rate": 1e30, "warmup_steps": 0, "batch_users": 10_000})
+    with pytest.raises(TrainingError, match=r"validation failed .* in epoch 1; lower the learning rate \(now 1e\+30\)"):
+        fit(make_run(tmp_path, worlds.markov_chain(items=ITEMS), one_step), resume=False)
+
+
+def test_a_run_that_had_stopped_early_is_not_trained_on(tmp_path: Path) -> None:
+    split = worlds.markov_chain(items=ITEMS)
+    patient = CONFIG.model_copy(update={"patience": 1, "learning_rate": 1e-9})
+    first, ended = train(make_run(tmp_path, split, patient))
+    again = make_run(tmp_path, split, patient)
+    second = fit(again, resume=True)
+    assert (second.epochs, second.stopped) == (first.epochs, first.stopped)
+    for name, value in weights(again).items():
+        assert torch.equal(value, ended[name]), name
+
+
+def test_resuming_nothing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path, worlds.markov_chain(items=ITEMS), CONFIG.model_copy(update={"epochs": 1}))
+    assert fit(run, resume=True).epochs == 1
+    assert f"there is no checkpoint in {tmp_path}; training starts anew" in capsys.readouterr().err
+
+
+def test_an_epoch_is_one_line_of_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(make_run(tmp_path, worlds.markov_chain(items=ITEMS), CONFIG.model_copy(update={"epochs": 2})), resume=False)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert all(line.endswith("left") for line in lines)
 
 
 def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:

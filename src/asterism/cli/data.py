@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -138,11 +139,11 @@ def _writing_to(folder: Path) -> Iterator[None]:
 def _find_catalogue() -> Path:
     from asterism.core.errors import ConfigError
 
-    places = (_CATALOGUE, Path(__file__).parents[3] / _CATALOGUE)
+    places = (_CATALOGUE, Path(__file__).parents[3] / _CATALOGUE, Path(__file__).parent / _CATALOGUE.name)
     for place in places:
         if place.is_dir():
             return place
-    looked = " and ".join(str(place.absolute()) for place in places)
+    looked = ", ".join(str(place.absolute()) for place in places)
     raise ConfigError(f"there is no catalogue of data sets (looked at {looked}); name one with --catalogue")
 
 
@@ -166,7 +167,8 @@ def _print_summary(summary: ImportSummary, output: Path, rejects: Path | None) -
         print(f"{summary.unknown_items:,} items are not in the catalogue and are known by id only, such as {examples}")
     for note in summary.notes:
         print(note)
-    print(f"wrote {output}")
+    files = " ".join(f"--{name} {shlex.quote(f'{output / name}.parquet')}" for name in summary.tables)
+    print(f"wrote {output}; next: asterism init {files} --output my.toml")
 
 
 def _print_description(description: Description) -> None:

@@ -53,13 +53,14 @@ def evaluate(
 
 def _data_of(trained: TrainedRecommender, folder: Path | None) -> Dataset:
     """The data that the bundle was trained on; raises `BundleError` if what is found differs."""
-    from asterism.config import DataConfig
+    from asterism.core.errors import BundleError
     from asterism.data.fingerprinting import dataset_fingerprint
-    from asterism.data.locating import resolve_data
+    from asterism.data.locating import data_moved_to, resolve_data
 
-    config = trained.config.data
-    if folder is not None:
-        config = DataConfig(path=str(folder.resolve()), split=config.split)
+    config = trained.config.data if folder is None else data_moved_to(folder.resolve(), trained.config.data)
     dataset = resolve_data(config, Path(trained.bundle.fact("config_folder")))
-    trained.bundle.check_fact("the data found for it", "dataset_fingerprint", dataset_fingerprint(dataset))
+    try:
+        trained.bundle.check_fact("the data found for it", "dataset_fingerprint", dataset_fingerprint(dataset))
+    except BundleError as error:
+        raise BundleError(f"{error}; name the data it was trained on with --data, or train it again") from error
     return dataset

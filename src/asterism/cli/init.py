@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -28,4 +29,12 @@ def init_command(
     unknown = initialised.summary.unknown_items
     if unknown:
         print(f"{unknown:,} items are not in the catalogue and are known by id only")
+    for note in initialised.summary.notes:
+        print(note)
+    if not choices.trainable:
+        print(
+            "too few events: no split leaves a user with two events to learn from and others to validate and test on, "
+            "so training will refuse these data",
+            file=sys.stderr,
+        )
     print(f"wrote {output}; next: asterism train --config {output} --output runs/{output.stem}")

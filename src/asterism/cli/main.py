@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from typing import TextIO
 
 import typer
 from rich.console import Console
 
 from asterism import __version__
 from asterism.cli import data, evaluate, init, serve, sids, train
-from asterism.core.errors import AsterismError
+from asterism.core.errors import AsterismError, StorageError
 
 app = typer.Typer(
     name="asterism",
@@ -32,10 +34,30 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the command line; an Asterism error ends it with status 2 and its sentence on stderr."""
+    """Run the command line; an Asterism error, or a file that fails us, ends it with status 2 and one sentence."""
+    warnings.showwarning = _tell_warning
     try:
         app()
     except AsterismError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error[/] {type(error).__name__}:", end=" ")
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        _fail(type(error).__name__, str(error))
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        _fail(StorageError.__name__, f"{place}{error.strerror or error}; free or name another place, then try again")
+
+
+def _tell_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning is for the user, to whom the line of code that gave it says nothing."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _fail(kind: str, sentence: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error[/] {kind}:", end=" ")
+    print(sentence, file=sys.stderr)
+    sys.exit(2)

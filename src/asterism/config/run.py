@@ -7,13 +7,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+SplitMethod = Literal["leave_one_out", "by_time", "by_column"]
 Positive = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0.0)]
 
 
 class Section(BaseModel):
     """A part of a configuration: immutable, and strict about its keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -27,7 +29,7 @@ class DataConfig(Section):
     interactions: str | None = None
     items: str | None = None
     users: str | None = None
-    split: Literal["leave_one_out", "by_time", "by_column"] = "leave_one_out"
+    split: SplitMethod = "leave_one_out"
     validation_share: Probability = 0.1  # by_time: share of events, by time, before the test part
     test_share: Probability = 0.1  # by_time: share of the newest events
 
@@ -43,10 +45,10 @@ class EmbeddingConfig(Section):
 
     text_model: str = "all-MiniLM-L6-v2"  # a name, a folder, or "tfidf"
     text_fields: tuple[str, ...] = ("title", "categories", "brand", "description", "keywords")
-    text_weight: Annotated[float, Field(ge=0.0)] = 1.0
-    collaborative_weight: Annotated[float, Field(ge=0.0)] = 1.0
-    structured_weight: Annotated[float, Field(ge=0.0)] = 0.5
-    precomputed: dict[str, float] = Field(default_factory=dict)  # embedding_<name> column → weight
+    text_weight: Weight = 1.0
+    collaborative_weight: Weight = 1.0
+    structured_weight: Weight = 0.5
+    precomputed: dict[str, Weight] = Field(default_factory=dict)  # embedding_<name> column → weight
     width: Positive = 256  # of the fused vector
 
 
@@ -70,6 +72,12 @@ class ModelConfig(Section):
     id_vectors: bool = True  # one learned vector an item, beside codes and content
     content: bool = True  # the projected item vector
 
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> ModelConfig:
+        if self.width % self.heads:
+            raise ValueError(f"a `width` of {self.width} cannot be shared by {self.heads} `heads`; make it a multiple")
+        return self
+
 
 class TrainingConfig(Section):
     """The optimisation."""
@@ -78,28 +86,34 @@ class TrainingConfig(Section):
     patience: Positive = 10  # validations without a better NDCG@10 before stopping
     batch_users: Positive = 64
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    weight_decay: Weight = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 100
-    item_loss_weight: Annotated[float, Field(ge=0.0)] = 1.0
-    code_loss_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    item_loss_weight: Weight = 1.0
+    code_loss_weight: Weight = 1.0
     negatives: Annotated[int, Field(ge=0)] = 2048  # sampled for the item loss; 0 = full softmax
     temperature: Annotated[float, Field(gt=0.0)] = 0.07  # of the item head's cosine
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> TrainingConfig:
+        if self.item_loss_weight == 0 and self.code_loss_weight == 0:
+            raise ValueError("`item_loss_weight` and `code_loss_weight` are both 0, so nothing would be learned")
+        return self
 
 
 class DecodingConfig(Section):
     """Generate wide, then re-score."""
 
     beam: Positive = 200
-    item_weight: Annotated[float, Field(ge=0.0)] = 1.0  # of the item head against the code log-probability
-    code_weight: Annotated[float, Field(ge=0.0)] = 0.0
+    item_weight: Weight = 1.0  # of the item head against the code log-probability
+    code_weight: Weight = 0.0
 
 
 class EvaluationConfig(Section):
     """What is measured."""
 
-    cutoffs: tuple[Positive, ...] = (1, 3, 5, 10, 20, 50)
+    cutoffs: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 3, 5, 10, 20, 50)
     bootstrap_samples: Positive = 1000
     validation_cases: Positive | None = None  # live validation on a sample of this many cases
 
@@ -107,8 +121,8 @@ class EvaluationConfig(Section):
 class RunConfig(Section):
     """A whole run."""
 
-    name: str
-    seed: int = 0
+    name: Annotated[str, Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: DataConfig
     embeddings: EmbeddingConfig = EmbeddingConfig()
     semantic_ids: SemanticIdConfig = SemanticIdConfig()

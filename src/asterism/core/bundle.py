@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from asterism.core.errors import BundleError
+from asterism.core.errors import BundleError, StorageError
 from asterism.core.hashing import hash_file
 
 FORMAT_VERSION = 1
@@ -45,6 +45,7 @@ class BundleWriter:
     """
 
     def __init__(self, target: Path) -> None:
+        check_target(target)
         self.target = target
         self._staging = target.with_name(f".{target.name}.writing")
         shutil.rmtree(self._staging, ignore_errors=True)
@@ -124,6 +125,30 @@ class Bundle:
                 f"{self.path}: {part} does not belong to this bundle: "
                 f"its {name} is {found!r}, the manifest says {stated!r}"
             )
+
+
+def check_target(target: Path) -> None:
+    """Make sure that a bundle may be put here: nothing but an older bundle or an empty folder would be replaced.
+
+    Raises `BundleError` where something else is there, `StorageError` where no folder can be made.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        free = not target.exists() or (target.is_dir() and (_is_bundle(target) or not any(target.iterdir())))
+    except OSError as error:
+        raise StorageError(f"{target} cannot be written to ({error.strerror}); name another place") from error
+    if not free:
+        raise BundleError(
+            f"{target} exists and is no bundle, and a bundle put there would replace it; name another place"
+        )
+
+
+def _is_bundle(folder: Path) -> bool:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and {"format", "parts", "facts"} <= manifest.keys()
 
 
 def hash_parts(parts: dict[str, Part]) -> str:

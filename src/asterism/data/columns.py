@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +23,10 @@ _MICROSECONDS_FROM = MILLISECONDS_FROM * 1000
 
 TOO_LARGE = "the timestamp is not in Unix seconds but in milliseconds or finer"
 TOO_SMALL = "the timestamp is too small for Unix milliseconds"
+
+NOT_ISO = "the timestamp is no moment in ISO 8601, as most of the others are"
+_ISO = r"^\s*\d{4}-\d{2}-\d{2}([T ]|\s*$)"
+_CLOCK_FROM = 100_000_000  # Unix seconds reach this in March 1973; smaller numbers count something else
 
 _WHOLE = r"^-?\d{1,18}$"
 _NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
@@ -81,18 +87,29 @@ def parse_number(column: pa.ChunkedArray, minimum: float | None = None) -> Parse
 
 
 def parse_timestamp(column: pa.ChunkedArray, unit: TimestampUnit = "s", required: bool = True) -> Parsed:
-    """Unix seconds from whole numbers in `unit`, or from Arrow's own timestamps; `auto` tells the unit by size."""
+    """Unix seconds from numbers in `unit`, from ISO 8601 text or Arrow's own timestamps; `auto` tells the unit by size.
+
+    Text is ISO where most of the column is; a moment without a zone is UTC. Fractions of a second are cut off
+    where most of the column has them, and are bad elsewhere.
+    """
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         seconds = column.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
         checks = [("the timestamp is missing", seconds.is_null())] if required else []
         return Parsed(seconds, _bad(*checks, ("the timestamp is negative", pc.less(seconds, 0))))
     values, broken = _whole_numbers(column)
+    is_iso = _mostly(broken) and _is_mostly_iso(column)
+    if is_iso:
+        values, broken = _iso_seconds(as_text(column))
+    elif _mostly(broken):
+        values, broken = _clock_seconds(column, values, broken)
     missing = pc.and_(values.is_null(), pc.invert(broken))
     checks = [("the timestamp is missing", missing)] if required else []
     checks += [
-        ("the timestamp is not a whole number of Unix seconds", broken),
+        (NOT_ISO if is_iso else "the timestamp is not a whole number of Unix seconds", broken),
         ("the timestamp is negative", pc.less(values, 0)),
     ]
+    if is_iso:
+        return Parsed(values, _bad(*checks))
     if unit == "ms" or (unit == "auto" and _mostly(pc.greater_equal(values, MILLISECONDS_FROM))):
         checks.append((TOO_SMALL, pc.less(values, MILLISECONDS_FROM)))
         checks.append((TOO_LARGE, pc.greater_equal(values, _MICROSECONDS_FROM)))
@@ -145,14 +162,23 @@ def parse_categories(column: pa.ChunkedArray) -> Parsed:
 
 
 def parse_embedding(column: pa.ChunkedArray) -> Parsed:
-    """Vectors of one width, from lists of numbers or from text such as `[0.1, 0.2]`; a missing vector is allowed."""
+    """Vectors of one width, from lists or from text such as `[0.1, 0.2]`; an empty vector is a missing one."""
     vectors, unreadable = _vectors(column)
+    vectors = pc.if_else(pc.equal(pc.list_value_length(vectors), 0), None, vectors)
     widths = pc.list_value_length(vectors)
     usual = pc.mode(widths)
     wrong = pc.not_equal(widths, usual[0]["mode"]) if len(usual) else widths.is_valid()
+    bad = _bad(("the vector holds something else than numbers", unreadable), _width_check(wrong, usual))
+    not_finite = _rows_not_finite(vectors)
     return Parsed(
-        vectors, _bad(("the vector holds something else than numbers", unreadable), _width_check(wrong, usual))
+        vectors, bad | ({"the vector holds a number that is not finite": not_finite} if len(not_finite) else {})
     )
+
+
+def _rows_not_finite(vectors: pa.ChunkedArray) -> Rows:
+    whole = vectors.combine_chunks()
+    broken = pc.invert(pc.fill_null(pc.is_finite(pc.list_flatten(whole)), False))
+    return np.unique(pc.list_parent_indices(whole).filter(broken).to_numpy()).astype(np.int64)
 
 
 def _width_check(wrong: pa.ChunkedArray, usual: pa.Array) -> tuple[str, pa.ChunkedArray]:
@@ -215,6 +241,38 @@ def _whole_numbers(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.Chunked
         exact = pc.if_else(whole, trimmed, None).cast(pa.int64())
         others, broken = _whole_floats(*_numbers(pc.if_else(whole, None, trimmed)))
         return pc.coalesce(exact, others), broken
+
+
+def _clock_seconds(
+    column: pa.ChunkedArray, values: pa.ChunkedArray, broken: pa.ChunkedArray
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Numbers with their fractions cut off, where they are what a clock writes; else what they were read as before."""
+    numbers, unreadable = _numbers(column)
+    if not _mostly(pc.greater_equal(numbers, _CLOCK_FROM)):
+        return values, broken
+    good = pc.fill_null(pc.less(pc.abs(numbers), _LARGEST_EXACT_WHOLE), False)
+    floors = pc.floor(pc.if_else(good, numbers, None)).cast(pa.int64())
+    return floors, pc.or_(unreadable, pc.and_(numbers.is_valid(), pc.invert(good)))
+
+
+def _is_mostly_iso(column: pa.ChunkedArray) -> bool:
+    return _mostly(pc.match_substring_regex(as_text(column), _ISO))
+
+
+def _iso_seconds(text: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    text = _empty_to_null(pc.utf8_trim_whitespace(text))
+    distinct = text.unique()
+    seconds = pa.array([None if one is None else _moment(one) for one in distinct.to_pylist()], pa.int64())
+    values = pc.take(seconds, pc.index_in(text, distinct))
+    return values, pc.and_(text.is_valid(), values.is_null())
+
+
+def _moment(text: str) -> int | None:
+    try:
+        moment = datetime.fromisoformat(text)
+        return math.floor((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        return None
 
 
 def _whole_floats(numbers: pa.ChunkedArray, broken: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:

@@ -160,9 +160,14 @@ def _in_order(interactions: pa.Table, summary: ImportSummary) -> pa.Table:
 
 
 def _with_unknown_items(items: pa.Table | None, interactions: pa.Table, summary: ImportSummary) -> pa.Table:
+    _, touched = codes_of(interactions[records.ITEM_ID])
     if items is None:
         items = items_known_by_id_only(pa.array([], pa.string()))
-    _, touched = codes_of(interactions[records.ITEM_ID])
+    elif len(unknown_values(touched, items[records.ITEM_ID])) == len(touched):
+        summary.notes.append(
+            "no event is about an item of the catalogue; check that both files write item ids alike "
+            f"(events: {touched[0]}, catalogue: {items[records.ITEM_ID][0]})"
+        )
     unknown = unknown_values(touched, items[records.ITEM_ID])
     if not len(unknown):
         return items

@@ -78,6 +78,7 @@ class Choices:
     split: str
     values: dict[str, object]  # "section.key" → value
     renamed: dict[str, dict[str, str]] = field(default_factory=dict)  # table → {name in the file: canonical}
+    trainable: bool = True  # whether some split leaves enough to learn from and to ask
 
 
 def render_config(name: str, files: dict[str, str], choices: Choices) -> str:

@@ -6,16 +6,19 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from asterism.config.run import EmbeddingConfig
+import numpy as np
+
+from asterism.config.run import DataConfig, EmbeddingConfig, SplitMethod
 from asterism.core import records
-from asterism.core.errors import DataError
+from asterism.core.errors import DataError, StorageError
 from asterism.data.dataset import Dataset
 from asterism.data.description import history_lengths
 from asterism.data.importing import ImportSummary, import_dataset
 from asterism.data.initial_config import Choices, render_config
 from asterism.data.readers.contract import read_named_files
 from asterism.data.rejects import Rejects
-from asterism.data.splits import SMALLEST_SPLITTABLE
+from asterism.data.split import Split
+from asterism.data.splits import SMALLEST_SPLITTABLE, by_column, by_time, leave_one_out
 
 _SMALLEST_CODEBOOK, _LARGEST_CODEBOOK = 8, 256
 _LONGEST_HISTORY = 50
@@ -47,11 +50,16 @@ def initialise(interactions: Path, items: Path | None, users: Path | None, outpu
 
 
 def write_config(initialised: Initialised, output: Path, overwrite: bool = False) -> None:
-    """Write the text, unless a file is already there; raises `DataError`."""
+    """Write the text, unless a file is already there; raises `DataError`, and `StorageError` where it cannot."""
+    if output.is_dir():
+        raise DataError("this is a folder; name the file to write", file=str(output))
     if output.exists() and not overwrite:
         raise DataError("the file exists already; give another name, or --overwrite", file=str(output))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(initialised.text, encoding="utf-8")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(initialised.text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{output} cannot be written ({error.strerror}); name another place") from error
 
 
 def choose(dataset: Dataset, summary: ImportSummary) -> Choices:
@@ -76,17 +84,31 @@ def choose(dataset: Dataset, summary: ImportSummary) -> Choices:
     if vectors:
         values["embeddings.precomputed"] = dict.fromkeys(vectors, 1.0)
     renamed = {name: dict(one.renamed_columns) for name, one in summary.tables.items()}
-    return Choices(users, items, events, _split(dataset), values, renamed)
+    split = _split(dataset)
+    usual: SplitMethod = "leave_one_out" if history_lengths(dataset).max() >= SMALLEST_SPLITTABLE else "by_time"
+    return Choices(users, items, events, split or usual, values, renamed, trainable=split is not None)
 
 
-def _split(dataset: Dataset) -> str:
-    """The `split` column where it names all parts; else leave-one-out where a user has enough events; else time."""
+def _split(dataset: Dataset) -> SplitMethod | None:
+    """The first of the `split` column, leave-one-out and time that leaves enough to learn from and to ask, or None."""
     interactions = dataset.interactions
     if records.SPLIT in interactions.column_names:
         parts = set(interactions[records.SPLIT].unique().to_pylist())
-        if parts == {"train", "validation", "test"}:
+        if parts == {"train", "validation", "test"} and _can_be_learned(by_column(dataset)):
             return "by_column"
-    return "leave_one_out" if history_lengths(dataset).max() >= SMALLEST_SPLITTABLE else "by_time"
+    if _can_be_learned(leave_one_out(dataset)):
+        return "leave_one_out"
+    shares = DataConfig(path=".")
+    try:
+        if _can_be_learned(by_time(dataset, shares.validation_share, shares.test_share)):
+            return "by_time"
+    except DataError:  # too few different moments
+        pass
+    return None
+
+
+def _can_be_learned(split: Split) -> bool:
+    return bool(np.any(split.train.lengths >= 2)) and len(split.validation) > 0 and len(split.test) > 0
 
 
 def _has_text(dataset: Dataset) -> bool:

@@ -15,6 +15,7 @@ from asterism.data.rejects import Rejects
 
 DATA_VARIABLE = "ASTERISM_DATA"
 DEFAULT_DATA_FOLDER = "data"
+_FILE_KEYS = ("interactions", "items", "users")
 
 
 def load_dataset(folder: Path) -> Dataset:
@@ -40,6 +41,15 @@ def resolve_data(config: DataConfig, config_folder: Path) -> Dataset:
     return import_dataset(read_named_files(interactions, items, users), Rejects("stop")).dataset
 
 
+def data_moved_to(folder: Path, config: DataConfig) -> DataConfig:
+    """The same data in another folder: its files under their old names where they lie there, else the folder itself."""
+    names = {key: Path(one).name for key in _FILE_KEYS if (one := getattr(config, key)) is not None}
+    if names and all((folder / name).is_file() for name in names.values()):
+        places = {key: str(folder / name) for key, name in names.items()}
+        return config.model_copy(update=places)
+    return config.model_copy(update={"path": str(folder), **dict.fromkeys(_FILE_KEYS)})
+
+
 def data_home() -> Path:
     """The folder that holds data sets: the one ASTERISM_DATA names, else `./data`."""
     return Path(os.environ.get(DATA_VARIABLE) or DEFAULT_DATA_FOLDER)
@@ -53,7 +63,9 @@ def _find(name: str, places: list[Path]) -> Path:
     for place in places:
         if place.exists():
             return place
-    looked = " nor at ".join(str(place.absolute()) for place in places)
-    if len(places) == 1:
-        raise DataError(f"the data {name!r} is not at {looked}; check the path")
+    distinct = list(dict.fromkeys(place.absolute() for place in places))
+    looked = " nor at ".join(str(place) for place in distinct)
+    if len(distinct) == 1:
+        advice = "check the path; `asterism evaluate` takes another folder with --data"
+        raise DataError(f"the data {name!r} is not at {looked}; {advice}")
     raise DataError(f"the data {name!r} is neither at {looked}; set {DATA_VARIABLE} to the folder that holds it")

@@ -124,10 +124,14 @@ def _unreadable(raw: RawTable) -> list[BadRow]:
 def _stop(rows: list[BadRow], total: int) -> None:
     rows = sorted(rows, key=lambda one: one.line)
     one = rows[0]
-    others = ", ".join(f"line {other.line} ({other.reason})" for other in rows[1:_EXAMPLES])
+    others = ", ".join(_place(other, one.reason) for other in rows[1:_EXAMPLES])
     more = f"; {total - 1} more bad rows, such as {others}" if others else ""
-    advice = "mend the file, or import it with `--on-error reject` to set bad rows aside"
+    advice = "mend the file, or set bad rows aside with `asterism data import --on-error reject`"
     raise DataError(f"{one.sentence()}{more}; {advice}", file=one.file, line=one.line, field=one.field)
+
+
+def _place(row: BadRow, said: str) -> str:
+    return f"line {row.line}" if row.reason == said else f"line {row.line} ({row.reason})"
 
 
 def _decoded(row: dict[str, object]) -> dict[str, object]:

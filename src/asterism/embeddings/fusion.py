@@ -79,7 +79,10 @@ def fit_fusion(
     """
     used = {name: part for name, part in parts.items() if weights[name] > 0 and part.present.any()}
     if not used:
-        raise DataError("no item has any text, interaction, structured field or vector to be embedded by")
+        raise DataError(
+            "no item has any text, interaction, structured field or vector to be embedded by; "
+            "give the items titles, categories or prices, or events of more items"
+        )
     fitted = tuple(_fit_part(name, part, weights[name], width) for name, part in used.items())
     joined, present = _scale_all(fitted, used)
     references = _pick_references(present)

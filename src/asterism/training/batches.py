@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from asterism.core.errors import TrainingError
 from asterism.data.sequences import Sequences
 from asterism.models.policy import HistoryBatch
 
@@ -39,8 +40,11 @@ def make_batch(sequences: Sequences, rows: NDArray[np.integer], max_events: int)
 
 
 def trainable_rows(sequences: Sequences) -> NDArray[np.int64]:
-    """Rows with at least two events: something to see and something to predict."""
-    return np.flatnonzero(sequences.lengths >= 2)
+    """Rows with at least two events: something to see and something to predict; raises `TrainingError` without any."""
+    rows = np.flatnonzero(sequences.lengths >= 2)
+    if len(rows) == 0:
+        raise TrainingError("no user has two training events, so there is nothing to predict; give more data")
+    return rows
 
 
 class LengthBucketedBatches(Sampler[list[int]]):

@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from asterism import __version__
 from asterism.config import RunConfig
 from asterism.core import parts, records
 from asterism.core.bundle import Bundle, BundleWriter
+from asterism.core.errors import StorageError
 from asterism.core.hashing import hash_array, hash_texts
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.dataset import Dataset
@@ -45,8 +47,17 @@ class TrainedParts:
 
 
 def write_bundle(made: TrainedParts, target: Path) -> Bundle:
-    """Write every part, then the manifest; an older bundle at the place is replaced whole."""
-    writer = BundleWriter(target)
+    """Write every part, then the manifest; an older bundle at the place is replaced whole.
+
+    Raises `StorageError` where the disk is full or cannot be written to.
+    """
+    try:
+        return _write_parts(made, BundleWriter(target))
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{target} cannot be written ({error}); make room, then train with --resume") from error
+
+
+def _write_parts(made: TrainedParts, writer: BundleWriter) -> Bundle:
     writer.part(parts.CONFIG).write_text(made.config.model_dump_json(indent=2), encoding="utf-8")
     writer.part(parts.METRICS).write_text(json.dumps(asdict(made.result), indent=2), encoding="utf-8")
     pq.write_table(made.dataset.items, writer.part(parts.ITEMS))

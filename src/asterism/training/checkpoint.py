@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from asterism.core.errors import TrainingError
+from asterism.core.errors import StorageError, TrainingError
 
 _STATE = "progress.json"
 _BEST = "best.safetensors"
@@ -44,7 +45,18 @@ class Checkpoints:
         return _is_whole(self.folder)
 
     def save(self, accelerator: Accelerator, progress: Progress, best: dict[str, Tensor]) -> None:
-        """Write model, optimiser, schedule, random states, best weights and progress; a crash leaves the older one."""
+        """Write model, optimiser, schedule, random states, best weights and progress; a crash leaves the older one.
+
+        Raises `StorageError` where the disk is full or cannot be written to.
+        """
+        try:
+            self._save(accelerator, progress, best)
+        except (OSError, SafetensorError, RuntimeError) as error:  # torch's own writer raises RuntimeError
+            raise StorageError(
+                f"{self.folder} cannot be written ({str(error).splitlines()[0]}); make room, then train with --resume"
+            ) from error
+
+    def _save(self, accelerator: Accelerator, progress: Progress, best: dict[str, Tensor]) -> None:
         staging = self.folder.with_name(f".{self.folder.name}.writing")
         if accelerator.is_main_process:
             shutil.rmtree(staging, ignore_errors=True)

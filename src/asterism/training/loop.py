@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from asterism.config import TrainingConfig
-from asterism.core.errors import TrainingError
+from asterism.core.errors import ModelError, TrainingError
 from asterism.data.sequences import Sequences
 from asterism.models.ugt import UGT
 from asterism.training.batches import LengthBucketedBatches, TrainingBatch, make_batch, trainable_rows
@@ -73,8 +74,6 @@ class _Fitting:
 
     def __init__(self, run: Run, *, resume: bool) -> None:
         rows = trainable_rows(run.train)
-        if len(rows) == 0:
-            raise TrainingError("no user has two training events, so there is nothing to predict; give more data")
         set_seed(run.seed)
         self.spec = run
         config = run.config
@@ -102,18 +101,15 @@ class _Fitting:
         if resume and self.checkpoints.exists:
             progress, self.best = self.checkpoints.load(self.accelerator, self.spec.config_hash)
             return progress
+        if resume and self.accelerator.is_main_process:
+            print(f"there is no checkpoint in {self.spec.folder}; training starts anew", file=sys.stderr)
         self.checkpoints.clear()
         return Progress(self.spec.config_hash)
 
     def run_to_end(self) -> FitResult:
-        config = self.spec.config
-        stopped = f"all {config.epochs} epochs are done"
         with self._watcher() as monitor:
-            while self.progress.epoch < config.epochs:
+            while (stopped := self._reason_to_stop()) is None:
                 self._epoch(monitor)
-                if reason := self._reason_to_stop():
-                    stopped = reason
-                    break
         self.spec.model.load_state_dict(self.best)
         progress = self.progress
         return FitResult(
@@ -156,10 +152,7 @@ class _Fitting:
         terms: LossTerms = self.objective(batch)
         loss = float(terms.total.detach())
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss} at step {self.progress.step} of epoch {self.progress.epoch + 1}; "
-                f"lower the learning rate (now {self.spec.config.learning_rate}) or raise the temperature, then resume"
-            )
+            raise self._diverged(f"the loss became {loss} at step {self.progress.step}")
         self.accelerator.backward(terms.total)
         self.optimizer.step()
         self.schedule.step()
@@ -170,7 +163,17 @@ class _Fitting:
     def _validate(self) -> Validation:
         model = self.spec.model
         model.eval()
-        return self.spec.validate(model)
+        try:
+            return self.spec.validate(model)
+        except ModelError as error:
+            raise self._diverged(f"validation failed ({error})") from error
+
+    def _diverged(self, what: str) -> TrainingError:
+        config = self.spec.config
+        return TrainingError(
+            f"{what} in epoch {self.progress.epoch + 1}; lower the learning rate (now {config.learning_rate:g}) "
+            f"or raise the temperature (now {config.temperature:g}), then train anew"
+        )
 
     def _note(self, validation: Validation) -> bool:
         progress = self.progress
@@ -189,6 +192,8 @@ class _Fitting:
             return f"validation NDCG@10 has not risen for {config.patience} epochs"
         if config.max_minutes is not None and progress.seconds >= config.max_minutes * 60:
             return f"the budget of {config.max_minutes:g} minutes is spent"
+        if progress.epoch >= config.epochs:
+            return f"all {config.epochs} epochs are done"
         return None
 
     def _seconds_left(self) -> float:

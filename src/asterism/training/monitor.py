@@ -129,6 +129,7 @@ class Monitor:
             f"  ndcg@10 {report.validation_ndcg_at_10:.4f}{star}"
             f"  {report.seconds:.0f} s, at most {_minutes(seconds_left)} left",
             highlight=False,
+            soft_wrap=True,
         )
 
 

@@ -5,23 +5,27 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 
 from asterism.config import RunConfig
-from asterism.core.bundle import Bundle
+from asterism.core.bundle import Bundle, check_target
+from asterism.core.errors import TrainingError
 from asterism.core.hashing import hash_array, hash_value
 from asterism.data.fingerprinting import dataset_fingerprint
 from asterism.data.locating import resolve_data
+from asterism.data.split import Split
 from asterism.data.splits import split_dataset
 from asterism.embeddings import ItemEmbedder
 from asterism.models.ugt import UGT, ItemFeatures, UGTShape
 from asterism.semantic_ids import build_semantic_ids
+from asterism.training.batches import trainable_rows
 from asterism.training.bundling import TrainedParts, write_bundle
 from asterism.training.loop import Run, fit
+from asterism.training.sole_trainer import sole_trainer
 from asterism.training.validation import validator
 
 
@@ -33,9 +37,19 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
     torchrun or `accelerate launch` every process trains and the main one alone writes; the others return None.
     """
     main_process = PartialState(cpu=not torch.cuda.is_available()).is_main_process
+    output = output.resolve()
+    check_target(output)
+    folder = output.with_name(f"{output.name}.run")
+    with sole_trainer(folder) if main_process else nullcontext():
+        made = _train(config, config_folder, folder, resume=resume)
+        return write_bundle(made, output) if main_process else None
+
+
+def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool) -> TrainedParts:
     with _stage("data"):
         dataset = resolve_data(config.data, config_folder)
         split = split_dataset(dataset, config.data)
+        _check_learnable(split, config.data.split)
     with _stage("item vectors"):
         embedder, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, config.seed)
     with _stage("semantic ids"):
@@ -49,15 +63,15 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
         train=split.train,
         config=config.training,
         seed=config.seed,
-        folder=output.with_name(f"{output.name}.run"),
+        folder=folder,
         config_hash=hash_value([config.model_dump(mode="json"), hash_array(split.train.items), hash_array(vectors)]),
         validate=validator(split.validation, table, config),
     )
     result = fit(run, resume=resume)
-    if not main_process:
-        return None
-    print(f"training ended after {result.epochs} epochs and {result.seconds:.0f} s: {result.stopped}", file=sys.stderr)
-    made = TrainedParts(
+    if PartialState().is_main_process:
+        ended = f"training ended after {result.epochs} epochs and {result.seconds:.0f} s: {result.stopped}"
+        print(ended, file=sys.stderr)
+    return TrainedParts(
         config=config,
         config_folder=config_folder,
         dataset=dataset,
@@ -69,11 +83,22 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
         model=model,
         result=result,
     )
-    return write_bundle(made, output)
+
+
+def _check_learnable(split: Split, method: str) -> None:
+    """Say what is missing now, before minutes go into item vectors."""
+    trainable_rows(split.train)
+    if len(split.validation) == 0:
+        raise TrainingError(
+            f"the split {method} leaves no validation case, and training is steered by them; "
+            "take another split, or data whose users have at least three events"
+        )
 
 
 @contextmanager
 def _stage(name: str) -> Iterator[None]:
     started = time.monotonic()
+    if sys.stderr.isatty():  # the line below takes its place; a log needs only that one
+        print(f"{name} …", end="\r", file=sys.stderr, flush=True)
     yield
     print(f"{name}: {time.monotonic() - started:.1f} s", file=sys.stderr)

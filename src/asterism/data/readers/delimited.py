@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -40,15 +41,15 @@ class _Record(NamedTuple):
 
 
 def layout_of(file: Path) -> Layout:
-    """The layout of a file: tabs for `.tsv`; else commas, or semicolons or tabs where the header knows only those."""
-    if file.name.removesuffix(".gz").endswith(".tsv"):
+    """The layout of a file: tabs for `.tsv`; else commas, or what else parts the cells of the header."""
+    if file.name.lower().removesuffix(".gz").endswith(".tsv"):
         return Layout("\t")
     try:
         with _Source(file, Layout(), None).open() as stream:
             header = stream.readline()
-    except (OSError, EOFError):  # the reader of the cells will say what is wrong
+    except (OSError, EOFError, zlib.error):  # the reader of the cells will say what is wrong
         return Layout()
-    others = [one for one in (";", "\t") if one.encode() in header]
+    others = [one for one in (";", "\t", "|") if one.encode() in header]
     return Layout(others[0]) if others and b"," not in header else Layout()
 
 
@@ -65,8 +66,10 @@ def read_delimited(file: Path, layout: Layout, content: bytes | None = None) -> 
         if next(source.body(), None) is None:
             return RawTable(str(file), pa.table({name: pa.array([], pa.binary()) for name in names}), rows_as_lines)
         table, misfits = _read_cells(source, names)
-    except (pa.ArrowInvalid, OSError, EOFError) as error:
-        raise DataError(f"the file cannot be read as delimited text ({error})", file=str(file)) from error
+    except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"the file cannot be read as delimited text ({error}); fetch or write it again", file=str(file)
+        ) from error
     unreadable = tuple(source.misfits(len(names))) if misfits else ()
     return RawTable(str(file), table, partial(source.lines_of, width=len(names)), unreadable)
 

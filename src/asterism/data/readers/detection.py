@@ -34,8 +34,7 @@ FOLDER_READERS = {
 
 def detect_format(folder: Path) -> str:
     """The name of a folder's format; raises `DataError` where it is none of those known."""
-    if not folder.is_dir():
-        raise DataError("there is no such folder; check the path", file=str(folder))
+    _require_folder(folder)
     for name, reader in FOLDER_READERS.items():
         if reader.recognises(folder):
             return name
@@ -52,9 +51,15 @@ def read_folder(folder: Path, format: str = "auto") -> RawDataset:
     name = detect_format(folder) if format == "auto" else format
     if name not in FOLDER_READERS:
         raise DataError(f"{name!r} is no format; known: auto, {', '.join(FOLDER_READERS)}")
+    _require_folder(folder)
+    return FOLDER_READERS[name].read(folder)
+
+
+def _require_folder(folder: Path) -> None:
+    if folder.is_file():
+        raise DataError("this is a file; name the folder it lies in, or name it as `interactions`", file=str(folder))
     if not folder.is_dir():
         raise DataError("there is no such folder; check the path", file=str(folder))
-    return FOLDER_READERS[name].read(folder)
 
 
 def read_files(interactions: Path, items: Path | None, users: Path | None, format: str = "auto") -> RawDataset:

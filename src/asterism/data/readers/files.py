@@ -20,7 +20,7 @@ def read_file(file: Path) -> RawTable:
         raise DataError("this is a folder; name a file in it, or import it with `--folder`", file=str(file))
     if not file.is_file():
         raise DataError("there is no such file; check the path", file=str(file))
-    name = file.name.removesuffix(".gz")
+    name = file.name.lower().removesuffix(".gz")
     if name.endswith(".parquet"):
         return read_parquet(file)
     if name.endswith((".csv", ".tsv")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -34,20 +35,22 @@ def read_json_lines(
     lines: list[int] = []
     unreadable: list[UnreadableLine] = []
     tables: list[pa.Table] = []
-    with _open(file) as stream:
-        numbered = ((line, data) for line, data in enumerate(track(stream, file.name), start=1) if data.strip())
-        while batch := list(islice(numbered, _BATCH_LINES)):
-            rows = []
-            for line, data in batch:
-                row = _row(line, data, parse)
-                if isinstance(row, UnreadableLine):
-                    unreadable.append(row)
-                else:
-                    lines.append(line)
-                    rows.append(row if shape is None else shape(row))
-            tables.append(_table(rows))
+    numbered = ((line, data) for line, data in enumerate(track(_lines(file), file.name), start=1) if data.strip())
+    while batch := list(islice(numbered, _BATCH_LINES)):
+        rows = []
+        for line, data in batch:
+            row = _row(line, data, parse)
+            if isinstance(row, UnreadableLine):
+                unreadable.append(row)
+            else:
+                lines.append(line)
+                rows.append(row if shape is None else shape(row))
+        tables.append(_table(rows))
     if not lines and not unreadable:
         raise DataError("the file is empty", file=str(file))
+    if not lines:
+        reason = f"{unreadable[0].reason}, nor does any other; write one JSON object a line"
+        raise DataError(reason, file=str(file), line=unreadable[0].line)
     line_of_row = np.array(lines, dtype=np.int64)
 
     def lines_of(rows: Rows) -> Rows:
@@ -56,8 +59,12 @@ def read_json_lines(
     return RawTable(str(file), _concatenate(tables), lines_of, tuple(unreadable))
 
 
-def _open(file: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
+def _lines(file: Path) -> Iterator[bytes]:
+    try:
+        with cast(BinaryIO, gzip.open(file)) if file.suffix == ".gz" else file.open("rb") as stream:
+            yield from stream
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"the file cannot be read ({error}); fetch or write it again", file=str(file)) from error
 
 
 def _row(line: int, data: bytes, parse: Callable[[str], object]) -> Row | UnreadableLine:
@@ -139,5 +146,4 @@ def first_object(file: Path, parse: Callable[[str], object] = json.loads) -> Row
 
 
 def _first_lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    with _open(file) as stream:
-        yield from ((line, data) for line, data in enumerate(islice(stream, 10), start=1) if data.strip())
+    yield from ((line, data) for line, data in enumerate(islice(_lines(file), 10), start=1) if data.strip())
