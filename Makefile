@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIP_INSTALL = $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 DEMO ?= demo
 DEMO_SERVE ?= 1
 DEMO_PORT ?= 8000
@@ -22,15 +23,20 @@ setup: .venv/.ready
 # torch first: a resolver left alone may take a newer one with gigabytes of CUDA.
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) --editable '.[all]'
+	@touch $@
+
+# What only the tests need (a browser driver among it) must not lengthen the demo.
+.venv/.ready-for-tests: .venv/.ready
+	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 
 page: src/asterism/serving/http/page/index.html
 
 src/asterism/serving/http/page/index.html: $(shell find web -type f -not -path '*/node_modules/*' 2>/dev/null)
-	@if command -v npm >/dev/null; then cd web && npm ci --silent --no-audit --no-fund && npm run --silent build; \
-	else echo "npm was not found: the API will be served without its page; install Node 20 and run 'make page'"; fi
+	@(cd web && npm ci --silent --no-audit --no-fund && npm run --silent build) || \
+	echo "the page was not built, so the API will be served without it; install Node 20 with npm and run 'make page'"
 
 demo: setup page
 	@rm -rf $(DEMO)
@@ -41,10 +47,10 @@ demo: setup page
 	else echo "to serve it: $(BIN)/asterism serve --bundle $(DEMO)/bundle"; fi
 
 test: export OMP_NUM_THREADS = 1
-test: setup page
+test: .venv/.ready-for-tests page
 	$(BIN)/pytest
 
-check: setup
+check: .venv/.ready-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from asterism.config import ModelConfig
 from asterism.core.errors import BundleError
@@ -32,10 +34,27 @@ def load_ugt(weights: Path, description: Path, features: ItemFeatures) -> UGT:
     shape = _read_shape(description, features)
     model = UGT(features, shape)
     try:
-        model.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as error:
-        raise BundleError(f"{weights} does not fit the shape in {description}: {error}") from error
+        found = load_file(weights)
+    except SafetensorError as error:
+        raise BundleError(f"{weights} is not a safetensors file ({error}); train the bundle again") from error
+    if misfits := _misfits(model.state_dict(), found):
+        raise BundleError(
+            f"{weights} does not fit the model in {description} as this version builds it: {', '.join(misfits[:5])}"
+            f"{' …' if len(misfits) > 5 else ''}; train the bundle again, or use the version that wrote it"
+        )
+    model.load_state_dict(found)
     return model.eval()
+
+
+def _misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    missing = [f"no {name}" for name in wanted if name not in found]
+    strange = [f"{name} is not known" for name in found if name not in wanted]
+    wrong = [
+        f"{name} is {tuple(found[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    return missing + strange + wrong
 
 
 def _read_shape(description: Path, features: ItemFeatures) -> UGTShape:
