@@ -28,8 +28,8 @@ def test_what_is_saved_is_loaded(saved: Path) -> None:
     loaded_table, loaded_codebooks = load_semantic_ids(saved)
     assert_array_equal(loaded_table.codes, table.codes)
     assert loaded_table.codebook_sizes == table.codebook_sizes
-    for loaded, original in zip(loaded_codebooks.levels, codebooks.levels, strict=True):
-        assert_array_equal(loaded, original)
+    for name, original in codebooks.arrays().items():
+        assert_array_equal(loaded_codebooks.arrays()[name], original)
 
 
 def test_ids_are_readable(tmp_path: Path, saved: Path) -> None:

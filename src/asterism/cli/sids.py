@@ -28,10 +28,10 @@ def build(
 
     section = load_run_config(config).semantic_ids if config else SemanticIdConfig()
     loaded = _read_vectors(vectors)
-    table, codebooks = build_semantic_ids(loaded, section, seed)
+    table, quantizer = build_semantic_ids(loaded, section, seed)
     output.mkdir(parents=True, exist_ok=True)
-    save_semantic_ids(output / SEMANTIC_IDS_FILE, table, codebooks)
-    Console().print(render_report(report(table, codebooks, loaded)))
+    save_semantic_ids(output / SEMANTIC_IDS_FILE, table, quantizer)
+    Console().print(render_report(report(table, quantizer, loaded)))
 
 
 @app.command(name="report")
@@ -42,9 +42,9 @@ def report_command(
     """Print usage, collisions and the shape of the tree; with vectors also the error of each level."""
     from asterism.semantic_ids import SEMANTIC_IDS_FILE, load_semantic_ids, render_report, report
 
-    table, codebooks = load_semantic_ids(bundle / SEMANTIC_IDS_FILE)
+    table, quantizer = load_semantic_ids(bundle / SEMANTIC_IDS_FILE)
     loaded = _read_vectors(vectors) if vectors else None
-    Console().print(render_report(report(table, codebooks, loaded)))
+    Console().print(render_report(report(table, quantizer, loaded)))
 
 
 def _read_vectors(path: Path) -> NDArray[np.float32]:

@@ -29,7 +29,7 @@ COMMENTS = {
     "embeddings.structured_weight": "of price, brand, kind; 0 leaves it out",
     "embeddings.precomputed": "your own vectors: column embedding_<name> = weight",
     "embeddings.width": "numbers in an item's vector",
-    "semantic_ids.method": "how vectors become codes",
+    "semantic_ids.method": "rq-kmeans, balanced-rq-kmeans, opq or simhash",
     "semantic_ids.levels": "codes in a semantic id, the de-duplication code included",
     "semantic_ids.codes": "different codes a level; grows with the catalogue",
     "semantic_ids.iterations": "of the clustering",

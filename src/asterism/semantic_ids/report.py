@@ -11,7 +11,7 @@ from rich.table import Table
 
 from asterism.core.errors import DataError
 from asterism.core.semantic_id import SemanticIdTable
-from asterism.semantic_ids.residual import Codebooks, check_vectors, reconstruct
+from asterism.semantic_ids.quantizer import Quantizer, check_vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,15 @@ class SemanticIdReport:
 
 
 def report(
-    table: SemanticIdTable, codebooks: Codebooks | None = None, vectors: NDArray[np.floating[Any]] | None = None
+    table: SemanticIdTable, quantizer: Quantizer | None = None, vectors: NDArray[np.floating[Any]] | None = None
 ) -> SemanticIdReport:
-    """Measure a table; with its codebooks and the (N, D) vectors of its items also the error of each level.
+    """Measure a table; with its quantiser and the (N, D) vectors of its items also the error of each level.
 
     Raises `DataError` on an empty table and where the vectors are not those of the table's items.
     """
     if len(table) == 0:
         raise DataError("there are no semantic ids to report on; build them from at least one item")
-    errors = _relative_errors(table, codebooks, vectors)
+    errors = _relative_errors(table, quantizer, vectors)
     _, group_sizes = np.unique(table.codes[:, :-1], axis=0, return_counts=True)
     return SemanticIdReport(
         items=len(table),
@@ -88,14 +88,14 @@ def _level(table: SemanticIdTable, level: int, error: float | None) -> LevelRepo
 
 
 def _relative_errors(
-    table: SemanticIdTable, codebooks: Codebooks | None, vectors: NDArray[np.floating[Any]] | None
+    table: SemanticIdTable, quantizer: Quantizer | None, vectors: NDArray[np.floating[Any]] | None
 ) -> list[float | None]:
-    if codebooks is None or vectors is None:
+    if quantizer is None or vectors is None:
         return [None] * table.levels
-    checked = check_vectors(vectors, codebooks.width)
+    checked = check_vectors(vectors, quantizer.width)
     if len(checked) != len(table):
         raise DataError(f"{len(checked)} vectors do not belong to a table of {len(table)} items")
     spread = float(np.square(checked - checked.mean(axis=0)).sum())
     depths = range(1, table.levels)
-    left = [float(np.square(checked - reconstruct(codebooks, table.codes[:, :depth])).sum()) for depth in depths]
+    left = [float(np.square(checked - quantizer.reconstruct(table.codes[:, :depth])).sum()) for depth in depths]
     return [error / spread if spread > 0 else 0.0 for error in left] + [None]

@@ -39,7 +39,7 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
     with _stage("item vectors"):
         embedder, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, config.seed)
     with _stage("semantic ids"):
-        table, codebooks = build_semantic_ids(vectors, config.semantic_ids, config.seed)
+        table, quantizer = build_semantic_ids(vectors, config.semantic_ids, config.seed)
     torch.manual_seed(config.seed)
     content = torch.from_numpy(vectors).float()
     features = ItemFeatures(torch.from_numpy(table.codes).long(), table.codebook_sizes, content)
@@ -65,7 +65,7 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
         embedder=embedder,
         vectors=vectors,
         semantic_ids=table,
-        codebooks=codebooks,
+        quantizer=quantizer,
         model=model,
         result=result,
     )
