@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from asterism.core.errors import BundleError
 from asterism.core.semantic_id import SemanticIdTable, format_semantic_id
+from asterism.semantic_ids.autoencoder import Autoencoder
 from asterism.semantic_ids.codebooks import Codebooks
 from asterism.semantic_ids.quantizer import Quantizer
 
@@ -35,13 +36,14 @@ def load_semantic_ids(path: Path) -> tuple[SemanticIdTable, Quantizer]:
     try:
         arrays = load_file(path)
         table = SemanticIdTable(arrays["codes"], arrays["codebook_sizes"].tolist())
-        codebooks = Codebooks.from_arrays(arrays, table.levels - 1)
-        _check_codes(codebooks, table)
+        kind = Autoencoder if "scale" in arrays else Codebooks
+        quantizer = kind.from_arrays(arrays, table.levels - 1)
+        _check_codes(arrays, table)
     except FileNotFoundError:
         raise BundleError(f"{path}: there is no such file; `asterism sids build` writes it") from None
     except (SafetensorError, KeyError, ValueError) as error:
         raise BundleError(f"{path} does not hold semantic ids ({error}); build it again") from error
-    return table, codebooks
+    return table, quantizer
 
 
 def save_readable_ids(path: Path, item_ids: Sequence[str], table: SemanticIdTable) -> None:
@@ -50,7 +52,7 @@ def save_readable_ids(path: Path, item_ids: Sequence[str], table: SemanticIdTabl
     path.write_text(json.dumps(readable, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
 
 
-def _check_codes(codebooks: Codebooks, table: SemanticIdTable) -> None:
-    for level, centroids in enumerate(codebooks.centroids):
-        if len(table) and int(table.codes[:, level].max()) >= len(centroids):
+def _check_codes(arrays: dict[str, NDArray[Any]], table: SemanticIdTable) -> None:
+    for level in range(table.levels - 1):
+        if len(table) and int(table.codes[:, level].max()) >= len(arrays[f"codebook_{level}"]):
             raise ValueError(f"a code of level {level} has no centroid")
