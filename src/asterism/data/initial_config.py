@@ -35,6 +35,7 @@ COMMENTS = {
     "semantic_ids.iterations": "of the clustering",
     "semantic_ids.epochs": "rq-vae and rq-kmeans+ only: passes over the items, at most",
     "semantic_ids.codebook_update": "rq-vae and rq-kmeans+ only: ema (moving averages) or gradient",
+    "semantic_ids.reassign_colliding": "items that share all codes move to free codes nearby, before de-duplication",
     "model.width": "of the transformer's state",
     "model.blocks": "layers",
     "model.heads": "attention heads a layer",

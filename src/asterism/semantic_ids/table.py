@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from asterism.config import SemanticIdConfig
 from asterism.core.errors import ModelError
 from asterism.core.semantic_id import SemanticIdTable
-from asterism.semantic_ids.collisions import deduplication_codes
+from asterism.semantic_ids.collisions import deduplication_codes, reassign_colliding
 from asterism.semantic_ids.methods import fit
 from asterism.semantic_ids.quantizer import Quantizer, check_vectors
 
@@ -20,11 +20,15 @@ def build_semantic_ids(
 ) -> tuple[SemanticIdTable, Quantizer]:
     """Fit the configured method to (N, D) item vectors and give every item its own semantic id.
 
-    The last level tells apart items that share all codes above it: the first of them (by index) keeps 0.
+    With `config.reassign_colliding` items that share all codes first move to free codes of the last fitted level.
+    The de-duplication level tells apart what still shares all codes above it: the first (by index) keeps 0.
     It has `config.codes` codes, or as many as the largest group needs. Raises `DataError` on broken vectors.
     """
     quantizer = fit(vectors, config, seed)
-    return unique_table(quantizer.assign(vectors), config.codes), quantizer
+    paths = quantizer.assign(vectors)
+    if config.reassign_colliding:
+        paths = reassign_colliding(quantizer, vectors, paths)
+    return unique_table(paths, config.codes), quantizer
 
 
 def unique_table(paths: NDArray[np.int32], codes: int) -> SemanticIdTable:
