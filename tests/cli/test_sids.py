@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from asterism.cli.sids import app
@@ -43,3 +45,31 @@ def test_faults_are_named(tmp_path: Path, vectors: Path) -> None:
     config = ["--config", str(tmp_path / "none.toml")]
     missing = run(app, ["build", "--vectors", str(vectors), "--output", str(tmp_path), *config])
     assert isinstance(missing.exception, ConfigError)
+
+
+def test_ids_of_elsewhere_are_imported_and_exported_again(tmp_path: Path, vectors: Path) -> None:
+    index = tmp_path / "shop.index.json"
+    tokens = {str(item): [f"<a_{item % 5}>", f"<b_{item // 10}>"] for item in range(50)}
+    index.write_text(json.dumps(tokens))
+    folder = tmp_path / "ids"
+    imported = run(app, ["import", "--index", str(index), "--vectors", str(vectors), "--output", str(folder)])
+    assert imported.exit_code == 0, imported.output
+    assert "collisions 50.00% before" in imported.output
+    exported = run(app, ["export", "--bundle", str(folder), "--output", str(tmp_path / "out" / "shop.index.json")])
+    assert exported.exit_code == 0, exported.output
+    written = json.loads((tmp_path / "out" / "shop.index.json").read_text())
+    assert written["7"] == ["<a_2>", "<b_0>", "<c_1>"]
+    assert {item: one[:2] for item, one in written.items()} == tokens
+    again = run(app, ["import", "--index", str(tmp_path / "out" / "shop.index.json"), "--vectors", str(vectors),
+                      "--output", str(tmp_path / "again")])  # fmt: skip
+    assert again.output == imported.output
+
+
+def test_a_bundles_vectors_are_exported_with_its_ids(tmp_path: Path, vectors: Path) -> None:
+    run(app, ["build", "--vectors", str(vectors), "--output", str(tmp_path / "ids")])
+    save_file({"vectors": np.load(vectors).astype(np.float32)}, tmp_path / "ids" / "item_vectors.safetensors")
+    done = run(app, ["export", "--bundle", str(tmp_path / "ids"), "--output", str(tmp_path / "shop.index.json")])
+    assert done.exit_code == 0, done.output
+    exported = np.load(tmp_path / "shop.emb-asterism.npy")
+    np.testing.assert_array_equal(exported, np.load(vectors).astype(np.float32))
+    assert list(json.loads((tmp_path / "shop.index.json").read_text())) == [str(item) for item in range(50)]

@@ -1,6 +1,7 @@
 """Semantic ids: several methods behind one interface, unique ids, new items, files and a quality report."""
 
 from asterism.semantic_ids.codebooks import Codebooks
+from asterism.semantic_ids.exchange import ItemPaths, adopt, parse_paths, read_index, read_vectors, write_index
 from asterism.semantic_ids.files import (
     SEMANTIC_IDS_FILE,
     load_semantic_ids,
@@ -16,15 +17,21 @@ __all__ = [
     "METHODS",
     "SEMANTIC_IDS_FILE",
     "Codebooks",
+    "ItemPaths",
     "Quantizer",
     "SemanticIdReport",
+    "adopt",
     "assign_new",
     "build_semantic_ids",
     "extend",
     "fit",
     "load_semantic_ids",
+    "parse_paths",
+    "read_index",
+    "read_vectors",
     "render_report",
     "report",
     "save_readable_ids",
     "save_semantic_ids",
+    "write_index",
 ]
