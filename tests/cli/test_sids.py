@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
@@ -73,3 +75,28 @@ def test_a_bundles_vectors_are_exported_with_its_ids(tmp_path: Path, vectors: Pa
     exported = np.load(tmp_path / "shop.emb-asterism.npy")
     np.testing.assert_array_equal(exported, np.load(vectors).astype(np.float32))
     assert list(json.loads((tmp_path / "shop.index.json").read_text())) == [str(item) for item in range(50)]
+
+
+def test_a_report_compares_with_published_codes_in_all_three_forms(tmp_path: Path, vectors: Path) -> None:
+    folder = tmp_path / "ids"
+    run(app, ["build", "--vectors", str(vectors), "--output", str(folder)])
+    columns = {
+        "item_id": [str(item) for item in range(50)],
+        "title": [f"thing {item}" for item in range(50)],
+        "categories": [["even", "odd"][item % 2] for item in range(50)],
+        "published_sid": [f"<a_{item % 2}><b_{item // 3}>" for item in range(50)],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "items.parquet")
+    files = ["--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]
+    options = ["--vectors", str(vectors), "--items", str(tmp_path / "items.parquet"), *files]
+    shown = run(app, ["report", "--bundle", str(folder), *options])
+    assert shown.exit_code == 0, shown.output
+    assert "thing 0; thing 2" in shown.output
+    written = json.loads((tmp_path / "r.json").read_text())
+    assert written["published_sid"]["levels"][0]["purity"] == 1.0
+    assert written["published_sid"]["levels"][0]["relative_error"] < 1.0
+    assert "published_sid" in (tmp_path / "r.html").read_text()
+    without = run(app, ["report", "--bundle", str(folder), "--items", str(tmp_path / "items.parquet")])
+    assert without.exit_code == 0, without.output
+    (tmp_path / "items.parquet").write_text("no table")
+    assert isinstance(run(app, ["report", "--bundle", str(folder), *options]).exception, DataError)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from asterism.semantic_ids import SemanticIdReport
 
 app = typer.Typer(name="sids", help="Semantic ids: build, inspect and exchange.", no_args_is_help=True)
 
@@ -39,15 +46,75 @@ def build(
 
 @app.command(name="report")
 def report_command(
-    bundle: Annotated[Path, typer.Option(help="A bundle, or a folder that `asterism sids build` wrote.")],
-    vectors: Annotated[Path | None, typer.Option(help="The items' vectors (.npy), for the error per level.")] = None,
+    bundle: Annotated[Path, typer.Option(help="A bundle, or a folder that `asterism sids` wrote.")],
+    vectors: Annotated[Path | None, typer.Option(help="The items' vectors (.npy); a bundle has its own.")] = None,
+    items: Annotated[Path | None, typer.Option(help="The catalogue (.parquet); a bundle has its own.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with plots here.")] = None,
 ) -> None:
-    """Print usage, collisions and the shape of the tree; with vectors also the error of each level."""
-    from asterism.semantic_ids import SEMANTIC_IDS_FILE, load_semantic_ids, read_vectors, render_report, report
+    """Print usage, collisions and the shape of the tree; with vectors errors and neighbours, with items the meaning.
+
+    A catalogue with the column `published_sid` is reported on a second time under those codes.
+    """
+    from asterism.core import parts
+    from asterism.semantic_ids import (
+        SEMANTIC_IDS_FILE,
+        load_semantic_ids,
+        render_report,
+        report,
+        report_html,
+        report_json,
+    )
 
     table, quantizer = load_semantic_ids(bundle / SEMANTIC_IDS_FILE)
-    loaded = read_vectors(vectors) if vectors else None
-    Console().print(render_report(report(table, quantizer, loaded)))
+    loaded = _vectors_of(vectors, bundle / parts.ITEM_VECTORS)
+    catalogue = _items_of(items, bundle / parts.ITEMS)
+    reports = {"semantic ids": report(table, quantizer, loaded, catalogue)}
+    if catalogue is not None and "published_sid" in catalogue.column_names:
+        reports["published_sid"] = _report_published(catalogue, loaded, str(items or bundle / parts.ITEMS))
+    for name, one in reports.items():
+        Console().print(render_report(one, name))
+    if json_file is not None:
+        json_file.write_text(report_json(reports) + "\n", encoding="utf-8")
+    if html_file is not None:
+        html_file.write_text(report_html(reports), encoding="utf-8")
+
+
+def _vectors_of(given: Path | None, of_bundle: Path) -> NDArray[np.float32] | None:
+    from safetensors.numpy import load_file
+
+    from asterism.semantic_ids import read_vectors
+
+    if given is not None:
+        return read_vectors(given)
+    found: NDArray[np.float32] | None = load_file(of_bundle)["vectors"] if of_bundle.is_file() else None
+    return found
+
+
+def _items_of(given: Path | None, of_bundle: Path) -> pa.Table | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from asterism.core.errors import DataError
+
+    file = given or of_bundle
+    if given is None and not of_bundle.is_file():
+        return None
+    try:
+        return pq.read_table(file)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"this is not a Parquet file ({error})", file=str(file)) from error
+
+
+def _report_published(items: pa.Table, vectors: NDArray[np.float32] | None, source: str) -> SemanticIdReport:
+    from asterism.core import records
+    from asterism.semantic_ids import adopt, parse_paths, report, unique_table
+
+    texts = items["published_sid"].to_pylist()
+    published = parse_paths(items[records.ITEM_ID].to_pylist(), texts, source)
+    if vectors is None:
+        return report(unique_table(published.paths, int(published.paths.max()) + 1), items=items)
+    return report(*adopt(published.paths, vectors), vectors, items)
 
 
 @app.command(name="import")

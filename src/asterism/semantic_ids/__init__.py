@@ -9,9 +9,10 @@ from asterism.semantic_ids.files import (
     save_semantic_ids,
 )
 from asterism.semantic_ids.methods import METHODS, fit
+from asterism.semantic_ids.page import report_html, report_json
 from asterism.semantic_ids.quantizer import Quantizer
 from asterism.semantic_ids.report import SemanticIdReport, render_report, report
-from asterism.semantic_ids.table import assign_new, build_semantic_ids, extend
+from asterism.semantic_ids.table import assign_new, build_semantic_ids, extend, unique_table
 
 __all__ = [
     "METHODS",
@@ -31,7 +32,10 @@ __all__ = [
     "read_vectors",
     "render_report",
     "report",
+    "report_html",
+    "report_json",
     "save_readable_ids",
     "save_semantic_ids",
+    "unique_table",
     "write_index",
 ]
