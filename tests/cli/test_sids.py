@@ -100,3 +100,21 @@ def test_a_report_compares_with_published_codes_in_all_three_forms(tmp_path: Pat
     assert without.exit_code == 0, without.output
     (tmp_path / "items.parquet").write_text("no table")
     assert isinstance(run(app, ["report", "--bundle", str(folder), *options]).exception, DataError)
+
+
+def test_a_catalogue_in_another_order_is_refused(tmp_path: Path, vectors: Path) -> None:
+    folder = tmp_path / "ids"
+    run(app, ["build", "--vectors", str(vectors), "--output", str(folder)])
+    item_ids = [str(item) for item in range(50)]
+    pq.write_table(pa.table({"item_id": item_ids}), folder / "items.parquet")
+    for name, columns, message in (
+        ("turned", {"item_id": item_ids[::-1]}, "not in their order"),
+        ("nameless", {"title": item_ids}, "item_id"),
+    ):
+        file = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table(columns), file)
+        refused = run(app, ["report", "--bundle", str(folder), "--items", str(file)])
+        assert isinstance(refused.exception, DataError)
+        assert message in str(refused.exception)
+    (folder / "item_vectors.safetensors").write_text("cut")
+    assert isinstance(run(app, ["report", "--bundle", str(folder)]).exception, BundleError)

@@ -60,6 +60,7 @@ def test_shared_paths_get_a_last_code_and_centroids_are_means_by_hand() -> None:
         ('{"7": ["<b_1>"]}', "item '7': '<b_1>' is not a semantic id"),
         ('{"7": []}', "item '7': '' is not a semantic id"),
         ('{"7": ["<a_-1>"]}', "is not a semantic id"),
+        ('{"7": ["<a_99999999999>"]}', "has the code 99999999999; none may exceed 65535"),
         ('{"7": ["<a_1>"], "8": ["<a_1>", "<b_1>"]}', "item '8' has 2 codes, the items before it have 1"),
     ],
 )
@@ -76,6 +77,8 @@ def test_a_missing_index_and_foreign_vectors_are_named(tmp_path: Path) -> None:
         read_index(tmp_path / "absent.json")
     with pytest.raises(DataError, match="2 vectors do not belong to 3 items"):
         adopt(np.zeros((3, 2), dtype=np.int32), np.zeros((2, 4)))
+    with pytest.raises(DataError, match="1 item ids do not belong to a table of 2 items"):
+        write_index(tmp_path / "x.json", ["a"], adopt(np.zeros((2, 2), dtype=np.int32), np.zeros((2, 4)))[0])
     with pytest.raises(DataError, match="item 'b': '' is not a semantic id"):
         parse_paths(["a", "b"], ["<a_1>", None], "items.parquet")
 

@@ -81,29 +81,51 @@ def report_command(
 
 
 def _vectors_of(given: Path | None, of_bundle: Path) -> NDArray[np.float32] | None:
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    from asterism.core.errors import BundleError
     from asterism.semantic_ids import read_vectors
 
     if given is not None:
         return read_vectors(given)
-    found: NDArray[np.float32] | None = load_file(of_bundle)["vectors"] if of_bundle.is_file() else None
+    try:
+        found: NDArray[np.float32] | None = load_file(of_bundle)["vectors"] if of_bundle.is_file() else None
+    except (SafetensorError, KeyError) as error:
+        raise BundleError(f"{of_bundle} holds no item vectors ({error}); train the bundle again") from error
     return found
 
 
 def _items_of(given: Path | None, of_bundle: Path) -> pa.Table | None:
+    if given is None:
+        return _read_items(of_bundle) if of_bundle.is_file() else None
+
+    from asterism.core import records
+    from asterism.core.errors import DataError
+
+    found = _read_items(given)
+    if (
+        of_bundle.is_file()
+        and found[records.ITEM_ID].to_pylist() != _read_items(of_bundle)[records.ITEM_ID].to_pylist()
+    ):
+        raise DataError(f"the items are not those of {of_bundle}, or not in their order", file=str(given))
+    return found
+
+
+def _read_items(file: Path) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from asterism.core import records
     from asterism.core.errors import DataError
 
-    file = given or of_bundle
-    if given is None and not of_bundle.is_file():
-        return None
     try:
-        return pq.read_table(file)
+        found = pq.read_table(file)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"this is not a Parquet file ({error})", file=str(file)) from error
+    if records.ITEM_ID not in found.column_names:
+        raise DataError("the column is missing", file=str(file), field=records.ITEM_ID)
+    return found
 
 
 def _report_published(items: pa.Table, vectors: NDArray[np.float32] | None, source: str) -> SemanticIdReport:
@@ -156,20 +178,19 @@ def export(
     A folder without a catalogue has its items numbered from 0.
     """
     import numpy as np
-    import pyarrow.parquet as pq
-    from safetensors.numpy import load_file
 
     from asterism.core import parts, records
     from asterism.semantic_ids import SEMANTIC_IDS_FILE, load_semantic_ids, write_index
 
     table, _ = load_semantic_ids(bundle / SEMANTIC_IDS_FILE)
-    catalogue, vectors = bundle / parts.ITEMS, bundle / parts.ITEM_VECTORS
+    catalogue = _items_of(None, bundle / parts.ITEMS)
     numbered = [str(item) for item in range(len(table))]
-    item_ids = pq.read_table(catalogue)[records.ITEM_ID].to_pylist() if catalogue.is_file() else numbered
+    item_ids = numbered if catalogue is None else catalogue[records.ITEM_ID].to_pylist()
     output.parent.mkdir(parents=True, exist_ok=True)
     write_index(output, item_ids, table)
     print(output)
-    if vectors.is_file():
+    vectors = _vectors_of(None, bundle / parts.ITEM_VECTORS)
+    if vectors is not None:
         beside = output.with_name(f"{output.name.removesuffix('.index.json')}.emb-asterism.npy")
-        np.save(beside, load_file(vectors)["vectors"])
+        np.save(beside, vectors)
         print(beside)

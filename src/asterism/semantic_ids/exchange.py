@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asterism.core.errors import DataError
-from asterism.core.semantic_id import SemanticIdTable, format_semantic_id, parse_semantic_id
+from asterism.core.semantic_id import SemanticId, SemanticIdTable, format_semantic_id, parse_semantic_id
 from asterism.semantic_ids.codebooks import Codebooks
 from asterism.semantic_ids.collisions import deduplication_codes
 from asterism.semantic_ids.quantizer import check_vectors
 from asterism.semantic_ids.table import unique_table
+
+_LARGEST_CODE = 65_535  # a larger number is a mistake, and would ask for a codebook of that size
 
 
 class ItemPaths(NamedTuple):
@@ -49,7 +51,9 @@ def parse_paths(item_ids: Sequence[str], texts: Sequence[str | None], source: st
 
 
 def write_index(path: Path, item_ids: Sequence[str], table: SemanticIdTable) -> None:
-    """Write a table as MiniOneRec reads it, all levels, one item a line."""
+    """Write a table as MiniOneRec reads it, all levels, one item a line; raises `DataError` on other items."""
+    if len(item_ids) != len(table):
+        raise DataError(f"{len(item_ids)} item ids do not belong to a table of {len(table)} items", file=str(path))
     lines = [
         f"{json.dumps(item, ensure_ascii=False)}: {json.dumps(_tokens(codes))}"
         for item, codes in zip(item_ids, table.codes.tolist(), strict=True)
@@ -91,12 +95,14 @@ def adopt(paths: NDArray[np.int32], vectors: NDArray[np.floating[Any]]) -> tuple
 
 
 def _parse(item_ids: Sequence[str], texts: Iterable[str], source: str) -> NDArray[np.int32]:
-    rows: list[tuple[int, ...]] = []
+    rows: list[SemanticId] = []
     for item, text in zip(item_ids, texts, strict=True):
         try:
             rows.append(parse_semantic_id(text))
         except ValueError as error:
             raise DataError(f"item {item!r}: {error}", file=source) from error
+        if max(rows[-1]) > _LARGEST_CODE:
+            raise DataError(f"item {item!r} has the code {max(rows[-1])}; none may exceed {_LARGEST_CODE}", file=source)
         if len(rows[-1]) != len(rows[0]):
             raise DataError(
                 f"item {item!r} has {len(rows[-1])} codes, the items before it have {len(rows[0])}", file=source
