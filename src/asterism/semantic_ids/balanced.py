@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -11,12 +12,13 @@ from torch import Tensor
 from asterism.semantic_ids.kmeans import assign_codes, chunks, kmeans, nearest_codes
 
 LARGEST_SHARE = 1.2  # of the mean cluster size
-_SAMPLE_ROWS_PER_CODE = 512  # centroids are fitted on so many rows a code; prices on all
-_ROUNDS = 4  # of moving centroids to the means of balanced clusters
+_SAMPLE_ROWS_PER_CODE = 128  # centroids are fitted on so many rows a code; prices on all
+_ROUNDS = 2  # of moving centroids to the means of balanced clusters
 _PASSES = 400  # of Sinkhorn at most
+_WARM_PASSES = 150  # where prices are nearly right already
 _COOLING = 0.95  # of the temperature, a pass
 _COLDEST = 1e-3  # temperature, as a share of the mean squared distance to the nearest centroid
-_WARM = 10.0  # × the coldest: where the passes start when prices are nearly right already
+_WARM = 10.0  # × the coldest: where warm passes start
 _SOFT_LIMIT = 0.96  # of the limit: room for what is still soft
 _TIGHTENING = 0.998  # of the soft limit, a pass at the coldest temperature
 _BIDS = 100  # price rises at most after Sinkhorn
@@ -36,7 +38,21 @@ def balanced_kmeans(vectors: Tensor, codes: int, iterations: int, generator: tor
     for turn in range(_ROUNDS):
         prices = balancing_prices(sample, centroids, prices, warm=turn > 0)
         centroids = _means(sample, centroids, prices)
-    return centroids, balancing_prices(vectors, centroids, prices, warm=True)
+    tries = (balancing_prices(vectors, centroids, prices, warm=warm) for warm in (True, False))
+    return centroids, _first_within_limit(vectors, centroids, tries)
+
+
+def _first_within_limit(vectors: Tensor, centroids: Tensor, tries: Iterable[Tensor]) -> Tensor:
+    """The first prices that keep to the limit, or those that come nearest to it."""
+    limit = size_limit(len(vectors), len(centroids))
+    best, least = torch.zeros(len(centroids)), len(vectors) + 1
+    for prices in tries:
+        largest = int(_sizes(vectors, centroids, prices).max())
+        if largest < least:
+            best, least = prices, largest
+        if least <= limit:
+            break
+    return best
 
 
 def size_limit(rows: int, codes: int) -> int:
@@ -82,7 +98,7 @@ def _sinkhorn_prices(vectors: Tensor, centroids: Tensor, start: Tensor, scale: f
     capacity = _SOFT_LIMIT * limit
     prices = best = start
     least = len(vectors) + 1
-    for _ in range(_PASSES):
+    for _ in range(_WARM_PASSES if warm else _PASSES):
         hard, soft = _soft_sizes(vectors, centroids, prices, temperature)
         if int(hard.max()) < least:
             best, least = prices, int(hard.max())
