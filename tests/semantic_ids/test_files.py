@@ -28,8 +28,8 @@ def test_what_is_saved_is_loaded(saved: Path) -> None:
     loaded_table, loaded_codebooks = load_semantic_ids(saved)
     assert_array_equal(loaded_table.codes, table.codes)
     assert loaded_table.codebook_sizes == table.codebook_sizes
-    for loaded, original in zip(loaded_codebooks.levels, codebooks.levels, strict=True):
-        assert_array_equal(loaded, original)
+    for name, original in codebooks.arrays().items():
+        assert_array_equal(loaded_codebooks.arrays()[name], original)
 
 
 def test_ids_are_readable(tmp_path: Path, saved: Path) -> None:
@@ -64,3 +64,15 @@ def test_an_inconsistent_file_is_refused(saved: Path, change: str) -> None:
     save_file(arrays, saved)
     with pytest.raises(BundleError, match="does not hold semantic ids"):
         load_semantic_ids(saved)
+
+
+@pytest.mark.parametrize("missing", ["encoder.shortcut", "decoder.layers.0.bias", "mean", "codebook_0"])
+def test_a_learned_file_that_is_not_whole_is_refused(tmp_path: Path, missing: str) -> None:
+    path = tmp_path / "semantic_ids.safetensors"
+    config = SemanticIdConfig(method="rq-kmeans+", levels=3, codes=4, epochs=1)
+    save_semantic_ids(path, *build_semantic_ids(np.eye(6), config, seed=0))
+    arrays = load_file(path)
+    del arrays[missing]
+    save_file(arrays, path)
+    with pytest.raises(BundleError, match="does not hold semantic ids"):
+        load_semantic_ids(path)

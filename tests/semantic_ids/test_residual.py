@@ -1,82 +1,52 @@
-"""Residual k-means on a tree that is known, and on input that is wrong."""
+"""Codebooks by hand, and what only residual k-means promises."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
-from numpy.typing import NDArray
-from sklearn.metrics import adjusted_rand_score
+from numpy.testing import assert_allclose
 
 from asterism.config import SemanticIdConfig
-from asterism.core.errors import DataError
-from asterism.semantic_ids.residual import Codebooks, assign, fit, reconstruct
+from asterism.semantic_ids.codebooks import Codebooks
+from asterism.semantic_ids.residual import fit_residual_kmeans
+
+COARSE = np.array([[0.0, 0.0], [10.0, 0.0]], dtype=np.float32)
+FINE = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
 
 
-def tree(seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """4 far clusters, each of 4 near ones, each of 30 items: vectors, top and leaf labels."""
-    rng = np.random.default_rng(seed)
-    top = np.repeat(np.arange(4), 120)
-    leaf = np.repeat(np.arange(16), 30)
-    branches = np.tile(rng.normal(size=(4, 16)) * 2, (4, 1))
-    vectors = rng.normal(size=(4, 16))[top] * 10 + branches[leaf] + rng.normal(size=(480, 16)) * 0.05
-    return vectors, top, leaf
+def test_codes_by_hand() -> None:
+    codebooks = Codebooks((COARSE, FINE))
+    vectors = np.array([[0.9, 0.2], [10.1, 0.8]])
+    codes = codebooks.assign(vectors)
+    assert codes.tolist() == [[0, 0], [1, 1]]
+    assert_allclose(codebooks.reconstruct(codes), [[1, 0], [10, 1]])
+    distances = [[0.1**2 + 0.2**2, 0.9**2 + 0.8**2], [0.9**2 + 0.8**2, 0.1**2 + 0.2**2]]
+    assert_allclose(codebooks.last_level_distances(vectors, codes), distances, atol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_codes_recover_a_known_tree(seed: int) -> None:
-    vectors, top, leaf = tree(seed)
-    codebooks = fit(vectors, SemanticIdConfig(levels=3, codes=4), seed)
-    codes = assign(codebooks, vectors)
-    assert adjusted_rand_score(top, codes[:, 0]) >= 0.95
-    assert adjusted_rand_score(leaf, codes[:, 0] * 4 + codes[:, 1]) >= 0.95
+def test_a_price_turns_rows_away() -> None:
+    free = np.zeros(2, dtype=np.float32)
+    dear = Codebooks((COARSE, FINE), (free, np.array([2.0, 0.0], dtype=np.float32)))
+    vectors = np.array([[0.9, 0.2], [1.9, 0.0]])
+    assert dear.assign(vectors).tolist() == [[0, 1], [0, 0]]  # 0.05 + 2 against 1.45, and 0.81 + 2 against 4.61
+    assert_allclose(dear.last_level_distances(vectors, dear.assign(vectors))[1], [2.81, 4.61], rtol=1e-5)
 
 
-def test_each_level_leaves_a_smaller_error() -> None:
+def test_the_error_falls_with_every_level() -> None:
     vectors = np.random.default_rng(0).normal(size=(600, 10))
-    codebooks = fit(vectors, SemanticIdConfig(levels=5, codes=16), seed=0)
-    codes = assign(codebooks, vectors)
-    errors = [np.square(vectors - reconstruct(codebooks, codes[:, :depth])).mean() for depth in range(5)]
+    codebooks = fit_residual_kmeans(vectors, SemanticIdConfig(levels=5, codes=16), seed=0)
+    codes = codebooks.assign(vectors)
+    errors = [np.square(vectors - codebooks.reconstruct(codes[:, :depth])).mean() for depth in range(5)]
     assert errors == sorted(errors, reverse=True)
     assert errors[4] < 0.5 * errors[0]
 
 
-def test_codes_by_hand() -> None:
-    coarse = np.array([[0.0, 0.0], [10.0, 0.0]], dtype=np.float32)
-    fine = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
-    codebooks = Codebooks((coarse, fine))
-    codes = assign(codebooks, np.array([[0.9, 0.2], [10.1, 0.8]]))
-    assert codes.tolist() == [[0, 0], [1, 1]]
-    assert_allclose(reconstruct(codebooks, codes), [[1, 0], [10, 1]])
+def test_constant_vectors_need_one_centroid_a_level() -> None:
+    codebooks = fit_residual_kmeans(np.full((20, 3), 0.1), SemanticIdConfig(levels=4, codes=8), seed=0)
+    assert [len(level) for level in codebooks.centroids] == [1, 1, 1]
 
 
-def test_equal_seeds_give_equal_codebooks() -> None:
-    vectors, _, _ = tree(0)
-    first, second = (fit(vectors, SemanticIdConfig(levels=4, codes=8), seed=3) for _ in range(2))
-    for one, other in zip(first.levels, second.levels, strict=True):
-        assert_array_equal(one, other)
-
-
-def test_constant_vectors_share_one_path() -> None:
-    codebooks = fit(np.full((20, 3), 0.1), SemanticIdConfig(levels=4, codes=8), seed=0)
-    assert [len(level) for level in codebooks.levels] == [1, 1, 1]
-    assert_allclose(reconstruct(codebooks, np.zeros((1, 3), dtype=np.int32)), [[0.1, 0.1, 0.1]], rtol=1e-6)
-
-
-def test_a_single_item_is_enough() -> None:
-    codebooks = fit(np.array([[3.0, 4.0]]), SemanticIdConfig(), seed=0)
-    assert assign(codebooks, np.array([[3.0, 4.0]])).tolist() == [[0, 0, 0]]
-
-
-@pytest.mark.parametrize(
-    ("vectors", "message"),
-    [
-        (np.array([[0.0], [np.nan], [np.inf]]), "2 of 3 item vectors hold NaN or infinity, the first at row 1"),
-        (np.zeros(3), r"a table \(items, width\), but their shape is \(3,\)"),
-        (np.zeros((3, 0)), r"their shape is \(3, 0\)"),
-        (np.zeros((0, 3)), "no item vectors"),
-    ],
-)
-def test_broken_vectors_are_named(vectors: NDArray[np.float64], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        fit(vectors, SemanticIdConfig(), seed=0)
+@pytest.mark.parametrize("prices", [np.zeros(3), np.zeros((2, 1))])
+def test_prices_that_do_not_fit_are_refused(prices: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="codebook 0 has 2 centroids"):
+        Codebooks.from_arrays({"codebook_0": COARSE, "prices_0": prices}, 1)

@@ -10,8 +10,8 @@ from numpy.testing import assert_array_equal
 
 from asterism.config import SemanticIdConfig
 from asterism.core.errors import DataError, ModelError
-from asterism.semantic_ids.residual import Codebooks
-from asterism.semantic_ids.table import assign_new, build_semantic_ids, deduplication_codes, extend
+from asterism.semantic_ids import Codebooks, assign_new, build_semantic_ids, extend
+from asterism.semantic_ids.collisions import deduplication_codes
 
 
 def test_items_of_one_path_are_counted_in_order() -> None:
@@ -27,7 +27,7 @@ def test_every_item_ends_with_its_own_id(picks: list[int], levels: int, codes: i
     table, codebooks = build_semantic_ids(vectors, SemanticIdConfig(levels=levels, codes=codes), seed=0)
     assert table.levels == levels
     assert len({table.path_of(item) for item in range(len(picks))}) == len(picks)
-    assert len(codebooks.levels) == levels - 1
+    assert codebooks.levels == levels - 1
     touched = int((table.codes[:, -1] > 0).sum())
     assert touched == len(picks) - len(np.unique(table.codes[:, :-1], axis=0))
 

@@ -55,10 +55,13 @@ class EmbeddingConfig(Section):
 class SemanticIdConfig(Section):
     """How vectors become codes."""
 
-    method: Literal["rq-kmeans"] = "rq-kmeans"
+    method: Literal["rq-kmeans", "balanced-rq-kmeans", "rq-vae", "rq-kmeans+", "opq", "simhash"] = "rq-kmeans"
     levels: Annotated[int, Field(ge=2)] = 4  # all levels, the de-duplication level included
     codes: Annotated[int, Field(ge=2)] = 256  # per level before the de-duplication level
-    iterations: Positive = 25
+    iterations: Positive = 25  # of k-means
+    epochs: Positive = 200  # rq-vae, rq-kmeans+: at most; training ends when the error no longer falls
+    codebook_update: Literal["ema", "gradient"] = "ema"  # rq-vae, rq-kmeans+: moving averages or the optimiser
+    reassign_colliding: bool = False  # move items that share all codes to free codes of the last fitted level
 
 
 class ModelConfig(Section):

@@ -1,28 +1,41 @@
-"""Semantic ids: residual k-means over item vectors, unique ids, new items, files and a quality report."""
+"""Semantic ids: several methods behind one interface, unique ids, new items, files and a quality report."""
 
+from asterism.semantic_ids.codebooks import Codebooks
+from asterism.semantic_ids.exchange import ItemPaths, adopt, parse_paths, read_index, read_vectors, write_index
 from asterism.semantic_ids.files import (
     SEMANTIC_IDS_FILE,
     load_semantic_ids,
     save_readable_ids,
     save_semantic_ids,
 )
+from asterism.semantic_ids.methods import METHODS, fit
+from asterism.semantic_ids.page import report_html, report_json
+from asterism.semantic_ids.quantizer import Quantizer
 from asterism.semantic_ids.report import SemanticIdReport, render_report, report
-from asterism.semantic_ids.residual import Codebooks, assign, fit, reconstruct
-from asterism.semantic_ids.table import assign_new, build_semantic_ids, extend
+from asterism.semantic_ids.table import assign_new, build_semantic_ids, extend, unique_table
 
 __all__ = [
+    "METHODS",
     "SEMANTIC_IDS_FILE",
     "Codebooks",
+    "ItemPaths",
+    "Quantizer",
     "SemanticIdReport",
-    "assign",
+    "adopt",
     "assign_new",
     "build_semantic_ids",
     "extend",
     "fit",
     "load_semantic_ids",
-    "reconstruct",
+    "parse_paths",
+    "read_index",
+    "read_vectors",
     "render_report",
     "report",
+    "report_html",
+    "report_json",
     "save_readable_ids",
     "save_semantic_ids",
+    "unique_table",
+    "write_index",
 ]

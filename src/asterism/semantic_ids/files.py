@@ -14,33 +14,36 @@ from safetensors.numpy import load_file, save_file
 
 from asterism.core.errors import BundleError
 from asterism.core.semantic_id import SemanticIdTable, format_semantic_id
-from asterism.semantic_ids.residual import Codebooks
+from asterism.semantic_ids.autoencoder import Autoencoder
+from asterism.semantic_ids.codebooks import Codebooks
+from asterism.semantic_ids.quantizer import Quantizer
 
 SEMANTIC_IDS_FILE = "semantic_ids.safetensors"
 
 
-def save_semantic_ids(path: Path, table: SemanticIdTable, codebooks: Codebooks) -> None:
-    """Write the table and its codebooks to one safetensors file."""
+def save_semantic_ids(path: Path, table: SemanticIdTable, quantizer: Quantizer) -> None:
+    """Write the table and the quantiser that made it to one safetensors file."""
     arrays: dict[str, NDArray[Any]] = {
         "codes": table.codes,
         "codebook_sizes": np.asarray(table.codebook_sizes, dtype=np.int64),
-        **{_level_key(level): np.ascontiguousarray(centroids) for level, centroids in enumerate(codebooks.levels)},
+        **quantizer.arrays(),
     }
-    save_file(arrays, path)
+    save_file({name: np.ascontiguousarray(one) for name, one in arrays.items()}, path)
 
 
-def load_semantic_ids(path: Path) -> tuple[SemanticIdTable, Codebooks]:
+def load_semantic_ids(path: Path) -> tuple[SemanticIdTable, Quantizer]:
     """Read what `save_semantic_ids` wrote; raises `BundleError` where the file is missing, cut or inconsistent."""
     try:
         arrays = load_file(path)
         table = SemanticIdTable(arrays["codes"], arrays["codebook_sizes"].tolist())
-        levels = tuple(arrays[_level_key(level)] for level in range(table.levels - 1))
-        _check_levels(levels, table)
+        kind = Autoencoder if "scale" in arrays else Codebooks
+        quantizer = kind.from_arrays(arrays, table.levels - 1)
+        _check_codes(arrays, table)
     except FileNotFoundError:
         raise BundleError(f"{path}: there is no such file; `asterism sids build` writes it") from None
     except (SafetensorError, KeyError, ValueError) as error:
         raise BundleError(f"{path} does not hold semantic ids ({error}); build it again") from error
-    return table, Codebooks(levels)
+    return table, quantizer
 
 
 def save_readable_ids(path: Path, item_ids: Sequence[str], table: SemanticIdTable) -> None:
@@ -49,13 +52,7 @@ def save_readable_ids(path: Path, item_ids: Sequence[str], table: SemanticIdTabl
     path.write_text(json.dumps(readable, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
 
 
-def _level_key(level: int) -> str:
-    return f"codebook_{level}"
-
-
-def _check_levels(levels: tuple[NDArray[np.float32], ...], table: SemanticIdTable) -> None:
-    for level, centroids in enumerate(levels):
-        if centroids.ndim != 2 or centroids.shape[1] != levels[0].shape[1]:
-            raise ValueError(f"codebook {level} has the shape {centroids.shape}")
-        if len(table) and int(table.codes[:, level].max()) >= len(centroids):
+def _check_codes(arrays: dict[str, NDArray[Any]], table: SemanticIdTable) -> None:
+    for level in range(table.levels - 1):
+        if len(table) and int(table.codes[:, level].max()) >= len(arrays[f"codebook_{level}"]):
             raise ValueError(f"a code of level {level} has no centroid")

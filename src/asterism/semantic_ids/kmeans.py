@@ -40,15 +40,16 @@ def kmeans(vectors: Tensor, codes: int, iterations: int, generator: torch.Genera
     centred = vectors - mean  # float32 products of centred vectors keep the digits that tell rows apart
     seeds = _seed(centred, codes, generator)
     race = min(iterations, _RACE_ITERATIONS)
-    starts = [_lloyd(centred, seeds * scale, race) for scale in _SEED_SCALES]
-    best = min(starts, key=lambda centroids: float(_nearest(centred, centroids).distances.double().sum()))
-    return _lloyd(centred, best, iterations - race) + mean
+    starts = [lloyd(centred, seeds * scale, race) for scale in _SEED_SCALES]
+    best = min(starts, key=lambda centroids: float(nearest_codes(centred, centroids).distances.double().sum()))
+    return lloyd(centred, best, iterations - race) + mean
 
 
-def _lloyd(vectors: Tensor, centroids: Tensor, iterations: int) -> Tensor:
+def lloyd(vectors: Tensor, centroids: Tensor, iterations: int) -> Tensor:
+    """Lloyd's iterations from given (K, D) centroids, until no row changes its own or the iterations have passed."""
     previous: Tensor | None = None
     for _ in range(iterations):
-        nearest = _nearest(vectors, centroids)
+        nearest = nearest_codes(vectors, centroids)
         if previous is not None and torch.equal(previous, nearest.codes):
             break
         previous = nearest.codes
@@ -56,36 +57,39 @@ def _lloyd(vectors: Tensor, centroids: Tensor, iterations: int) -> Tensor:
     return centroids
 
 
-def assign_codes(vectors: Tensor, centroids: Tensor) -> NDArray[np.int32]:
+def assign_codes(vectors: Tensor, centroids: Tensor, prices: Tensor | None = None) -> NDArray[np.int32]:
     """(N,) the nearest centroid of each row, the lowest index where several are equally near.
 
-    Matrix products find the nearest up to rounding; rows on which rounding could decide are settled in
-    float64 row by row, so a row's code does not depend on the rows that it came with.
+    With (K,) prices, the least sum of squared distance and price. Matrix products find the nearest up to
+    rounding; rows on which rounding could decide are settled in float64 row by row, so a row's code does not
+    depend on the rows that it came with.
     """
     shift = centroids.mean(dim=0)
     moved = centroids - shift
     norms = moved.square().sum(dim=1)
+    offsets = norms if prices is None else norms + prices
     codes = np.empty(len(vectors), dtype=np.int32)
-    for rows in _chunks(len(vectors)):
+    for rows in chunks(len(vectors)):
         chunk = vectors[rows] - shift
-        scores = torch.addmm(norms, chunk, moved.T, alpha=-2.0)
+        scores = torch.addmm(offsets, chunk, moved.T, alpha=-2.0)
         best, picked = scores.min(dim=1)
-        slack = _ROUNDING * (chunk.square().sum(dim=1) + norms.max())
+        slack = _ROUNDING * (chunk.square().sum(dim=1) + norms.max() + best.abs())
         close = (scores <= (best + slack)[:, None]).sum(dim=1) > 1
         out = picked.numpy().astype(np.int32)
         if bool(close.any()):
-            out[close.numpy()] = _settle(vectors[rows][close].numpy(), centroids.numpy())
+            out[close.numpy()] = _settle(vectors[rows][close].numpy(), centroids.numpy(), prices)
         codes[rows] = out
     return codes
 
 
-def _settle(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int32]:
+def _settle(vectors: NDArray[np.float32], centroids: NDArray[np.float32], prices: Tensor | None) -> NDArray[np.int32]:
     wide = centroids.astype(np.float64)
+    added = 0.0 if prices is None else prices.double().numpy()
     step = max(1, _EXACT_BLOCK // wide.size)
     codes = np.empty(len(vectors), dtype=np.int32)
     for start in range(0, len(vectors), step):
         differences = vectors[start : start + step, None, :].astype(np.float64) - wide
-        codes[start : start + step] = np.square(differences).sum(axis=2).argmin(axis=1)
+        codes[start : start + step] = (np.square(differences).sum(axis=2) + added).argmin(axis=1)
     return codes
 
 
@@ -111,11 +115,12 @@ def _distances_to(sample: Tensor, norms: Tensor, picked: Tensor, nothing: float)
     return torch.where(distances > nothing, distances, 0.0)
 
 
-def _nearest(vectors: Tensor, centroids: Tensor) -> Nearest:
+def nearest_codes(vectors: Tensor, centroids: Tensor) -> Nearest:
+    """The nearest of (K, D) centroids to each of (N, D) rows, in float32 throughout."""
     norms = centroids.square().sum(dim=1)
     codes = torch.empty(len(vectors), dtype=torch.long)
     distances = torch.empty(len(vectors))
-    for rows in _chunks(len(vectors)):
+    for rows in chunks(len(vectors)):
         scores = torch.addmm(norms, vectors[rows], centroids.T, alpha=-2.0)
         best, codes[rows] = scores.min(dim=1)
         distances[rows] = (best + vectors[rows].square().sum(dim=1)).clamp_min(0.0)
@@ -125,7 +130,7 @@ def _nearest(vectors: Tensor, centroids: Tensor) -> Nearest:
 def _move(vectors: Tensor, centroids: Tensor, nearest: Nearest) -> Tensor:
     counts = torch.bincount(nearest.codes, minlength=len(centroids))
     sums = torch.zeros(centroids.shape, dtype=torch.float64)
-    for rows in _chunks(len(vectors)):
+    for rows in chunks(len(vectors)):
         sums.index_add_(0, nearest.codes[rows], vectors[rows].double())
     moved = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], centroids.double()).float()
     empty = (counts == 0).nonzero()[:, 0]
@@ -134,6 +139,7 @@ def _move(vectors: Tensor, centroids: Tensor, nearest: Nearest) -> Tensor:
     return moved
 
 
-def _chunks(rows: int) -> Iterator[slice]:
+def chunks(rows: int) -> Iterator[slice]:
+    """Slices of all rows, each small enough that its distances to all centroids fit in memory."""
     for start in range(0, rows, _CHUNK_ROWS):
         yield slice(start, start + _CHUNK_ROWS)

@@ -10,51 +10,49 @@ from numpy.typing import NDArray
 from asterism.config import SemanticIdConfig
 from asterism.core.errors import ModelError
 from asterism.core.semantic_id import SemanticIdTable
-from asterism.semantic_ids.residual import Codebooks, assign, check_vectors, fit, last_level_order
+from asterism.semantic_ids.collisions import deduplication_codes, reassign_colliding
+from asterism.semantic_ids.methods import fit
+from asterism.semantic_ids.quantizer import Quantizer, check_vectors
 
 
 def build_semantic_ids(
     vectors: NDArray[np.floating[Any]], config: SemanticIdConfig, seed: int
-) -> tuple[SemanticIdTable, Codebooks]:
-    """Fit codebooks to (N, D) item vectors and give every item its own semantic id.
+) -> tuple[SemanticIdTable, Quantizer]:
+    """Fit the configured method to (N, D) item vectors and give every item its own semantic id.
 
-    The last level tells apart items that share all codes above it: the first of them (by index) keeps 0.
+    With `config.reassign_colliding` items that share all codes first move to free codes of the last fitted level.
+    The de-duplication level tells apart what still shares all codes above it: the first (by index) keeps 0.
     It has `config.codes` codes, or as many as the largest group needs. Raises `DataError` on broken vectors.
     """
-    codebooks = fit(vectors, config, seed)
-    paths = assign(codebooks, vectors)
+    quantizer = fit(vectors, config, seed)
+    paths = quantizer.assign(vectors)
+    if config.reassign_colliding:
+        paths = reassign_colliding(quantizer, vectors, paths)
+    return unique_table(paths, config.codes), quantizer
+
+
+def unique_table(paths: NDArray[np.int32], codes: int) -> SemanticIdTable:
+    """The table of (N, levels - 1) paths with a de-duplication level behind; `codes` is the size of each level."""
     last = deduplication_codes(paths)
-    sizes = (config.codes,) * (config.levels - 1) + (max(config.codes, int(last.max()) + 1),)
-    return SemanticIdTable(np.column_stack([paths, last]), sizes), codebooks
+    sizes = (codes,) * paths.shape[1] + (max(codes, int(last.max()) + 1),)
+    return SemanticIdTable(np.column_stack([paths, last]), sizes)
 
 
-def deduplication_codes(paths: NDArray[np.int32]) -> NDArray[np.int32]:
-    """(N,) each row's rank, by index, among the rows with the same path."""
-    _, group = np.unique(paths, axis=0, return_inverse=True)
-    group = group.reshape(-1)
-    order = group.argsort(kind="stable")
-    counts = np.bincount(group)
-    starts = np.cumsum(counts) - counts
-    codes = np.empty(len(paths), dtype=np.int32)
-    codes[order] = np.arange(len(paths)) - np.repeat(starts, counts)
-    return codes
-
-
-def assign_new(table: SemanticIdTable, codebooks: Codebooks, vectors: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
+def assign_new(table: SemanticIdTable, quantizer: Quantizer, vectors: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
     """(M, levels) semantic ids for new items, in order, that collide neither with the table nor with each other.
 
     An item gets its nearest codes and the lowest free de-duplication code; where that path is full, the next
     nearest code of the last residual level. No existing item moves. Raises `DataError` on broken vectors and
     `ModelError` where every path under an item's prefix is full.
     """
-    new = check_vectors(vectors, codebooks.width)
-    paths = assign(codebooks, new)
+    new = check_vectors(vectors, quantizer.width)
+    paths = quantizer.assign(new)
     taken = _taken(table)
     out = np.empty((len(new), table.levels), dtype=np.int32)
     for row, path in enumerate(paths.tolist()):
         free = _lowest_free(taken, tuple(path), table.codebook_sizes[-1])
         if free is None:
-            path, free = _next_nearest(taken, codebooks, new[row], path, table.codebook_sizes[-1])
+            path, free = _next_nearest(taken, quantizer, new[row], path, table.codebook_sizes[-1])
         taken.setdefault(tuple(path), set()).add(free)
         out[row] = (*path, free)
     return out
@@ -79,12 +77,13 @@ def _lowest_free(taken: dict[tuple[int, ...], set[int]], path: tuple[int, ...], 
 
 def _next_nearest(
     taken: dict[tuple[int, ...], set[int]],
-    codebooks: Codebooks,
+    quantizer: Quantizer,
     vector: NDArray[np.float32],
     path: list[int],
     size: int,
 ) -> tuple[list[int], int]:
-    for code in last_level_order(codebooks, vector, path[:-1]).tolist():
+    distances = quantizer.last_level_distances(vector[None], np.asarray([path]))[0]
+    for code in distances.argsort(kind="stable").tolist():
         candidate = [*path[:-1], code]
         free = _lowest_free(taken, tuple(candidate), size)
         if free is not None:

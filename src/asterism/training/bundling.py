@@ -23,7 +23,7 @@ from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.dataset import Dataset
 from asterism.embeddings import ItemEmbedder
 from asterism.models.ugt import UGT, save_ugt
-from asterism.semantic_ids import Codebooks, save_semantic_ids
+from asterism.semantic_ids import Quantizer, save_semantic_ids
 from asterism.training.loop import FitResult
 
 #: Newest events kept per user, for a service that starts with warm users; more than any model reads.
@@ -41,7 +41,7 @@ class TrainedParts:
     embedder: ItemEmbedder
     vectors: NDArray[np.float32]
     semantic_ids: SemanticIdTable
-    codebooks: Codebooks
+    quantizer: Quantizer
     model: UGT
     result: FitResult
 
@@ -63,7 +63,7 @@ def _write_parts(made: TrainedParts, writer: BundleWriter) -> Bundle:
     pq.write_table(made.dataset.items, writer.part(parts.ITEMS))
     pq.write_table(newest_positive_events(made.dataset.interactions), writer.part(parts.HISTORIES))
     save_file({"vectors": made.vectors}, writer.part(parts.ITEM_VECTORS))
-    save_semantic_ids(writer.part(parts.SEMANTIC_IDS), made.semantic_ids, made.codebooks)
+    save_semantic_ids(writer.part(parts.SEMANTIC_IDS), made.semantic_ids, made.quantizer)
     made.embedder.save(writer.part(parts.EMBEDDER_ARRAYS), writer.part(parts.EMBEDDER))
     save_ugt(made.model, writer.part(parts.MODEL_WEIGHTS), writer.part(parts.MODEL))
     return writer.commit(facts=_facts(made))

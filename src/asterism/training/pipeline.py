@@ -53,7 +53,7 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
     with _stage("item vectors"):
         embedder, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, config.seed)
     with _stage("semantic ids"):
-        table, codebooks = build_semantic_ids(vectors, config.semantic_ids, config.seed)
+        table, quantizer = build_semantic_ids(vectors, config.semantic_ids, config.seed)
     torch.manual_seed(config.seed)
     content = torch.from_numpy(vectors).float()
     features = ItemFeatures(torch.from_numpy(table.codes).long(), table.codebook_sizes, content)
@@ -79,7 +79,7 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
         embedder=embedder,
         vectors=vectors,
         semantic_ids=table,
-        codebooks=codebooks,
+        quantizer=quantizer,
         model=model,
         result=result,
     )

@@ -1,0 +1,103 @@
+"""Items are moved apart by as little as an exact solver would move them, and no more of them than must be."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.optimize import linear_sum_assignment
+
+from asterism.config import SemanticIdConfig
+from asterism.semantic_ids import METHODS, Codebooks, build_semantic_ids
+from asterism.semantic_ids.collisions import reassign_colliding
+from asterism.semantic_ids.sinkhorn import sinkhorn_assignment, sinkhorn_plan
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_at_a_low_temperature_the_plan_is_the_optimal_assignment(seed: int) -> None:
+    costs = np.random.default_rng(seed).uniform(size=(6, 6))
+    rows, columns = linear_sum_assignment(costs)
+    assert_array_equal(sinkhorn_assignment(torch.from_numpy(costs)).numpy(), columns)
+    potentials = None
+    for temperature in (1.0, 0.3, 0.1, 0.03, 0.01, 0.003):
+        plan, potentials = sinkhorn_plan(torch.from_numpy(costs), torch.ones(6).double(), temperature, 300, potentials)
+    assert_allclose(float((plan.exp() * torch.from_numpy(costs)).sum()), costs[rows, columns].sum(), rtol=0.02)
+
+
+def test_a_plan_keeps_its_totals() -> None:
+    costs = torch.from_numpy(np.random.default_rng(0).uniform(size=(9, 3)))
+    plan, _ = sinkhorn_plan(costs, torch.tensor([2.0, 3.0, 4.0]).double(), 0.1, 200)
+    assert_allclose(plan.exp().sum(dim=0), [2, 3, 4], rtol=1e-6)
+    assert_allclose(plan.exp().sum(dim=1), np.ones(9), rtol=1e-4)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 7), st.integers(0, 2**31))
+def test_equal_costs_still_end_in_a_best_permutation(size: int, seed: int) -> None:
+    costs = np.random.default_rng(seed).integers(0, 4, size=(size, size)).astype(float)
+    picked = sinkhorn_assignment(torch.from_numpy(costs)).numpy()
+    assert sorted(picked.tolist()) == list(range(size))
+    rows, columns = linear_sum_assignment(costs)
+    assert costs[np.arange(size), picked].sum() == costs[rows, columns].sum()
+
+
+def test_a_forbidden_pair_is_never_taken() -> None:
+    costs = torch.tensor([[0.0, 5.0], [math.inf, 0.0]])
+    assert sinkhorn_assignment(costs).tolist() == [0, 1]
+    assert sinkhorn_assignment(torch.tensor([[math.inf, 5.0], [9.0, 0.0]])).tolist() == [1, 0]
+
+
+LINE = Codebooks((np.array([[0.0], [100.0]], dtype=np.float32), np.arange(-2, 3, dtype=np.float32)[:, None]))
+
+
+def test_one_stays_and_the_other_takes_the_nearest_free_code_by_hand() -> None:
+    vectors = np.array([[0.4], [0.1], [-0.9], [101.0]])  # the first two share <0, 2>; code 1 is taken by the third
+    paths = LINE.assign(vectors)
+    assert paths.tolist() == [[0, 2], [0, 2], [0, 1], [1, 3]]
+    assert reassign_colliding(LINE, vectors, paths).tolist() == [[0, 3], [0, 2], [0, 1], [1, 3]]
+
+
+def test_where_codes_run_out_as_many_move_as_can() -> None:
+    vectors = np.full((9, 1), 0.1)
+    moved = reassign_colliding(LINE, vectors, LINE.assign(vectors))
+    assert sorted(moved[:, 1].tolist()) == [0, 1, 2, 2, 2, 2, 2, 3, 4]
+    assert (moved[:, 0] == 0).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 40), st.integers(2, 9), st.integers(0, 2**31))
+def test_as_few_move_as_must_and_none_that_had_its_own_path(items: int, codes: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = rng.integers(0, 4, size=(items, 2)) + rng.integers(0, 2, size=(items, 1)) * 20.0
+    books = Codebooks((np.array([[0, 0], [20, 20]], dtype=np.float32), rng.normal(size=(codes, 2)).astype(np.float32)))
+    paths = books.assign(vectors)
+    moved = reassign_colliding(books, vectors, paths)
+    assert_array_equal(moved[:, 0], paths[:, 0])
+    changed = moved[:, 1] != paths[:, 1]
+    for top in (0, 1):
+        here = paths[:, 0] == top
+        too_many = here.sum() - len(np.unique(paths[here], axis=0))
+        free = codes - len(np.unique(paths[here, 1]))
+        assert changed[here].sum() == min(too_many, free)
+        assert set(paths[here, 1]) <= set(moved[here, 1])
+    alone = [one for one in range(items) if (paths == paths[one]).all(axis=1).sum() == 1]
+    assert not changed[alone].any()
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_ends_with_fewer_collisions_and_unique_ids(method: str) -> None:
+    rng = np.random.default_rng(0)
+    vectors = np.repeat(rng.normal(size=(40, 6)), 3, axis=0) + rng.normal(size=(120, 6)) * 0.02
+    values = {"method": method, "levels": 3, "codes": 8, "epochs": 5}
+    before, _ = build_semantic_ids(vectors, SemanticIdConfig.model_validate(values), seed=0)
+    after, _ = build_semantic_ids(
+        vectors, SemanticIdConfig.model_validate(values | {"reassign_colliding": True}), seed=0
+    )
+    distinct = [len(np.unique(table.codes[:, :-1], axis=0)) for table in (before, after)]
+    assert distinct[1] > 1.3 * distinct[0]
+    assert len({after.path_of(item) for item in range(120)}) == 120
