@@ -131,18 +131,32 @@ def test_two_csv_files_and_an_init_are_enough(workshop: Path, tmp_path: Path) ->
     assert evaluate(tmp_path / "mine", "--data", tmp_path / "moved")["dataset"] == "my"
 
 
+def hear_ctrl_c() -> None:
+    """In the child: a suite that was started in the background hands on a SIGINT that is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_says_how_to_go_on(workshop: Path) -> None:
     output = workshop / "interrupted"
     endless = TINY_CONFIG.replace("epochs = 6", "epochs = 1000\npatience = 1000")
     (workshop / "endless.toml").write_text(endless, encoding="utf-8")
     command = asterism("train", "--config", workshop / "endless.toml", "--output", output)
-    child = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
-    assert child.stderr is not None
-    assert next(line for line in child.stderr if line.startswith("epoch 1/1000"))
-    rival = run("train", "--config", workshop / "endless.toml", "--output", output)
-    assert (rival.returncode, "another training is at work in" in rival.stderr) == (2, True)
-    child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=60)
+    child = subprocess.Popen(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_ctrl_c,
+    )
+    try:
+        assert child.stderr is not None
+        assert next(line for line in child.stderr if line.startswith("epoch 1/1000"))
+        rival = run("train", "--config", workshop / "endless.toml", "--output", output)
+        assert (rival.returncode, "another training is at work in" in rival.stderr) == (2, True)
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=60)
+    finally:
+        child.kill()
     assert child.returncode == 130
     assert said.splitlines()[-1].startswith("interrupted; the same command with --resume goes on")
     assert "Traceback" not in said
