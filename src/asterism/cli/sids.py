@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from asterism.core import parts
+
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
@@ -28,7 +30,6 @@ def build(
     """Give every row of a table of vectors its own semantic id."""
     from asterism.config import SemanticIdConfig, load_run_config
     from asterism.semantic_ids import (
-        SEMANTIC_IDS_FILE,
         build_semantic_ids,
         read_vectors,
         render_report,
@@ -40,7 +41,7 @@ def build(
     loaded = read_vectors(vectors)
     table, quantizer = build_semantic_ids(loaded, section, seed)
     output.mkdir(parents=True, exist_ok=True)
-    save_semantic_ids(output / SEMANTIC_IDS_FILE, table, quantizer)
+    save_semantic_ids(output / parts.SEMANTIC_IDS, table, quantizer)
     Console().print(render_report(report(table, quantizer, loaded)))
 
 
@@ -56,9 +57,7 @@ def report_command(
 
     A catalogue with the column `published_sid` is reported on a second time under those codes.
     """
-    from asterism.core import parts
     from asterism.semantic_ids import (
-        SEMANTIC_IDS_FILE,
         load_semantic_ids,
         render_report,
         report,
@@ -66,7 +65,7 @@ def report_command(
         report_json,
     )
 
-    table, quantizer = load_semantic_ids(bundle / SEMANTIC_IDS_FILE)
+    table, quantizer = load_semantic_ids(bundle / parts.SEMANTIC_IDS)
     loaded = _vectors_of(vectors, bundle / parts.ITEM_VECTORS)
     catalogue = _items_of(items, bundle / parts.ITEMS)
     reports = {"semantic ids": report(table, quantizer, loaded, catalogue)}
@@ -149,9 +148,8 @@ def import_command(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from asterism.core import parts, records
+    from asterism.core import records
     from asterism.semantic_ids import (
-        SEMANTIC_IDS_FILE,
         adopt,
         read_index,
         read_vectors,
@@ -163,7 +161,7 @@ def import_command(
     found, loaded = read_index(index), read_vectors(vectors)
     table, quantizer = adopt(found.paths, loaded)
     output.mkdir(parents=True, exist_ok=True)
-    save_semantic_ids(output / SEMANTIC_IDS_FILE, table, quantizer)
+    save_semantic_ids(output / parts.SEMANTIC_IDS, table, quantizer)
     pq.write_table(pa.table({records.ITEM_ID: found.item_ids}), output / parts.ITEMS)
     Console().print(render_report(report(table, quantizer, loaded)))
 
@@ -179,10 +177,10 @@ def export(
     """
     import numpy as np
 
-    from asterism.core import parts, records
-    from asterism.semantic_ids import SEMANTIC_IDS_FILE, load_semantic_ids, write_index
+    from asterism.core import records
+    from asterism.semantic_ids import load_semantic_ids, write_index
 
-    table, _ = load_semantic_ids(bundle / SEMANTIC_IDS_FILE)
+    table, _ = load_semantic_ids(bundle / parts.SEMANTIC_IDS)
     catalogue = _items_of(None, bundle / parts.ITEMS)
     numbered = [str(item) for item in range(len(table))]
     item_ids = numbered if catalogue is None else catalogue[records.ITEM_ID].to_pylist()

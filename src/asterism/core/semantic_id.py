@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +27,6 @@ def parse_semantic_id(text: str) -> SemanticId:
     return codes
 
 
-class SharedPath(NamedTuple):
-    """Two items that carry one semantic id."""
-
-    first: int
-    second: int
-    codes: SemanticId
-
-
 class SemanticIdTable:
     """The semantic id of every item of a catalogue; no two items share one."""
 
@@ -54,10 +45,8 @@ class SemanticIdTable:
             path = tuple(row)
             first = self._item_of.setdefault(path, item)
             if first != item:
-                shared = SharedPath(first, item, path)
-                raise ValueError(
-                    f"items {shared.first} and {shared.second} share the semantic id {format_semantic_id(path)}"
-                )
+                name = format_semantic_id(path)
+                raise ValueError(f"items {first} and {item} share the semantic id {name}")
 
     def __len__(self) -> int:
         return len(self.codes)

@@ -1,14 +1,12 @@
 """Item vectors: text, co-occurrence, structured fields and precomputed columns, fused into one width."""
 
 from asterism.embeddings.cache import CacheWarning, default_cache_folder
-from asterism.embeddings.embedder import EMBEDDER_ARRAYS_FILE, EMBEDDER_DESCRIPTION_FILE, ItemEmbedder
+from asterism.embeddings.embedder import ItemEmbedder
 from asterism.embeddings.fusion import FusionModel, fit_fusion
 from asterism.embeddings.part import Part
 from asterism.embeddings.text import TextFallbackWarning
 
 __all__ = [
-    "EMBEDDER_ARRAYS_FILE",
-    "EMBEDDER_DESCRIPTION_FILE",
     "CacheWarning",
     "FusionModel",
     "ItemEmbedder",

@@ -28,8 +28,6 @@ from asterism.embeddings.text import TextEncoder, fit_text, text_part
 from asterism.embeddings.texts import item_texts
 from asterism.embeddings.tfidf import TfidfEncoder
 
-EMBEDDER_ARRAYS_FILE: Final = "embedder.safetensors"
-EMBEDDER_DESCRIPTION_FILE: Final = "embedder.json"
 COLLABORATIVE_WIDTH: Final = 128
 
 TEXT: Final = "text"

@@ -3,7 +3,6 @@
 from asterism.semantic_ids.codebooks import Codebooks
 from asterism.semantic_ids.exchange import ItemPaths, adopt, parse_paths, read_index, read_vectors, write_index
 from asterism.semantic_ids.files import (
-    SEMANTIC_IDS_FILE,
     load_semantic_ids,
     save_readable_ids,
     save_semantic_ids,
@@ -16,7 +15,6 @@ from asterism.semantic_ids.table import assign_new, build_semantic_ids, extend, 
 
 __all__ = [
     "METHODS",
-    "SEMANTIC_IDS_FILE",
     "Codebooks",
     "ItemPaths",
     "Quantizer",

@@ -18,8 +18,6 @@ from asterism.semantic_ids.autoencoder import Autoencoder
 from asterism.semantic_ids.codebooks import Codebooks
 from asterism.semantic_ids.quantizer import Quantizer
 
-SEMANTIC_IDS_FILE = "semantic_ids.safetensors"
-
 
 def save_semantic_ids(path: Path, table: SemanticIdTable, quantizer: Quantizer) -> None:
     """Write the table and the quantiser that made it to one safetensors file."""
