@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import PartialState
+from numpy.typing import NDArray
 
 from asterism.config import RunConfig
 from asterism.core.bundle import Bundle, check_target
 from asterism.core.errors import TrainingError
 from asterism.core.hashing import hash_array, hash_value
+from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.fingerprinting import dataset_fingerprint
 from asterism.data.locating import resolve_data
 from asterism.data.split import Split
@@ -24,7 +27,7 @@ from asterism.models.ugt import UGT, ItemFeatures, UGTShape
 from asterism.semantic_ids import build_semantic_ids
 from asterism.training.batches import trainable_rows
 from asterism.training.bundling import TrainedParts, write_bundle
-from asterism.training.loop import Run, fit
+from asterism.training.loop import FitResult, Run, fit
 from asterism.training.sole_trainer import sole_trainer
 from asterism.training.validation import validator
 
@@ -54,20 +57,7 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
         embedder, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, config.seed)
     with _stage("semantic ids"):
         table, quantizer = build_semantic_ids(vectors, config.semantic_ids, config.seed)
-    torch.manual_seed(config.seed)
-    content = torch.from_numpy(vectors).float()
-    features = ItemFeatures(torch.from_numpy(table.codes).long(), table.codebook_sizes, content)
-    model = UGT(features, UGTShape(config.model, config.training.temperature))
-    run = Run(
-        model=model,
-        train=split.train,
-        config=config.training,
-        seed=config.seed,
-        folder=folder,
-        config_hash=hash_value([config.model_dump(mode="json"), hash_array(split.train.items), hash_array(vectors)]),
-        validate=validator(split.validation, table, config),
-    )
-    result = fit(run, resume=resume)
+    model, result = train_model(config, split, vectors, table, folder, resume=resume)
     if PartialState().is_main_process:
         ended = f"training ended after {result.epochs} epochs and {result.seconds:.0f} s: {result.stopped}"
         print(ended, file=sys.stderr)
@@ -83,6 +73,36 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
         model=model,
         result=result,
     )
+
+
+def train_model(
+    config: RunConfig,
+    split: Split,
+    vectors: NDArray[np.float32],
+    table: SemanticIdTable,
+    folder: Path,
+    *,
+    resume: bool = False,
+) -> tuple[UGT, FitResult]:
+    """Train a UGT on item vectors (N, D) and semantic ids that are at hand; `folder` takes checkpoints and curves.
+
+    The model comes back with the weights of its best epoch. Raises `TrainingError` where there is nothing to
+    learn from or the loss is not finite.
+    """
+    torch.manual_seed(config.seed)
+    content = torch.from_numpy(vectors).float()
+    features = ItemFeatures(torch.from_numpy(table.codes).long(), table.codebook_sizes, content)
+    model = UGT(features, UGTShape(config.model, config.training.temperature))
+    run = Run(
+        model=model,
+        train=split.train,
+        config=config.training,
+        seed=config.seed,
+        folder=folder,
+        config_hash=hash_value([config.model_dump(mode="json"), hash_array(split.train.items), hash_array(vectors)]),
+        validate=validator(split.validation, table, config),
+    )
+    return model, fit(run, resume=resume)
 
 
 def _check_learnable(split: Split, method: str) -> None:
