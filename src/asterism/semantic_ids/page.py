@@ -15,7 +15,7 @@ from asterism.semantic_ids.report import LevelReport, SemanticIdReport, geometry
 TEMPLATES = Path(__file__).parent / "templates"
 
 _PLOTS: dict[str, Callable[[LevelReport], float | None]] = {
-    "share of codes in use (perplexity ÷ codes)": lambda level: level.perplexity / level.codebook_size,
+    "evenness of use (perplexity ÷ codes)": lambda level: level.perplexity / level.codebook_size,
     "squared error left ÷ variance": lambda level: level.relative_error,
     "mean children of a prefix": lambda level: level.mean_children,
     "category purity of prefixes": lambda level: level.purity,
@@ -55,15 +55,21 @@ def _plots(reports: Mapping[str, SemanticIdReport]) -> str:
 
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "asterism", "font.size": 9}):
         figure = Figure(figsize=(11, 2.8), layout="constrained")
-        for panel, (title, value_of) in enumerate(_PLOTS.items(), start=1):
-            axes = figure.add_subplot(1, len(_PLOTS), panel)
+        shown = {
+            title: of
+            for title, of in _PLOTS.items()
+            if any(_points(one.levels[:-1], of)[0] for one in reports.values())
+        }
+        for panel, (title, value_of) in enumerate(shown.items(), start=1):
+            axes = figure.add_subplot(1, len(shown), panel)
             axes.set_title(title, fontsize=9)
             for name, one in reports.items():
                 letters, heights = _points(one.levels[:-1], value_of)
                 axes.plot(letters, heights, marker="o", label=name)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
             axes.grid(alpha=0.3)
-        figure.axes[0].legend(fontsize=8)
+        if len(reports) > 1:
+            figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = stream.getvalue()

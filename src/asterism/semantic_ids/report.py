@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -92,7 +93,10 @@ def render_report(found: SemanticIdReport, name: str = "semantic ids") -> Group:
     """The report for the terminal: a table of levels, collapses named, and examples."""
     table = Table(
         title=f"{name}: {found.items:,} items; collisions {found.collision_rate_before:.2%} before de-duplication, "
-        f"{found.collision_rate_after:.2%} after; largest group {found.largest_group}"
+        f"{found.collision_rate_after:.2%} after; largest group {found.largest_group}",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),  # fits a terminal of 80 columns
+        pad_edge=False,
     )
     names = (
         "level",
@@ -100,9 +104,9 @@ def render_report(found: SemanticIdReport, name: str = "semantic ids") -> Group:
         "used",
         "perplexity",
         "largest",
-        "children (mean)",
-        "children (max)",
-        "error left",
+        "children",
+        "most",
+        "error",
         "purity",
     )
     for column in names:
