@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import torch
 from accelerate import PartialState
+from numpy.typing import NDArray
 
-from asterism.config import RunConfig
+from asterism.config import RunConfig, SemanticIdConfig
+from asterism.core import records
 from asterism.core.bundle import Bundle, check_target
 from asterism.core.errors import TrainingError
 from asterism.core.hashing import hash_array, hash_value
@@ -21,7 +25,7 @@ from asterism.data.split import Split
 from asterism.data.splits import split_dataset
 from asterism.embeddings import ItemEmbedder
 from asterism.models.ugt import UGT, ItemFeatures, UGTShape
-from asterism.semantic_ids import build_semantic_ids
+from asterism.semantic_ids import build_semantic_ids, load_earlier_ids
 from asterism.training.batches import trainable_rows
 from asterism.training.bundling import TrainedParts, write_bundle
 from asterism.training.loop import Run, fit
@@ -53,7 +57,8 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
     with _stage("item vectors"):
         embedder, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, config.seed)
     with _stage("semantic ids"):
-        table, quantizer = build_semantic_ids(vectors, config.semantic_ids, config.seed)
+        earlier = _earlier_ids(dataset.items, config.semantic_ids, config_folder)
+        table, quantizer = build_semantic_ids(vectors, config.semantic_ids, config.seed, earlier)
     torch.manual_seed(config.seed)
     content = torch.from_numpy(vectors).float()
     features = ItemFeatures(torch.from_numpy(table.codes).long(), table.codebook_sizes, content)
@@ -83,6 +88,13 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
         model=model,
         result=result,
     )
+
+
+def _earlier_ids(items: pa.Table, config: SemanticIdConfig, config_folder: Path) -> NDArray[np.int32] | None:
+    if config.like is None:
+        return None
+    item_ids = items[records.ITEM_ID].to_pylist()
+    return load_earlier_ids(config_folder / config.like, item_ids, len(item_ids), config.levels)
 
 
 def _check_learnable(split: Split, method: str) -> None:
