@@ -13,6 +13,7 @@ from torch import Tensor
 from asterism.config import SemanticIdConfig
 from asterism.core.errors import DataError
 from asterism.core.progress import track
+from asterism.semantic_ids.balanced import balancing_prices, size_limit
 from asterism.semantic_ids.codebooks import Codebooks
 from asterism.semantic_ids.kmeans import assign_codes, lloyd, nearest_codes
 from asterism.semantic_ids.methods import fit
@@ -20,6 +21,9 @@ from asterism.semantic_ids.quantizer import Quantizer, check_vectors
 from asterism.semantic_ids.relabelling import matching_names
 from asterism.semantic_ids.stability import UNKNOWN, code_changes
 
+_BALANCED = "balanced-rq-kmeans"
+_SAMPLE_ROWS_PER_CODE = 128  # for the prices of balanced clusters while these move
+_ROUNDS = 4  # of moving them: more leave a smaller error, and move more items
 _CANDIDATES = 4  # rows for each seed that is wanted, since some may be equal
 
 
@@ -28,14 +32,15 @@ def fit_like(
 ) -> Quantizer:
     """Fit the configured method to (N, D) vectors so that items keep their (N, levels) earlier ids as far as may be.
 
-    The codes of every method take the names of those that they replace; rq-kmeans also starts from the earlier
-    clusters. Tells stderr how many first codes change before and after renaming. Raises as `fit` does.
+    The codes of every method take the names of those that they replace; residual k-means, plain and balanced, also
+    starts from the earlier clusters, where there were no more of them than `config.codes`. Tells stderr how many
+    first codes change before and after renaming. Raises as `fit` does.
     """
     if earlier.shape != (len(vectors), config.levels):
         raise DataError(
             f"earlier ids of shape {earlier.shape} do not belong to {len(vectors)} items of {config.levels} codes"
         )
-    if config.method == "rq-kmeans" and 0 <= int(earlier[:, :-1].max(initial=UNKNOWN)) < config.codes:
+    if config.method in ("rq-kmeans", _BALANCED) and 0 <= int(earlier[:, :-1].max(initial=UNKNOWN)) < config.codes:
         quantizer: Quantizer = fit_residual_kmeans_from(vectors, config, earlier)
     else:
         quantizer = fit(vectors, config, seed)
@@ -59,15 +64,35 @@ def fit_residual_kmeans_from(
     that no item had starts at a row far from all of them. Raises `DataError` on broken vectors.
     """
     residual = torch.from_numpy(check_vectors(vectors).copy())
-    levels = []
+    levels, prices = [], []
     for level in track(range(config.levels - 1), "codebooks"):
         mean = residual.mean(dim=0)
         centred = residual - mean
         start = _start(centred, torch.from_numpy(earlier[:, level]).long(), config.codes)
-        centroids = lloyd(centred, start, config.iterations) + mean
+        if config.method == _BALANCED:
+            moved, added = _balanced_from(centred, start)
+            prices.append(added.numpy())
+        else:
+            moved, added = lloyd(centred, start, config.iterations), None
+        centroids = moved + mean
         levels.append(centroids.numpy())
-        residual -= centroids[torch.from_numpy(assign_codes(residual, centroids)).long()]
-    return Codebooks(tuple(levels))
+        residual -= centroids[torch.from_numpy(assign_codes(residual, centroids, added)).long()]
+    return Codebooks(tuple(levels), tuple(prices))
+
+
+def _balanced_from(vectors: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Centroids moved to the means of balanced clusters a few times, and the prices that keep these balanced."""
+    sample = vectors[:: max(1, len(vectors) // (_SAMPLE_ROWS_PER_CODE * len(start)))]
+    centroids, prices = start, torch.zeros(len(start))
+    for turn in range(_ROUNDS):
+        prices = balancing_prices(sample, centroids, prices, warm=turn > 0)
+        codes = torch.from_numpy(assign_codes(vectors, centroids, prices)).long()
+        centroids = _start(vectors, codes, len(start))
+    prices = balancing_prices(vectors, centroids, prices, warm=True)
+    largest = int(np.bincount(assign_codes(vectors, centroids, prices)).max())
+    if largest > size_limit(len(vectors), len(centroids)):
+        prices = balancing_prices(vectors, centroids, prices)
+    return centroids, prices
 
 
 def _start(vectors: Tensor, before: Tensor, codes: int) -> Tensor:
