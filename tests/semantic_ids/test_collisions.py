@@ -47,6 +47,13 @@ def test_one_stays_and_the_other_takes_the_nearest_free_code_by_hand() -> None:
     assert reassign_colliding(LINE, vectors, paths).tolist() == [[0, 3], [0, 2], [0, 1], [1, 3]]
 
 
+def test_a_place_is_kept_where_all_codes_are_equally_far() -> None:
+    equal = Codebooks((np.zeros((4, 1), dtype=np.float32),))
+    moved = reassign_colliding(equal, np.ones((2, 1)), np.zeros((2, 1), dtype=np.int32))
+    assert 0 in moved[:, 0]
+    assert len(np.unique(moved)) == 2
+
+
 def test_where_codes_run_out_as_many_move_as_can() -> None:
     vectors = np.full((9, 1), 0.1)
     moved = reassign_colliding(LINE, vectors, LINE.assign(vectors))
