@@ -118,3 +118,35 @@ def test_a_catalogue_in_another_order_is_refused(tmp_path: Path, vectors: Path) 
         assert message in str(refused.exception)
     (folder / "item_vectors.safetensors").write_text("cut")
     assert isinstance(run(app, ["report", "--bundle", str(folder)]).exception, BundleError)
+
+
+def test_ids_built_like_earlier_ones_stay(tmp_path: Path, vectors: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text('name = "t"\n[data]\npath = "x"\n[semantic_ids]\nlevels = 3\ncodes = 8\nlike = "by-row"\n')
+    plain = tmp_path / "plain.toml"
+    plain.write_text(config.read_text().replace('like = "by-row"', ""))
+    options = ["build", "--vectors", str(vectors), "--seed", "1", "--output"]
+    run(app, ["build", "--vectors", str(vectors), "--output", str(tmp_path / "by-row"), "--config", str(plain)])
+    by_row = run(app, [*options, str(tmp_path / "a"), "--config", str(config)])
+    assert by_row.exit_code == 0, by_row.output
+    assert "before codes take their earlier names" in by_row.stderr
+    assert "0.00% of 50 items have another first code" in by_row.stdout
+    # With catalogues the items are found in another order too, and one of them is new.
+    named = [f"item {number}" for number in range(50)]
+    pq.write_table(pa.table({"item_id": named}), tmp_path / "by-row" / "items.parquet")
+    pq.write_table(pa.table({"item_id": [*named[:0:-1], "new"]}), tmp_path / "items.parquet")
+    np.save(tmp_path / "turned.npy", np.concatenate([np.load(vectors)[:0:-1], np.ones((1, 4))]))
+    turned = ["build", "--vectors", str(tmp_path / "turned.npy"), "--output", str(tmp_path / "b"), "--seed", "1"]
+    by_id = run(app, [*turned, "--config", str(plain), "--like", str(tmp_path / "by-row"), "--items",
+                      str(tmp_path / "items.parquet")])  # fmt: skip
+    assert by_id.exit_code == 0, by_id.output
+    before, after = (load_semantic_ids(tmp_path / one / "semantic_ids.safetensors")[0] for one in ("by-row", "b"))
+    assert (before.codes[:0:-1, 0] == after.codes[:-1, 0]).mean() > 0.9
+    assert pq.read_table(tmp_path / "b" / "items.parquet")["item_id"].to_pylist()[-1] == "new"
+    unnamed = run(app, [*turned, "--config", str(config)])
+    assert isinstance(unnamed.exception, DataError)
+    assert "give the new catalogue" in str(unnamed.exception)
+    np.save(tmp_path / "few.npy", np.eye(4))
+    few = run(app, ["build", "--vectors", str(tmp_path / "few.npy"), "--output", str(tmp_path / "c"), "--items",
+                    str(tmp_path / "items.parquet")])  # fmt: skip
+    assert "50 items do not belong to 4 vectors" in str(few.exception)

@@ -10,7 +10,7 @@ from asterism.core.errors import AsterismError, DataError, UnknownIdError
 from asterism.core.hashing import hash_array, hash_texts, hash_value
 from asterism.core.ids import IdMap
 from asterism.core.progress import track
-from asterism.core.semantic_id import SemanticIdTable, format_semantic_id, parse_semantic_id
+from asterism.core.semantic_id import SemanticIdTable, format_semantic_id, parse_semantic_id, path_groups
 
 
 def test_ids_and_indices_are_each_others_inverse() -> None:
@@ -90,3 +90,13 @@ def test_every_error_has_a_code_of_its_own_family() -> None:
 def test_tracking_yields_everything_and_is_silent_when_quick(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(track(range(5), "counting")) == list(range(5))
     assert capsys.readouterr().err == ""
+
+
+def test_equal_paths_share_a_number_in_the_order_of_the_paths() -> None:
+    rng = np.random.default_rng(0)
+    for levels, codes in ((1, 3), (3, 4), (9, 256)):  # 256^9 paths would not fit into 64 bits
+        paths = rng.integers(0, codes, size=(40, levels)).astype(np.int32)[rng.integers(0, 40, size=200)]
+        expected = np.unique(paths, axis=0, return_inverse=True)[1].reshape(-1)
+        assert path_groups(paths).tolist() == expected.tolist()
+    assert path_groups(np.empty((0, 4), dtype=np.int32)).shape == (0,)
+    assert path_groups(np.empty((3, 0), dtype=np.int32)).tolist() == [0, 0, 0]

@@ -17,6 +17,7 @@ import pytest
 from asterism.core import parts
 from asterism.core.bundle import Bundle
 from asterism.decoding.loading import load_recommender
+from asterism.semantic_ids import load_semantic_ids
 from asterism.serving.engine.generator import load_engine
 from asterism.serving.ports import EngineRequest, HistoryEvent
 from command_line import TINY_CONFIG, asterism, run
@@ -64,6 +65,18 @@ def test_a_killed_run_resumes_to_the_same_weights(workshop: Path, bundle: Path) 
         assert Bundle.open(output).manifest.parts[part] == Bundle.open(bundle).manifest.parts[part], part
     epochs = [json.loads(line)["epoch"] for line in log.read_text().splitlines()]
     assert epochs == list(range(1, 7))
+
+
+def test_items_keep_their_ids_through_another_training(workshop: Path, bundle: Path) -> None:
+    config = TINY_CONFIG.replace("[data]", "seed = 7\n[data]", 1).replace("codes = 16", 'codes = 16\nlike = "bundle"')
+    (workshop / "like.toml").write_text(config.replace("epochs = 6", "epochs = 1"), encoding="utf-8")
+    done = run("train", "--config", workshop / "like.toml", "--output", workshop / "like")
+    assert done.returncode == 0, done.stderr
+    assert "items that had one" in done.stderr
+    (before, _), (after, _) = (
+        load_semantic_ids(Bundle.open(one).part(parts.SEMANTIC_IDS)) for one in (bundle, workshop / "like")
+    )
+    assert (before.codes == after.codes).all(axis=1).mean() > 0.9
 
 
 def test_two_processes_train_one_bundle(workshop: Path) -> None:

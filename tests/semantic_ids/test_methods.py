@@ -14,8 +14,10 @@ from asterism.config import SemanticIdConfig
 from asterism.core.errors import DataError
 from asterism.semantic_ids import (
     METHODS,
+    UNKNOWN,
     assign_new,
     build_semantic_ids,
+    code_changes,
     extend,
     fit,
     load_semantic_ids,
@@ -88,6 +90,31 @@ def test_the_nearest_code_of_the_last_level_is_the_assigned_one(
     quantizer = fit(vectors, config, seed=0)
     codes = quantizer.assign(vectors)
     assert_array_equal(quantizer.last_level_distances(vectors, codes).argmin(axis=1), codes[:, -1])
+
+
+def test_renamed_codes_are_the_same_clusters(config: SemanticIdConfig, vectors: NDArray[np.float64]) -> None:
+    quantizer = fit(vectors, config, seed=0)
+    codes = quantizer.assign(vectors)
+    rng = np.random.default_rng(1)
+    names = [rng.permutation(size) for size in quantizer.sizes]
+    renamed = quantizer.relabelled(names)
+    expected = np.column_stack([one[codes[:, level]] for level, one in enumerate(names)])
+    assert_array_equal(renamed.assign(vectors), expected)
+    assert_array_equal(renamed.reconstruct(expected), quantizer.reconstruct(codes))
+    distances = renamed.last_level_distances(vectors, expected)
+    assert_allclose(distances[:, names[-1]], quantizer.last_level_distances(vectors, codes), rtol=1e-9, atol=1e-9)
+
+
+def test_refitted_codes_agree_with_the_table_whose_names_they_take(
+    config: SemanticIdConfig, vectors: NDArray[np.float64]
+) -> None:
+    before, _ = build_semantic_ids(vectors[:140], config, seed=0)
+    earlier = np.concatenate([before.codes, np.full((10, 4), UNKNOWN, dtype=np.int32)])
+    after, quantizer = build_semantic_ids(vectors, config, seed=1, earlier=earlier)
+    assert_array_equal(quantizer.assign(vectors), after.codes[:, :-1])
+    cold = fit(vectors, config, seed=1).assign(vectors)
+    assert code_changes(earlier, after.codes).first <= code_changes(earlier[:, :-1], cold).first
+    assert len(np.unique(after.codes, axis=0)) == 150
 
 
 def test_every_item_has_its_own_id_and_twins_share_a_path(

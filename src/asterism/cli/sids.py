@@ -26,11 +26,28 @@ def build(
     output: Annotated[Path, typer.Option(help="The folder to write to.")],
     config: Annotated[Path | None, typer.Option(help="A run configuration; its semantic_ids section counts.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal ids.")] = 0,
+    items: Annotated[
+        Path | None, typer.Option(help="The catalogue (.parquet), a row a vector; kept with the ids.")
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="An earlier bundle or folder whose ids items keep if they can.")
+    ] = None,
 ) -> None:
-    """Give every row of a table of vectors its own semantic id."""
+    """Give every row of a table of vectors its own semantic id.
+
+    With --like, or `semantic_ids.like` of the configuration, items are matched by their ids, and by row where
+    neither side has a catalogue.
+    """
+    import pyarrow.parquet as pq
+
     from asterism.config import SemanticIdConfig, load_run_config
+    from asterism.core import records
+    from asterism.core.errors import DataError
     from asterism.semantic_ids import (
         build_semantic_ids,
+        code_changes,
+        load_earlier_ids,
+        read_catalogue,
         read_vectors,
         render_report,
         report,
@@ -38,11 +55,22 @@ def build(
     )
 
     section = load_run_config(config).semantic_ids if config else SemanticIdConfig()
+    if like is None and config is not None and section.like is not None:
+        like = config.resolve().parent / section.like
     loaded = read_vectors(vectors)
-    table, quantizer = build_semantic_ids(loaded, section, seed)
+    catalogue = read_catalogue(items) if items else None
+    if catalogue is not None and catalogue.num_rows != len(loaded):
+        raise DataError(f"{catalogue.num_rows} items do not belong to {len(loaded)} vectors", file=str(items))
+    item_ids = None if catalogue is None else catalogue[records.ITEM_ID].to_pylist()
+    earlier = load_earlier_ids(like, item_ids, len(loaded), section.levels) if like else None
+    table, quantizer = build_semantic_ids(loaded, section, seed, earlier)
     output.mkdir(parents=True, exist_ok=True)
     save_semantic_ids(output / parts.SEMANTIC_IDS, table, quantizer)
-    Console().print(render_report(report(table, quantizer, loaded)))
+    if catalogue is not None:
+        pq.write_table(catalogue, output / parts.ITEMS)
+    Console().print(render_report(report(table, quantizer, loaded, catalogue)))
+    if earlier is not None:
+        Console().print(str(code_changes(earlier, table.codes)))
 
 
 @app.command(name="report")
@@ -96,34 +124,18 @@ def _vectors_of(given: Path | None, of_bundle: Path) -> NDArray[np.float32] | No
 
 
 def _items_of(given: Path | None, of_bundle: Path) -> pa.Table | None:
-    if given is None:
-        return _read_items(of_bundle) if of_bundle.is_file() else None
-
     from asterism.core import records
     from asterism.core.errors import DataError
+    from asterism.semantic_ids import read_catalogue
 
-    found = _read_items(given)
+    if given is None:
+        return read_catalogue(of_bundle) if of_bundle.is_file() else None
+    found = read_catalogue(given)
     if (
         of_bundle.is_file()
-        and found[records.ITEM_ID].to_pylist() != _read_items(of_bundle)[records.ITEM_ID].to_pylist()
+        and found[records.ITEM_ID].to_pylist() != read_catalogue(of_bundle)[records.ITEM_ID].to_pylist()
     ):
         raise DataError(f"the items are not those of {of_bundle}, or not in their order", file=str(given))
-    return found
-
-
-def _read_items(file: Path) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from asterism.core import records
-    from asterism.core.errors import DataError
-
-    try:
-        found = pq.read_table(file)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"this is not a Parquet file ({error})", file=str(file)) from error
-    if records.ITEM_ID not in found.column_names:
-        raise DataError("the column is missing", file=str(file), field=records.ITEM_ID)
     return found
 
 

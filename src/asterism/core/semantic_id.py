@@ -40,13 +40,12 @@ class SemanticIdTable:
             raise ValueError(f"codes of shape {self.codes.shape} do not fit {len(self.codebook_sizes)} levels")
         if self.codes.size and (self.codes.min() < 0 or (self.codes.max(axis=0) >= self.codebook_sizes).any()):
             raise ValueError(f"a code lies outside its codebook; the sizes are {self.codebook_sizes}")
-        self._item_of: dict[SemanticId, int] = {}
-        for item, row in enumerate(self.codes.tolist()):
-            path = tuple(row)
-            first = self._item_of.setdefault(path, item)
-            if first != item:
-                name = format_semantic_id(path)
-                raise ValueError(f"items {first} and {item} share the semantic id {name}")
+        self._item_of: dict[SemanticId, int] | None = None
+        group = path_groups(self.codes)
+        if len(group) and int(group.max()) + 1 < len(group):
+            first, second = _first_shared(group)
+            name = format_semantic_id(self.path_of(second))
+            raise ValueError(f"items {first} and {second} share the semantic id {name}")
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -62,4 +61,25 @@ class SemanticIdTable:
 
     def item_of(self, path: Sequence[int]) -> int | None:
         """The item index at a path, or None."""
+        if self._item_of is None:  # a million items take a second, and few callers ask
+            self._item_of = {tuple(row): item for item, row in enumerate(self.codes.tolist())}
         return self._item_of.get(tuple(path))
+
+
+def path_groups(paths: NDArray[np.int32]) -> NDArray[np.int64]:
+    """(N,) a number for each of (N, levels) paths, equal where they are equal, in their order and without gaps."""
+    group, groups = np.zeros(len(paths), dtype=np.int64), 1
+    for codes in paths.T:
+        size = int(codes.max(initial=0)) + 1
+        if groups * size >= 2**62:
+            group = np.unique(group, return_inverse=True)[1].reshape(-1)
+            groups = int(group.max(initial=0)) + 1
+        group, groups = group * size + codes, groups * size
+    return np.asarray(np.unique(group, return_inverse=True)[1]).reshape(-1)
+
+
+def _first_shared(group: NDArray[np.int64]) -> tuple[int, int]:
+    """The first row whose group an earlier row has, and that earlier row before it."""
+    _, firsts = np.unique(group, return_index=True)
+    second = int(np.setdiff1d(np.arange(len(group)), firsts)[0])
+    return int(firsts[group[second]]), second

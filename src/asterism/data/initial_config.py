@@ -36,6 +36,7 @@ COMMENTS = {
     "semantic_ids.epochs": "rq-vae and rq-kmeans+ only: passes over the items, at most",
     "semantic_ids.codebook_update": "rq-vae and rq-kmeans+ only: ema (moving averages) or gradient",
     "semantic_ids.reassign_colliding": "items that share all codes move to free codes nearby, before de-duplication",
+    "semantic_ids.like": "an earlier bundle whose ids items keep if they can; relative to this file's folder",
     "model.width": "of the transformer's state",
     "model.blocks": "layers",
     "model.heads": "attention heads a layer",
@@ -66,6 +67,7 @@ _EXAMPLES: dict[str, object] = {
     "data.path": "my-data",
     "data.items": "items.csv",
     "data.users": "users.csv",
+    "semantic_ids.like": "runs/yesterday",
     "training.max_minutes": 30.0,
     "evaluation.validation_cases": 5_000,
 }

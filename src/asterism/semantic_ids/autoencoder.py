@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -89,6 +89,11 @@ class Autoencoder:
         """Levels of codes, without the de-duplication level."""
         return self.codebooks.levels
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many codes each level has."""
+        return self.codebooks.sizes
+
     def encode(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """(N, latent width) where the codebooks live; raises `DataError` on broken vectors."""
         checked = check_vectors(vectors, self.width)
@@ -109,6 +114,10 @@ class Autoencoder:
     ) -> NDArray[np.float64]:
         """(N, K) squared latent distances to the codes of the last level."""
         return self.codebooks.last_level_distances(self.encode(vectors), codes)
+
+    def relabelled(self, names: Sequence[NDArray[np.integer[Any]]]) -> Autoencoder:
+        """The same clusters, those of each level renamed: what had code c has code names[level][c]."""
+        return replace(self, codebooks=self.codebooks.relabelled(names))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Both networks, the codebooks and the standardisation by name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,11 @@ class Codebooks:
         """Levels of codes, without the de-duplication level."""
         return len(self.centroids)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many codes each level has."""
+        return tuple(len(one) for one in self.centroids)
+
     def assign(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
         """(N, levels) codes, level by level: c_l = argmin_k |r_l - e_k|² + price_k, r_(l+1) = r_l - e_(c_l)."""
         residual = torch.from_numpy(check_vectors(vectors, self.width).copy())
@@ -56,6 +62,14 @@ class Codebooks:
         squares = np.square(residual).sum(axis=1)[:, None] + np.square(last).sum(axis=1)
         distances = np.asarray(squares - 2.0 * residual @ last.T)
         return distances + self.prices[-1] if self.prices else distances
+
+    def relabelled(self, names: Sequence[NDArray[np.integer[Any]]]) -> Codebooks:
+        """The same clusters, those of each level renamed: what had code c has code names[level][c]."""
+        orders = [np.argsort(one) for one in names]
+        return Codebooks(
+            tuple(one[order] for one, order in zip(self.centroids, orders, strict=True)),
+            tuple(one[order] for one, order in zip(self.prices, orders, strict=False)),
+        )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Centroids and prices by name."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,11 @@ class Quantizer(Protocol):
         """Levels of codes, without the de-duplication level."""
         ...
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many codes each of these levels has."""
+        ...
+
     def assign(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
         """(N, levels) codes of (N, D) vectors; raises `DataError` on broken vectors and on another width."""
         ...
@@ -35,6 +41,10 @@ class Quantizer(Protocol):
         self, vectors: NDArray[np.floating[Any]], codes: NDArray[np.integer[Any]]
     ) -> NDArray[np.float64]:
         """(N, K) how far each code of the last level is, under the codes of the levels above; the least is nearest."""
+        ...
+
+    def relabelled(self, names: Sequence[NDArray[np.integer[Any]]]) -> Self:
+        """The same quantiser with codes renamed: what had code c of a level has code names[level][c], a permutation."""
         ...
 
     def arrays(self) -> dict[str, NDArray[Any]]:

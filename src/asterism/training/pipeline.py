@@ -9,11 +9,13 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
 
-from asterism.config import RunConfig
+from asterism.config import RunConfig, SemanticIdConfig
+from asterism.core import records
 from asterism.core.bundle import Bundle, check_target
 from asterism.core.errors import TrainingError
 from asterism.core.hashing import hash_array, hash_value
@@ -24,7 +26,7 @@ from asterism.data.split import Split
 from asterism.data.splits import split_dataset
 from asterism.embeddings import ItemEmbedder
 from asterism.models.ugt import UGT, ItemFeatures, UGTShape
-from asterism.semantic_ids import build_semantic_ids
+from asterism.semantic_ids import build_semantic_ids, load_earlier_ids
 from asterism.training.batches import trainable_rows
 from asterism.training.bundling import TrainedParts, write_bundle
 from asterism.training.loop import FitResult, Run, fit
@@ -56,7 +58,8 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
     with _stage("item vectors"):
         embedder, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, config.seed)
     with _stage("semantic ids"):
-        table, quantizer = build_semantic_ids(vectors, config.semantic_ids, config.seed)
+        earlier = _earlier_ids(dataset.items, config.semantic_ids, config_folder)
+        table, quantizer = build_semantic_ids(vectors, config.semantic_ids, config.seed, earlier)
     model, result = train_model(config, split, vectors, table, folder, resume=resume)
     if PartialState().is_main_process:
         ended = f"training ended after {result.epochs} epochs and {result.seconds:.0f} s: {result.stopped}"
@@ -93,16 +96,24 @@ def train_model(
     content = torch.from_numpy(vectors).float()
     features = ItemFeatures(torch.from_numpy(table.codes).long(), table.codebook_sizes, content)
     model = UGT(features, UGTShape(config.model, config.training.temperature))
+    decisive = (split.train.items, vectors, table.codes)
     run = Run(
         model=model,
         train=split.train,
         config=config.training,
         seed=config.seed,
         folder=folder,
-        config_hash=hash_value([config.model_dump(mode="json"), hash_array(split.train.items), hash_array(vectors)]),
+        config_hash=hash_value([config.model_dump(mode="json"), *map(hash_array, decisive)]),
         validate=validator(split.validation, table, config),
     )
     return model, fit(run, resume=resume)
+
+
+def _earlier_ids(items: pa.Table, config: SemanticIdConfig, config_folder: Path) -> NDArray[np.int32] | None:
+    if config.like is None:
+        return None
+    item_ids = items[records.ITEM_ID].to_pylist()
+    return load_earlier_ids(config_folder / config.like, item_ids, len(item_ids), config.levels)
 
 
 def _check_learnable(split: Split, method: str) -> None:
