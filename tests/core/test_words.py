@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asterism.core import progress
 from asterism.core.clock import ManualClock
 from asterism.core.errors import AsterismError, DataError, UnknownIdError
 from asterism.core.hashing import hash_array, hash_texts, hash_value
@@ -90,3 +91,15 @@ def test_every_error_has_a_code_of_its_own_family() -> None:
 def test_tracking_yields_everything_and_is_silent_when_quick(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(track(range(5), "counting")) == list(range(5))
     assert capsys.readouterr().err == ""
+
+
+def test_a_log_gets_a_line_with_the_status_of_the_moment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_LOG_EVERY_SECONDS", 0.0)
+    seen: list[int] = []
+    for one in track("ab", "reading", status=lambda: f"{len(seen)} seen"):
+        seen.append(ord(one))
+    assert capsys.readouterr().err.splitlines() == ["reading: 1/2 1 seen", "reading: 2/2 2 seen"]
+    assert list(track("a", "reading")) == ["a"]
+    assert capsys.readouterr().err == "reading: 1/1\n"
