@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asterism.core import progress
 from asterism.core.clock import ManualClock
 from asterism.core.errors import AsterismError, DataError, UnknownIdError
 from asterism.core.hashing import hash_array, hash_texts, hash_value
@@ -100,3 +101,15 @@ def test_equal_paths_share_a_number_in_the_order_of_the_paths() -> None:
         assert path_groups(paths).tolist() == expected.tolist()
     assert path_groups(np.empty((0, 4), dtype=np.int32)).shape == (0,)
     assert path_groups(np.empty((3, 0), dtype=np.int32)).tolist() == [0, 0, 0]
+
+
+def test_a_log_gets_a_line_with_the_status_of_the_moment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_LOG_EVERY_SECONDS", 0.0)
+    seen: list[int] = []
+    for one in track("ab", "reading", status=lambda: f"{len(seen)} seen"):
+        seen.append(ord(one))
+    assert capsys.readouterr().err.splitlines() == ["reading: 1/2 1 seen", "reading: 2/2 2 seen"]
+    assert list(track("a", "reading")) == ["a"]
+    assert capsys.readouterr().err == "reading: 1/1\n"

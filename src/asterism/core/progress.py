@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
@@ -15,8 +15,10 @@ T = TypeVar("T")
 _LOG_EVERY_SECONDS = 10.0
 
 
-def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items while showing on stderr how far the work is.
+def track(
+    items: Iterable[T], description: str, total: int | None = None, status: Callable[[], str] = str
+) -> Iterator[T]:
+    """Yield the items while showing on stderr how far the work is, and with `status` how well it goes.
 
     On a terminal a live bar; elsewhere one line every ten seconds, so that a log stays readable
     and work that is soon done stays silent.
@@ -24,24 +26,31 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty():
-        yield from _with_bar(items, description, total)
+        yield from _with_bar(items, description, total, status)
     else:
-        yield from _with_lines(items, description, total)
+        yield from _with_lines(items, description, total, status)
 
 
-def _with_bar(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def _with_bar(items: Iterable[T], description: str, total: int | None, status: Callable[[], str]) -> Iterator[T]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(description, total=total)
+        task = progress.add_task(description, total=total, status=status())
         for item in items:
             yield item
-            progress.advance(task)
+            progress.update(task, advance=1, status=status())
 
 
-def _with_lines(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+def _with_lines(items: Iterable[T], description: str, total: int | None, status: Callable[[], str]) -> Iterator[T]:
     last = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         if time.monotonic() - last >= _LOG_EVERY_SECONDS:
             last = time.monotonic()
-            print(f"{description}: {done}/{total if total is not None else '?'}", file=sys.stderr)
+            line = f"{description}: {done}/{total if total is not None else '?'} {status()}"
+            print(line.rstrip(), file=sys.stderr)

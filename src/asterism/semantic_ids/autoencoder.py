@@ -19,44 +19,42 @@ _BATCH_ROWS = 16_384
 
 
 class Mlp(nn.Module):
-    """Linear layers with ReLU between them; with `shortcut` what they compute is added to the input."""
+    """A linear map, and what layers with ReLU between them add to it: nothing until they have learned."""
 
-    def __init__(self, widths: Sequence[int], *, shortcut: bool, generator: torch.Generator | None = None) -> None:
-        """Draw weights from a generator; with a shortcut the last layer is zero, and the whole the identity."""
+    def __init__(self, shortcut: Tensor, hidden: Sequence[int], generator: torch.Generator | None = None) -> None:
+        """Start as the linear map `shortcut`, (E, D); the generator draws the layers' weights."""
         super().__init__()
+        self.shortcut = nn.Parameter(shortcut.clone())
+        widths = (shortcut.shape[1], *hidden, shortcut.shape[0])
         self.layers = nn.ModuleList(nn.Linear(one, other) for one, other in itertools.pairwise(widths))
-        self.shortcut = shortcut
-        for parameter in self.parameters():
-            if parameter.ndim == 2:
-                nn.init.kaiming_uniform_(parameter, nonlinearity="relu", generator=generator)
-            else:
-                nn.init.zeros_(parameter)
-        if shortcut:
-            nn.init.zeros_(cast(Tensor, self.layers[-1].weight))
+        for layer in self.layers:
+            nn.init.kaiming_uniform_(cast(Tensor, layer.weight), nonlinearity="relu", generator=generator)
+            nn.init.zeros_(cast(Tensor, layer.bias))
+        nn.init.zeros_(cast(Tensor, self.layers[-1].weight))
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """(…, first width) → (…, last width)."""
+        """(…, D) → (…, E)."""
         hidden: Tensor = self.layers[0](vectors)
         for layer in itertools.islice(self.layers, 1, None):
             hidden = layer(torch.relu(hidden))
-        return vectors + hidden if self.shortcut else hidden
+        return vectors @ self.shortcut.T + hidden
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Weights by name, `shortcut` among them."""
-        named = {name: one.detach().float().numpy() for name, one in self.state_dict().items()}
-        return named | {"shortcut": np.array([self.shortcut])}
+        """Weights by name."""
+        return {name: one.detach().float().numpy() for name, one in self.state_dict().items()}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Mlp:
         """What `arrays` gave; raises `KeyError` or `ValueError` where it is not whole."""
-        weights = dict(arrays)
-        shortcut = bool(weights.pop("shortcut")[0])
-        matrices = [weights[f"layers.{place}.weight"] for place in range(len(weights) // 2)]
-        if any(one.shape[0] != other.shape[1] for one, other in itertools.pairwise(matrices)):
+        matrices = [arrays[f"layers.{place}.weight"] for place in range(max(1, len(arrays) // 2))]
+        shortcut = arrays["shortcut"]
+        if shortcut.shape != (matrices[-1].shape[0], matrices[0].shape[1]) or any(
+            one.shape[0] != other.shape[1] for one, other in itertools.pairwise(matrices)
+        ):
             raise ValueError("the layers of a network do not fit each other")
-        network = cls([matrices[0].shape[1], *(one.shape[0] for one in matrices)], shortcut=shortcut)
+        network = cls(torch.from_numpy(shortcut), [one.shape[0] for one in matrices[:-1]])
         try:
-            network.load_state_dict({name: torch.from_numpy(one) for name, one in weights.items()})
+            network.load_state_dict({name: torch.from_numpy(one) for name, one in arrays.items()})
         except RuntimeError as error:
             raise ValueError(str(error)) from error
         return network

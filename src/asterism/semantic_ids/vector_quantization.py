@@ -45,12 +45,12 @@ class LearnedCodebooks(nn.Module):
         self.latest: tuple[Tensor, ...] = ()
 
     def forward(self, latents: Tensor) -> Quantised:
-        """Quantise (B, d) latents level by level (Lee et al. 2022, eq. 2-3), the last level by Sinkhorn."""
+        """Quantise (B, d) latents level by level (Lee et al. 2022, eq. 2-3), each batch balanced by Sinkhorn."""
         residual, total = latents, torch.zeros_like(latents)
         commitment = codebook_loss = latents.new_zeros(())
         residuals, picked = [], []
-        for place, centroids in enumerate(self.levels):
-            codes = self._assign(residual.detach(), centroids.detach(), last=place == len(self.levels) - 1)
+        for centroids in self.levels:
+            codes = _balanced_codes(residual.detach(), centroids.detach())
             chosen = centroids[codes]
             commitment = commitment + (residual - chosen.detach()).square().mean()
             if not self.moving_average:
@@ -88,13 +88,13 @@ class LearnedCodebooks(nn.Module):
         """The codebooks as they stand."""
         return Codebooks(tuple(one.detach().clone().numpy() for one in self.levels))
 
-    def _assign(self, residual: Tensor, centroids: Tensor, *, last: bool) -> Tensor:
-        if not last or len(centroids) == 1:
-            return nearest_codes(residual, centroids).codes
-        costs = torch.cdist(residual, centroids).square()
-        scale = float(costs.mean())
-        if scale == 0.0:
-            return nearest_codes(residual, centroids).codes
-        shares = torch.full((len(centroids),), len(residual) / len(centroids))
-        plan, _ = sinkhorn_plan(costs, shares, _SINKHORN_TEMPERATURE * scale, _SINKHORN_PASSES)
-        return plan.argmax(dim=1)
+
+def _balanced_codes(residual: Tensor, centroids: Tensor) -> Tensor:
+    """(B,) codes of (B, d) rows, each code used about alike; nearest ones were used up to ten times the mean."""
+    costs = torch.cdist(residual, centroids).square()
+    scale = float(costs.mean())
+    if scale == 0.0 or len(centroids) == 1:
+        return nearest_codes(residual, centroids).codes
+    shares = torch.full((len(centroids),), len(residual) / len(centroids))
+    plan, _ = sinkhorn_plan(costs, shares, _SINKHORN_TEMPERATURE * scale, _SINKHORN_PASSES)
+    return plan.argmax(dim=1)
