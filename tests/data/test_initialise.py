@@ -56,7 +56,7 @@ def test_every_line_that_sets_something_is_commented(write: Write, tmp_path: Pat
     assert len(settings) == len(COMMENTS)
     assert all("  # " in line for line in settings)
     assert '# interactions: the column "movieId" is read as `item_id`' in text
-    unset = {"training.max_minutes", "evaluation.validation_cases", "data.path", "data.users"}
+    unset = {"embeddings.image_model", "training.max_minutes", "evaluation.validation_cases", "data.path", "data.users"}
     assert set(_written(tomllib.loads(text))) == set(COMMENTS) - unset
 
 

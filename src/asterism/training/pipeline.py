@@ -16,7 +16,7 @@ from asterism.core.bundle import Bundle, check_target
 from asterism.core.errors import TrainingError
 from asterism.core.hashing import hash_array, hash_value
 from asterism.data.fingerprinting import dataset_fingerprint
-from asterism.data.locating import resolve_data
+from asterism.data.locating import images_folder, resolve_data
 from asterism.data.split import Split
 from asterism.data.splits import split_dataset
 from asterism.embeddings import ItemEmbedder
@@ -51,7 +51,8 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
         split = split_dataset(dataset, config.data)
         _check_learnable(split, config.data.split)
     with _stage("item vectors"):
-        embedder, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, config.seed)
+        images = images_folder(config.data, config_folder)
+        embedder, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, config.seed, images=images)
     with _stage("semantic ids"):
         table, quantizer = build_semantic_ids(vectors, config.semantic_ids, config.seed)
     torch.manual_seed(config.seed)
