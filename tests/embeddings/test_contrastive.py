@@ -163,13 +163,16 @@ def test_a_new_item_falls_beside_items_like_it() -> None:
     assert scores["contrastive"] > max(0.75, scores["linear"] + 0.2)
 
 
-def test_users_without_taste_do_not_part_what_content_joins() -> None:
+def test_users_without_taste_do_not_part_what_content_joins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where pairs are noise, the held-out pairs end the training before content loses its neighbours."""
+    rounds: list[int] = []
+    monkeypatch.setattr(contrastive, "track", lambda every, _: (rounds.append(one) or one for one in every))
     items, _, group = half_told_world()
     noise = sequences_of(np.random.default_rng(7).integers(0, ITEMS, size=(600, 6)).tolist())
     before, after = (ItemEmbedder.fit(items, noise, config)[1] for config in (LINEAR, CONFIG))
     near_before, near_after = (same_group_among_nearest(one, group, one, group) for one in (before, after))
     assert near_after > near_before - 0.05
+    assert 0 < len(rounds) < contrastive.MAX_ROUNDS
 
 
 def test_equal_seeds_give_equal_vectors() -> None:
