@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from asterism.config import load_run_config, parse_run_config
+from asterism.config import EmbeddingConfig, load_run_config, parse_run_config
 from asterism.core.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -25,9 +25,28 @@ def test_an_unknown_key_is_an_error_that_lists_the_known_ones() -> None:
         parse_run_config({**MINIMAL, "modle": {}})
 
 
+def test_an_unknown_kind_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(
+        ConfigError,
+        match=r"`embeddings\.fields_by_kind\.song` is not a key; known here: article, movie, music, product",
+    ):
+        parse_run_config({**MINIMAL, "embeddings": {"fields_by_kind": {"song": ["title"]}}})
+
+
+def test_text_fields_alone_hold_for_every_kind() -> None:
+    alone = parse_run_config({**MINIMAL, "embeddings": {"text_fields": ["title"]}}).embeddings
+    assert set(alone.fields_by_kind.model_dump().values()) == {("title",)}
+    both = {"text_fields": ["title"], "fields_by_kind": {"music": ["artist"]}}
+    given = parse_run_config({**MINIMAL, "embeddings": both}).embeddings
+    assert given.fields_by_kind.music == ("artist",)
+    assert given.fields_by_kind.movie == EmbeddingConfig().fields_by_kind.movie
+    assert EmbeddingConfig.model_validate(given.model_dump()) == given
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        ({"embeddings": {"text_fields": "title"}}, r"configuration: `embeddings\.text_fields`: .* but it is 'title'$"),
         ({"model": {"width": 0}}, r"`model\.width`: Input should be greater than or equal to 1, but it is 0"),
         ({"model": {"dropout": 1.5}}, r"`model\.dropout`: .* less than 1, but it is 1\.5"),
         ({"training": {"epochs": "many"}}, r"`training\.epochs`: .* valid integer.*but it is 'many'"),

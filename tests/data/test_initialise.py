@@ -56,7 +56,8 @@ def test_every_line_that_sets_something_is_commented(write: Write, tmp_path: Pat
     assert len(settings) == len(COMMENTS)
     assert all("  # " in line for line in settings)
     assert '# interactions: the column "movieId" is read as `item_id`' in text
-    unset = {"semantic_ids.like", "training.max_minutes", "evaluation.validation_cases", "data.path", "data.users"}
+    unset = {"data.path", "data.users", "embeddings.image_model", "semantic_ids.like"}
+    unset |= {"training.max_minutes", "evaluation.validation_cases"}
     assert set(_written(tomllib.loads(text))) == set(COMMENTS) - unset
 
 

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from asterism.config import EmbeddingConfig
 from asterism.core.errors import DataError
+from asterism.core.records import Kind
 from asterism.embeddings.precomputed import precomputed_part
 from asterism.embeddings.structured import structured_part
 from asterism.embeddings.texts import item_texts
@@ -27,6 +29,31 @@ def test_fields_are_joined_in_order_and_empty_ones_left_out() -> None:
     assert item_texts(items, fields) == ["Red lamp. A. Home, Light", "B. Home", ""]
     assert item_texts(items, ("keywords",)) == ["", "", ""]
     assert item_texts(items.slice(0, 0), fields) == []
+
+
+def test_each_kind_reads_its_own_columns() -> None:
+    items = pa.table(
+        {
+            "title": ["Blue", "News", "Lamp", None, "Other"],
+            "artist": ["Ada", "x", "x", None, "x"],
+            "body": ["y", "long text", "y", None, "y"],
+            "kind": ["music", "article", "product", "music", None],
+        }
+    )
+    by_kind = {"music": ("title", "artist"), "article": ("title", "gone", "body"), "movie": ("body",)}
+    assert item_texts(items, ("title",), by_kind) == ["Blue. Ada", "News. long text", "Lamp", "", "Other"]
+    assert item_texts(items.drop_columns("kind"), ("title",), by_kind) == ["Blue", "News", "Lamp", "", "Other"]
+    assert item_texts(items.slice(0, 0), ("title",), by_kind) == []
+
+
+def test_default_lists_read_a_plain_catalogue_alike() -> None:
+    """Where there are no columns of their own, the kinds' texts are those of `text_fields`."""
+    config = EmbeddingConfig()
+    columns = {name: [f"{name} words"] * len(Kind) for name in config.text_fields}
+    items = pa.table({**columns, "kind": [kind.value for kind in Kind]})
+    own = config.fields_by_kind.model_dump()
+    assert set(own) == {kind.value for kind in Kind}
+    assert item_texts(items, config.text_fields, own) == item_texts(items, config.text_fields)
 
 
 def test_a_long_description_is_cut_between_words() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from asterism.core.records import Kind
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 SplitMethod = Literal["leave_one_out", "by_time", "by_column"]
@@ -40,16 +42,42 @@ class DataConfig(Section):
         return self
 
 
+class KindFields(Section):
+    """Which columns make the text of an item of each kind; a column that the items lack is skipped."""
+
+    product: tuple[str, ...] = ("title", "categories", "brand", "description", "keywords")
+    video: tuple[str, ...] = ("title", "categories", "channel", "brand", "description", "tags", "keywords")
+    article: tuple[str, ...] = ("title", "categories", "author", "brand", "description", "body", "keywords")
+    music: tuple[str, ...] = ("title", "artist", "album", "categories", "brand", "description", "keywords")
+    movie: tuple[str, ...] = ("title", "categories", "director", "actors", "brand", "description", "keywords")
+
+
 class EmbeddingConfig(Section):
     """How an item becomes a vector: parts, their weights and the width of their fusion."""
 
     text_model: str = "all-MiniLM-L6-v2"  # a name, a folder, or "tfidf"
     text_fields: tuple[str, ...] = ("title", "categories", "brand", "description", "keywords")
+    fields_by_kind: KindFields = KindFields()  # for items whose `kind` is known
     text_weight: Weight = 1.0
+    image_model: str | None = None  # a folder with CLIP, SigLIP or another model of images
+    image_weight: Weight = 1.0
     collaborative_weight: Weight = 1.0
     structured_weight: Weight = 0.5
     precomputed: dict[str, Weight] = Field(default_factory=dict)  # embedding_<name> column → weight
     width: Positive = 256  # of the fused vector
+    fusion: Literal["linear", "contrastive"] = "linear"  # contrastive: learn from items consumed together
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_list_holds_for_every_kind(cls, values: Any) -> Any:
+        """A file that gives `text_fields` alone means them for all its items."""
+        if not isinstance(values, dict) or "fields_by_kind" in values or "text_fields" not in values:
+            return values
+        try:
+            alike = KindFields.model_validate(dict.fromkeys((kind.value for kind in Kind), values["text_fields"]))
+        except ValueError:
+            return values  # what is wrong with `text_fields` is told of that key, once
+        return {**values, "fields_by_kind": alike}
 
 
 class SemanticIdConfig(Section):

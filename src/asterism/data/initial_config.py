@@ -24,11 +24,19 @@ COMMENTS = {
     "data.test_share": "by_time only: share of the newest events",
     "embeddings.text_model": "a sentence encoder's name or folder, or tfidf",
     "embeddings.text_fields": "item columns that make an item's text; absent ones are skipped",
+    "embeddings.fields_by_kind.product": "columns for the items of this kind, instead of text_fields",
+    "embeddings.fields_by_kind.video": "any column may be named",
+    "embeddings.fields_by_kind.article": "the first 600 characters of each are read",
+    "embeddings.fields_by_kind.music": "in this order",
+    "embeddings.fields_by_kind.movie": "an item without a kind takes text_fields",
     "embeddings.text_weight": "of the text part in an item's vector; 0 leaves it out",
+    "embeddings.image_model": "folder of a CLIP-type model for the column image; no image part while commented out",
+    "embeddings.image_weight": "of the image part",
     "embeddings.collaborative_weight": "of who touched the item; 0 leaves it out",
     "embeddings.structured_weight": "of price, brand, kind; 0 leaves it out",
     "embeddings.precomputed": "your own vectors: column embedding_<name> = weight",
     "embeddings.width": "numbers in an item's vector",
+    "embeddings.fusion": "linear, or contrastive: also learn that items consumed together lie together",
     "semantic_ids.method": "rq-kmeans, balanced-rq-kmeans, rq-vae, rq-kmeans+, opq or simhash",
     "semantic_ids.levels": "codes in a semantic id, the de-duplication code included",
     "semantic_ids.codes": "different codes a level; grows with the catalogue",
@@ -67,6 +75,7 @@ _EXAMPLES: dict[str, object] = {
     "data.path": "my-data",
     "data.items": "items.csv",
     "data.users": "users.csv",
+    "embeddings.image_model": "models/clip",
     "semantic_ids.like": "runs/yesterday",
     "training.max_minutes": 30.0,
     "evaluation.validation_cases": 5_000,
@@ -109,10 +118,11 @@ def _heading(choices: Choices) -> Iterator[str]:
     yield ""
 
 
-def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
-    for name, one in RunConfig.model_fields.items():
+def _sections(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, one in model.model_fields.items():
         if isinstance(one.annotation, type) and issubclass(one.annotation, BaseModel):
-            yield name, one.annotation
+            yield f"{prefix}{name}", one.annotation
+            yield from _sections(one.annotation, f"{prefix}{name}.")
 
 
 def _keys(model: type[BaseModel], prefix: str, chosen: dict[str, object]) -> Iterator[str]:

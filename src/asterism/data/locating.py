@@ -41,6 +41,13 @@ def resolve_data(config: DataConfig, config_folder: Path) -> Dataset:
     return import_dataset(read_named_files(interactions, items, users), Rejects("stop")).dataset
 
 
+def images_folder(config: DataConfig, config_folder: Path) -> Path:
+    """Where relative paths of the `image` column start: the folder of the data set, or of the items' file."""
+    if config.path is not None:
+        return _find(config.path, _folder_places(config.path, config_folder))
+    return (config_folder / (config.items or config.interactions or "")).parent
+
+
 def data_moved_to(folder: Path, config: DataConfig) -> DataConfig:
     """The same data in another folder: its files under their old names where they lie there, else the folder itself."""
     names = {key: Path(one).name for key in _FILE_KEYS if (one := getattr(config, key)) is not None}

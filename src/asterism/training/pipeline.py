@@ -21,7 +21,7 @@ from asterism.core.errors import TrainingError
 from asterism.core.hashing import hash_array, hash_value
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.fingerprinting import dataset_fingerprint
-from asterism.data.locating import resolve_data
+from asterism.data.locating import images_folder, resolve_data
 from asterism.data.split import Split
 from asterism.data.splits import split_dataset
 from asterism.embeddings import ItemEmbedder
@@ -56,7 +56,8 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
         split = split_dataset(dataset, config.data)
         _check_learnable(split, config.data.split)
     with _stage("item vectors"):
-        embedder, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, config.seed)
+        images = images_folder(config.data, config_folder)
+        embedder, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, config.seed, images=images)
     with _stage("semantic ids"):
         earlier = _earlier_ids(dataset.items, config.semantic_ids, config_folder)
         table, quantizer = build_semantic_ids(vectors, config.semantic_ids, config.seed, earlier)
