@@ -1,7 +1,7 @@
 """What semantic ids are worth: the same small recommender trained on each method's codes.
 
     python benchmarks/semantic_ids_downstream.py [--data amazon-office-2014 …] [--methods …] [--seeds 0 1 2]
-                                                 [--epochs N] [--text-model NAME] [--rows FILE]
+                                                 [--epochs N] [--text-model NAME] [--fusion NAME] [--rows FILE]
 
 For each data set (a folder, or a name under ASTERISM_DATA) the item vectors are made once. Each method then fits its
 codes with each seed, and a UGT of width 64 is trained on them for the same number of epochs; the best epoch by
@@ -63,25 +63,26 @@ class World:
     vectors: NDArray[np.float32]
 
 
-def load_world(name: str, epochs: int, text_model: str) -> World:
+def load_world(name: str, epochs: int, text_model: str, fusion: str) -> World:
     """Read a data set and make the vectors of its items (seed 0, whatever the seed of codes and training)."""
     folder = Path(name).resolve() if Path(name).is_dir() else Path(name)
-    config = small_recommender(str(folder), epochs, text_model)
+    config = small_recommender(str(folder), epochs, text_model, fusion)
     dataset = resolve_data(config.data, Path.cwd())
     if records.SPLIT in dataset.interactions.column_names:
         config = config.model_copy(update={"data": config.data.model_copy(update={"split": "by_column"})})
     split = split_dataset(dataset, config.data)
     _, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, 0)
-    return World(folder.name, config, split, with_labels(dataset.items), vectors)
+    label = folder.name if fusion == EmbeddingConfig().fusion else f"{folder.name}, {fusion} fusion"
+    return World(label, config, split, with_labels(dataset.items), vectors)
 
 
-def small_recommender(folder: str, epochs: int, text_model: str) -> RunConfig:
+def small_recommender(folder: str, epochs: int, text_model: str, fusion: str) -> RunConfig:
     """The configuration that all methods share."""
     training = {"epochs": epochs, "patience": epochs, "temperature": 0.05, "negatives": 2048}
     raw = {
         "name": folder,
         "data": {"path": folder},
-        "embeddings": {"text_model": text_model},
+        "embeddings": {"text_model": text_model, "fusion": fusion},
         "training": training,
         "decoding": {"beam": BEAM},
     }
@@ -222,6 +223,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--text-model", default=EmbeddingConfig().text_model)
+    parser.add_argument("--fusion", default=EmbeddingConfig().fusion)
     parser.add_argument("--rows", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -231,7 +233,7 @@ def main() -> None:
         rows = [json.loads(line) for line in arguments.rows.read_text(encoding="utf-8").splitlines()]
     done = {(row["data"], row["method"], row["seed"]) for row in rows}
     for name in arguments.data:
-        world = load_world(name, arguments.epochs, arguments.text_model)
+        world = load_world(name, arguments.epochs, arguments.text_model, arguments.fusion)
         for method in arguments.methods:
             for seed in arguments.seeds:
                 if (world.name, method, seed) in done:
