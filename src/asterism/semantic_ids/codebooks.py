@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from asterism.semantic_ids.kmeans import assign_codes
+from asterism.semantic_ids.kmeans import assign_codes, chunks
 from asterism.semantic_ids.quantizer import check_vectors
 
 
@@ -38,12 +39,16 @@ class Codebooks:
 
     def assign(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
         """(N, levels) codes, level by level: c_l = argmin_k |r_l - e_k|² + price_k, r_(l+1) = r_l - e_(c_l)."""
-        residual = torch.from_numpy(check_vectors(vectors, self.width).copy())
-        codes = np.empty((len(residual), self.levels), dtype=np.int32)
-        for level, centroids in enumerate(self.centroids):
-            prices = torch.from_numpy(self.prices[level]) if self.prices else None
-            codes[:, level] = assign_codes(residual, torch.from_numpy(centroids), prices)
-            residual -= torch.from_numpy(centroids[codes[:, level]])
+        checked = check_vectors(vectors, self.width)
+        books = [torch.from_numpy(one) for one in self.centroids]
+        free = [None] * self.levels
+        prices: Sequence[Tensor | None] = [torch.from_numpy(one) for one in self.prices] or free
+        codes = np.empty((len(checked), self.levels), dtype=np.int32)
+        for rows in chunks(len(checked)):
+            residual = torch.from_numpy(checked[rows].copy())
+            for level, (book, price) in enumerate(zip(books, prices, strict=True)):
+                codes[rows, level] = assign_codes(residual, book, price)
+                residual -= book[torch.from_numpy(codes[rows, level]).long()]
         return codes
 
     def reconstruct(self, codes: NDArray[np.integer[Any]]) -> NDArray[np.float32]:

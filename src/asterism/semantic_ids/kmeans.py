@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_CHUNK_ROWS = 8192
+_CHUNK_ROWS = 2048  # a chunk and its distances stay in the cache of a core
+_SAMPLE_ROWS = 65_536  # centroids are found on so many rows, or on
+_SAMPLE_ROWS_PER_CODE = 256  # for each code where that is more
 _SEEDING_ROWS_PER_CODE = 32  # k-means++ looks at this many sampled rows for each code
 _SEEDING_CANDIDATES = 4  # greedy k-means++: the best of this many draws becomes the next seed
 _RACE_ITERATIONS = 5
@@ -43,6 +45,14 @@ def kmeans(vectors: Tensor, codes: int, iterations: int, generator: torch.Genera
     starts = [lloyd(centred, seeds * scale, race) for scale in _SEED_SCALES]
     best = min(starts, key=lambda centroids: float(nearest_codes(centred, centroids).distances.double().sum()))
     return lloyd(centred, best, iterations - race) + mean
+
+
+def drawn_rows(vectors: Tensor, codes: int, generator: torch.Generator) -> Tensor:
+    """As many of (N, D) rows, in their order, as it takes to find centroids; all of them where there are no more."""
+    rows = max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_CODE * codes)
+    if rows >= len(vectors):
+        return vectors
+    return vectors[torch.randperm(len(vectors), generator=generator)[:rows].sort().values]
 
 
 def lloyd(vectors: Tensor, centroids: Tensor, iterations: int) -> Tensor:

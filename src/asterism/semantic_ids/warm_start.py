@@ -13,7 +13,7 @@ from torch import Tensor
 from asterism.config import SemanticIdConfig
 from asterism.core.errors import DataError
 from asterism.core.progress import track
-from asterism.semantic_ids.balanced import balancing_prices, size_limit
+from asterism.semantic_ids.balanced import balancing_prices
 from asterism.semantic_ids.codebooks import Codebooks
 from asterism.semantic_ids.kmeans import assign_codes, lloyd, nearest_codes
 from asterism.semantic_ids.methods import fit
@@ -83,16 +83,12 @@ def fit_residual_kmeans_from(
 def _balanced_from(vectors: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     """Centroids moved to the means of balanced clusters a few times, and the prices that keep these balanced."""
     sample = vectors[:: max(1, len(vectors) // (_SAMPLE_ROWS_PER_CODE * len(start)))]
-    centroids, prices = start, torch.zeros(len(start))
-    for turn in range(_ROUNDS):
-        prices = balancing_prices(sample, centroids, prices, warm=turn > 0)
+    centroids, prices = start, None
+    for _ in range(_ROUNDS):
+        prices = balancing_prices(sample, centroids, prices)
         codes = torch.from_numpy(assign_codes(vectors, centroids, prices)).long()
         centroids = _start(vectors, codes, len(start))
-    prices = balancing_prices(vectors, centroids, prices, warm=True)
-    largest = int(np.bincount(assign_codes(vectors, centroids, prices)).max())
-    if largest > size_limit(len(vectors), len(centroids)):
-        prices = balancing_prices(vectors, centroids, prices)
-    return centroids, prices
+    return centroids, balancing_prices(vectors, centroids, prices)
 
 
 def _start(vectors: Tensor, before: Tensor, codes: int) -> Tensor:
