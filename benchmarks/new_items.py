@@ -30,7 +30,7 @@ from asterism.semantic_ids.autoencoder import Autoencoder, Mlp
 from asterism.semantic_ids.relabelling import matching_names
 
 LEVELS = 3  # without the de-duplication level
-LATENT_WIDTH = 64
+LATENT_WIDTH, HIDDEN_WIDTHS = 192, (512,)  # of an RQ-VAE
 ADDED_SHARE = 0.05  # of the items, in the refit with more of them
 NOISE = 0.15  # of each column's deviation, in the refit with other vectors
 
@@ -46,13 +46,14 @@ def make_quantizers(width: int, codes: int, random: np.random.Generator) -> dict
 
     prices = tuple(random.uniform(size=codes).astype(np.float32) for _ in range(LEVELS))
     generator = torch.Generator().manual_seed(0)
-    widths = (width, 256, 128, LATENT_WIDTH)
-    encoder, decoder = (Mlp(one, shortcut=False, generator=generator) for one in (widths, widths[::-1]))
+    latent = min(LATENT_WIDTH, width)
+    encoder = Mlp(torch.eye(latent, width), HIDDEN_WIDTHS, generator)
+    decoder = Mlp(torch.eye(width, latent), HIDDEN_WIDTHS, generator)
     plain = Codebooks(levels(width))
     return {
         "rq-kmeans": plain,
         "balanced-rq-kmeans": Codebooks(plain.centroids, prices),
-        "rq-vae": Autoencoder(encoder, decoder, Codebooks(levels(LATENT_WIDTH)), np.zeros(width, np.float32), 1.0),
+        "rq-vae": Autoencoder(encoder, decoder, Codebooks(levels(latent)), np.zeros(width, np.float32), 1.0),
     }
 
 

@@ -100,7 +100,9 @@ def test_a_broken_vector_takes_nothing() -> None:
 
 def test_a_later_item_gets_the_path_of_its_twin_in_the_table() -> None:
     vectors = np.random.default_rng(0).normal(size=(300, 8))
-    table, quantizer = build_semantic_ids(vectors, SemanticIdConfig(levels=4, codes=8), seed=0)
+    table, quantizer = build_semantic_ids(
+        vectors, SemanticIdConfig(levels=4, codes=8, reassign_colliding=False), seed=0
+    )
     later = SemanticIdRegister(table, quantizer).assign(vectors)
     assert_array_equal(later[:, :-1], table.codes[:, :-1])
     groups = np.unique(table.codes[:, :-1], axis=0, return_inverse=True)[1]

@@ -120,7 +120,7 @@ def test_more_items_and_noise_move_few_items_and_leave_hardly_a_larger_error(met
     errors = [np.square(noisy - one.reconstruct(one.assign(noisy))).sum() for one in (quantizer, cold)]
     assert errors[0] < 1.04 * errors[1]
     if method == "balanced-rq-kmeans":
-        assert all(np.bincount(codes).max() <= size_limit(1200, 16) for codes in after.codes[:, :-1].T)
+        assert all(np.bincount(codes).max() <= size_limit(1200, 16) for codes in quantizer.assign(noisy).T)
 
 
 def test_codes_that_no_item_had_start_far_from_the_others() -> None:

@@ -89,7 +89,7 @@ class SemanticIdConfig(Section):
     iterations: Positive = 25  # of k-means
     epochs: Positive = 200  # rq-vae, rq-kmeans+: at most; training ends when the error no longer falls
     codebook_update: Literal["ema", "gradient"] = "ema"  # rq-vae, rq-kmeans+: moving averages or the optimiser
-    reassign_colliding: bool = False  # move items that share all codes to free codes of the last fitted level
+    reassign_colliding: bool = True  # move items that share all codes to free codes of the last fitted level
     like: Annotated[str, Field(min_length=1)] | None = None  # an earlier bundle whose ids items keep if they can
 
 
