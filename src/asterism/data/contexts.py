@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from asterism.data.repeats import codes_of
 CONTEXT_CODES: Final = (1 << 16) - 1
 
 
+@lru_cache(maxsize=CONTEXT_CODES)
 def context_code(label: str | None) -> int:
     """The code of a scene or a device, the same wherever it is computed; 0 for none."""
     return 0 if label is None or label == "" else label_code(label, CONTEXT_CODES)

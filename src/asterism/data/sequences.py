@@ -15,7 +15,7 @@ _Number = TypeVar("_Number", bound=np.generic)
 class Asked:
     """When, and where, each row is asked what comes next."""
 
-    timestamps: NDArray[np.int64]  # (rows,) Unix seconds
+    timestamps: NDArray[np.int64]  # (rows,) Unix seconds, -1 where it is not known
     scenes: NDArray[np.uint16] | None = None  # (rows,) as in `Sequences`
     devices: NDArray[np.uint16] | None = None
 
