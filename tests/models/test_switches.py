@@ -206,3 +206,15 @@ def test_training_reads_the_same_windows_as_serving() -> None:
     assert whole.scenes is not None
     assert trained.asked.scenes is not None
     assert trained.asked.scenes.tolist() == whole.scenes[whole.offsets[1:] - 1].tolist()
+
+
+def test_bf16_agrees_with_fp32() -> None:
+    model = make_model(**EVERYTHING).train()
+    batch = make_batch(full_sequences([25, 3, 9]), np.arange(3), model.layout)
+    exact = model(batch.histories)[batch.targets >= 0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = model(batch.histories)[batch.targets >= 0]
+        (rough.float().square().mean() + model.auxiliary_loss()).backward()
+    assert torch.nn.functional.cosine_similarity(exact, rough.float(), dim=-1).min() > 0.98
+    gradients = [one.grad for one in model.feed_forwards.parameters()]
+    assert all(one is not None and torch.isfinite(one).all() for one in gradients)

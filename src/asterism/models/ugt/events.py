@@ -12,7 +12,7 @@ from asterism.models.ugt.buckets import HASH_BUCKETS, TIME_BUCKETS, VALUE_BUCKET
 from asterism.models.ugt.group_norm import GroupLayerNorm
 from asterism.models.ugt.items import small_embedding
 
-#: As loud as the sum of embeddings that it replaces; at 1 the newest item would drown what the blocks add.
+#: About as loud as the sum of embeddings that it replaces; at 1 the newest item would drown what the blocks add.
 INPUT_SCALE = 0.1
 
 
