@@ -19,7 +19,7 @@ def test_the_smallest_configuration_has_defaults() -> None:
 
 
 def test_an_unknown_key_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"`model\.widht` is not a key; did you mean `width`\? known here: blocks, "):
+    with pytest.raises(ConfigError, match=r"`model\.widht` is not a key; did you mean `width`\? known here: actions, "):
         parse_run_config({**MINIMAL, "model": {"widht": 3}})
     with pytest.raises(ConfigError, match=r"`modle` is not a key; did you mean `model`\?"):
         parse_run_config({**MINIMAL, "modle": {}})
@@ -53,6 +53,12 @@ def test_text_fields_alone_hold_for_every_kind() -> None:
         ({"data": {}}, r"`data`: give either `path` or `interactions`"),
         ({"data": {"path": "a", "interactions": "b"}}, r"not both"),
         ({"model": {"width": 10, "heads": 3}}, "`model`: a `width` of 10 cannot be shared by 3 `heads`"),
+        ({"model": {"experts": 3, "expert_top_k": 4}}, "`model`: a token cannot ask `expert_top_k` 4 of 3 `experts`"),
+        (
+            {"model": {"summaries": 8, "max_history": 57}},
+            "`max_history` of 57 leaves too few events beyond .* 50 for 8",
+        ),
+        ({"model": {"max_history": 10_001}}, r"`model\.max_history`: .* less than or equal to 10000, but it is 10001"),
         ({"training": {"item_loss_weight": 0, "code_loss_weight": 0}}, "`training`: .* are both 0"),
         ({"training": {"learning_rate": float("inf")}}, r"`training\.learning_rate`: .*finite.* but it is inf"),
         ({"evaluation": {"cutoffs": []}}, r"`evaluation\.cutoffs`: .* at least 1 item"),

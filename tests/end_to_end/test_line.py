@@ -194,7 +194,7 @@ def test_served_answers_are_the_generators(bundle: Path) -> None:
     empty = EngineRequest((), 5)
     served, cold = load_engine(bundle).recommend([request, empty])
     engine = load_engine(bundle)
-    offline = trained.generator.recommend(engine._histories([request.history]), 10, exclude_history=True)
+    offline = trained.generator.recommend(engine._histories([request]), 10, exclude_history=True)
     assert [one.item_id for one in served.items] == [trained.item_ids.id_of(item) for item in offline.items[0].tolist()]
     assert len(cold.items) == 5, "a user without events gets the prior"
 

@@ -39,7 +39,7 @@ def test_block_agrees_with_its_slow_twin() -> None:
     states = torch.randn(5, 8)
     times = [0, 3, 3, 90, 100_000]
     mask = torch.ones(1, 5, dtype=torch.bool)
-    fast = block(states[None], torch.tensor([times]), causal_visibility(mask))[0]
+    fast = block(states[None], torch.tensor([times]), causal_visibility(mask), torch.zeros(5, dtype=torch.long))[0]
     torch.testing.assert_close(fast, slow_block(block, states, times))
 
 

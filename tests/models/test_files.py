@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from asterism.config import ModelConfig
 from asterism.core.errors import BundleError
 from asterism.models.ugt import UGT, ItemFeatures, UGTShape, load_ugt, save_ugt
+from models.small_ugt import EVERYTHING, batch_of, full_sequences, make_features, make_model
 
 
 def features(items: int = 6) -> ItemFeatures:
@@ -67,3 +68,23 @@ def test_a_broken_shape_is_a_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(BundleError, match="does not describe a UGT"):
         load(tmp_path, known)
+
+
+def test_every_switch_survives_the_disk(tmp_path: Path) -> None:
+    model = make_model(**EVERYTHING)
+    save_ugt(model, tmp_path / "model.safetensors", tmp_path / "model.json")
+    again = load(tmp_path, make_features())
+    assert again.shape == model.shape
+    assert again.layout == model.layout
+    batch = batch_of(model, full_sequences([3, 25, 0]))
+    with torch.inference_mode():
+        torch.testing.assert_close(again.encode(batch), model.encode(batch), rtol=0, atol=0)
+
+
+def test_a_shape_written_before_there_were_switches_has_none_of_them_on(tmp_path: Path) -> None:
+    model, known = saved(tmp_path)
+    shape = json.loads((tmp_path / "model.json").read_text())
+    old = {"width", "blocks", "heads", "max_events", "dropout", "id_vectors", "content"}
+    shape["model"] = {name: value for name, value in shape["model"].items() if name in old}
+    (tmp_path / "model.json").write_text(json.dumps(shape))
+    assert load(tmp_path, known).shape == model.shape

@@ -29,7 +29,7 @@ def histories(*rows: list[int]) -> HistoryBatch:
     items = np.array([item for row in rows for item in row], dtype=np.int32)
     times = np.concatenate([np.arange(len(row)) * 100 for row in rows]).astype(np.int64)
     sequences = Sequences(offsets, items, times, np.ones(len(items), dtype=np.int8))
-    return HistoryBatch.from_sequences(sequences, max_events=6)
+    return HistoryBatch.from_sequences(sequences, 6)
 
 
 def test_batch_is_right_aligned_and_cut_to_the_newest() -> None:

@@ -15,13 +15,13 @@ def sequences(*rows: list[int]) -> Sequences:
 
 
 def test_each_position_is_asked_for_the_next_event() -> None:
-    batch = make_batch(sequences([1, 2, 3], [4, 5], [9]), np.array([0, 1]), max_events=50)
+    batch = make_batch(sequences([1, 2, 3], [4, 5], [9]), np.array([0, 1]), 50)
     assert batch.histories.items.tolist() == [[1, 2], [-1, 4]]
     assert batch.targets.tolist() == [[2, 3], [-1, 5]]
 
 
 def test_a_long_row_keeps_its_newest_pairs() -> None:
-    batch = make_batch(sequences([1, 2, 3, 4, 5]), np.array([0]), max_events=2)
+    batch = make_batch(sequences([1, 2, 3, 4, 5]), np.array([0]), 2)
     assert batch.histories.items.tolist() == [[3, 4]]
     assert batch.targets.tolist() == [[4, 5]]
 

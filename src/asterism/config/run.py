@@ -103,6 +103,39 @@ class ModelConfig(Section):
     dropout: Probability = 0.5
     id_vectors: bool = True  # one learned vector an item, beside codes and content
     content: bool = True  # the projected item vector
+    actions: bool = False  # what was done with an item
+    values: bool = False  # how strong it was: rating, dwell seconds
+    time_gaps: bool = False  # since the event before
+    contexts: bool = False  # scene and device
+    asked: bool = False  # how long after the newest event is asked; with `contexts`, in which scene, on which device
+    user_attributes: bool = False  # a token of the user's attributes before the events
+    group_norm: bool = False  # groups of an event, and of tokens, are normalised apart
+    experts: Annotated[int, Field(ge=0)] = 0  # feed-forward networks a block; 1 is a plain one
+    expert_top_k: Positive = 2  # experts that a token asks
+    summaries: Annotated[int, Field(ge=0, le=32)] = 0  # windows of events older than the newest max_events
+    max_history: Annotated[int, Field(ge=1, le=10_000)] = 1_000  # events read in all, where there are summaries
+
+    @model_validator(mode="after")
+    def _experts_are_enough(self) -> ModelConfig:
+        if self.experts > 1 and self.expert_top_k > self.experts:
+            raise ValueError(
+                f"a token cannot ask `expert_top_k` {self.expert_top_k} of {self.experts} `experts`; lower it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _summaries_have_events(self) -> ModelConfig:
+        if self.summaries and self.max_history < self.max_events + self.summaries:
+            raise ValueError(
+                f"a `max_history` of {self.max_history} leaves too few events beyond `max_events` {self.max_events} "
+                f"for {self.summaries} `summaries`; raise it"
+            )
+        return self
+
+    @property
+    def events_read(self) -> int:
+        """How many newest events of a history the model reads in all."""
+        return self.max_history if self.summaries else self.max_events
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> ModelConfig:

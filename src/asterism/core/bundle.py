@@ -111,6 +111,10 @@ class Bundle:
             raise BundleError(f"{self.path}: the bundle has no part {name!r}; it has {', '.join(self.manifest.parts)}")
         return self.path / name
 
+    def has_part(self, name: str) -> bool:
+        """Whether the manifest lists a part."""
+        return name in self.manifest.parts
+
     def fact(self, name: str) -> Any:
         """A fact that all parts agree on; raises `BundleError` where the manifest does not state it."""
         if name not in self.manifest.facts:

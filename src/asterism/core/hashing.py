@@ -43,3 +43,9 @@ def hash_texts(texts: Iterable[str]) -> str:
 def hash_value(value: Any) -> str:
     """SHA-256 of a JSON-able value, in hex; the order of keys does not count."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def label_code(label: str, codes: int) -> int:
+    """A stable code in 1 … `codes` for a label; 0 is left for none."""
+    digest = hashlib.blake2b(label.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return 1 + int.from_bytes(digest, "little") % codes

@@ -6,6 +6,7 @@ from typing import Final
 
 CONFIG: Final = "config.json"  # the run configuration, whole
 ITEMS: Final = "items.parquet"  # the catalogue, in the order of the item indices
+USERS: Final = "users.parquet"  # users' attributes; only where the model reads them
 HISTORIES: Final = "histories.parquet"  # each user's newest positive events, oldest first
 ITEM_VECTORS: Final = "item_vectors.safetensors"  # `vectors` (N, D) float32
 SEMANTIC_IDS: Final = "semantic_ids.safetensors"  # the table and its codebooks

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +15,14 @@ from asterism.config.run import DataConfig
 from asterism.core import records
 from asterism.core.errors import DataError
 from asterism.core.ids import IdMap
+from asterism.data.attributes import UserAttributes
+from asterism.data.contexts import context_codes, event_values
 from asterism.data.dataset import Dataset
 from asterism.data.repeats import codes_of, unknown_values
-from asterism.data.sequences import Cases, Sequences
+from asterism.data.sequences import Asked, Cases, Sequences
 from asterism.data.split import Split
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,17 +45,18 @@ class _Log:
     def cases_at(self, targets: NDArray[np.int64]) -> Cases:
         """One case for each event position: its history is everything its user did before it."""
         users = self.user_of_event[targets]
+        asked = Asked(
+            self.events.timestamps[targets],
+            None if self.events.scenes is None else self.events.scenes[targets],
+            None if self.events.devices is None else self.events.devices[targets],
+        )
+        histories = self.events.slices(self.events.offsets[:-1][users], targets, users)
         return Cases(
-            histories=self.events.slices(self.events.offsets[:-1][users], targets),
+            histories=replace(histories, asked=asked),
             users=users.astype(np.int32),
             targets=self.events.items[targets],
-            timestamps=self.events.timestamps[targets],
+            timestamps=asked.timestamps,
         )
-
-    def only(self, keep: NDArray[np.bool_]) -> Sequences:
-        """The same rows with some of their events."""
-        offsets = np.concatenate(([0], np.cumsum(keep)))[self.events.offsets].astype(np.int64)
-        return Sequences(offsets, self.events.items[keep], self.events.timestamps[keep], self.events.actions[keep])
 
 
 def split_dataset(dataset: Dataset, config: DataConfig) -> Split:
@@ -117,7 +123,7 @@ def by_time(dataset: Dataset, validation_share: float, test_share: float) -> Spl
     return Split(
         users=log.users,
         items=log.items,
-        train=log.only(in_train),
+        train=log.events.only(in_train),
         validation=log.cases_at(_first_of_each_user(log, in_validation)),
         test=log.cases_at(_first_of_each_user(log, in_test)),
     )
@@ -142,7 +148,7 @@ def by_column(dataset: Dataset) -> Split:
     return Split(
         users=log.users,
         items=log.items,
-        train=log.only(is_part["train"]),
+        train=log.events.only(is_part["train"]),
         validation=log.cases_at(np.flatnonzero(is_part["validation"])),
         test=log.cases_at(np.flatnonzero(is_part["test"])),
     )
@@ -167,6 +173,10 @@ def _ordered_log(dataset: Dataset) -> _Log:
         items=items.encode(touched.to_pylist()).astype(np.int32)[item_codes[positive][order]],
         timestamps=timestamps[order],
         actions=_action_codes(interactions[records.ACTION])[positive][order],
+        values=_kept(event_values(interactions), positive, order),
+        scenes=_kept(context_codes(interactions, records.SCENE), positive, order),
+        devices=_kept(context_codes(interactions, records.DEVICE), positive, order),
+        attributes=_attributes(dataset.users, user_ids),
     )
     return _Log(IdMap(user_ids.to_pylist()), items, events, _parts(interactions, positive, order))
 
@@ -188,6 +198,17 @@ def _is_positive(interactions: pa.Table) -> NDArray[np.bool_]:
 def _action_codes(column: pa.ChunkedArray) -> NDArray[np.int8]:
     codes, distinct = codes_of(column)
     return np.array([records.ACTION_CODES[one] for one in distinct.to_pylist()], dtype=np.int8)[codes]
+
+
+def _kept(
+    column: NDArray[_Number] | None, positive: NDArray[np.bool_], order: NDArray[np.int64]
+) -> NDArray[_Number] | None:
+    return None if column is None else column[positive][order]
+
+
+def _attributes(users: pa.Table | None, user_ids: pa.Array) -> NDArray[np.int32] | None:
+    known = None if users is None else UserAttributes.of(users)
+    return None if known is None else known.rows(user_ids.to_pylist())
 
 
 def _parts(interactions: pa.Table, positive: NDArray[np.bool_], order: NDArray[np.int64]) -> NDArray[np.object_] | None:

@@ -14,7 +14,7 @@ from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
 from asterism.decoding.recommendations import Mode, Recommendations, check_request
 from asterism.decoding.rescoring import fuse
-from asterism.models.policy import HistoryBatch, Policy
+from asterism.models.policy import Policy, read_histories
 
 
 @torch.inference_mode()
@@ -37,7 +37,7 @@ def recommend_exhaustively(
     scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
     code_log_probs = scores.copy()
     for row in range(len(histories)):
-        one = HistoryBatch.from_sequences(histories.take(np.array([row])), policy.max_events)
+        one = read_histories(policy, histories.take(np.array([row])))
         state = policy.encode(one)
         of_codes = item_log_probs(policy, state, table)[0].numpy()
         of_items = _scores(policy, state, of_codes, config, mode)

@@ -20,7 +20,7 @@ from asterism.decoding.recommendations import Mode, Recommendations, check_reque
 from asterism.decoding.rescoring import check_weights, rank, rescore
 from asterism.decoding.trie import Trie
 from asterism.decoding.trie_level import Indices
-from asterism.models.policy import HistoryBatch, Policy
+from asterism.models.policy import Policy, read_histories
 
 #: So many scores, 64 MiB of them, a step may compute at once.
 _SCORES_AT_ONCE = 1 << 24
@@ -114,7 +114,7 @@ class Generator:
     def _recommend_chunk(
         self, histories: Sequences, k: int, mode: Mode, banned: Indices, pairs: Excluded
     ) -> Recommendations:
-        batch = HistoryBatch.from_sequences(histories, self._policy.max_events).to(self._device)
+        batch = read_histories(self._policy, histories).to(self._device)
         state = self._policy.encode(batch)
         with self._lock:
             trie = self._trie.without(banned) if len(banned) else self._trie

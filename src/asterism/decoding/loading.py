@@ -21,6 +21,7 @@ from asterism.core.errors import BundleError
 from asterism.core.hashing import hash_array, hash_texts
 from asterism.core.ids import IdMap
 from asterism.core.semantic_id import SemanticIdTable
+from asterism.data.attributes import UserAttributes
 from asterism.decoding.generator import Generator
 from asterism.models.ugt import UGT, ItemFeatures, load_ugt
 from asterism.semantic_ids import load_semantic_ids
@@ -38,6 +39,7 @@ class TrainedRecommender:
     semantic_ids: SemanticIdTable
     policy: UGT
     generator: Generator
+    attributes: UserAttributes | None = None  # where the model reads them
 
 
 def load_recommender(bundle: Bundle, *, device: torch.device | str = "cpu") -> TrainedRecommender:
@@ -55,7 +57,13 @@ def load_recommender(bundle: Bundle, *, device: torch.device | str = "cpu") -> T
     )
     policy = load_ugt(bundle.part(parts.MODEL_WEIGHTS), bundle.part(parts.MODEL), features).to(device)
     generator = Generator(policy, table, config.decoding, device=device)
-    return TrainedRecommender(bundle, config, items, ids, vectors, table, policy, generator)
+    attributes = _load_attributes(bundle) if config.model.user_attributes else None
+    return TrainedRecommender(bundle, config, items, ids, vectors, table, policy, generator, attributes)
+
+
+def _load_attributes(bundle: Bundle) -> UserAttributes | None:
+    """The users of the bundle; None where its data had no attributes."""
+    return UserAttributes.of(pq.read_table(bundle.part(parts.USERS))) if bundle.has_part(parts.USERS) else None
 
 
 def _load_config(bundle: Bundle) -> RunConfig:

@@ -2,52 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from asterism.data.sequences import Sequences
+from asterism.models.histories import HistoryBatch, HistoryLayout
 
-
-@dataclass(frozen=True, slots=True)
-class HistoryBatch:
-    """Histories as padded tensors, right-aligned so that column -1 is each user's newest event.
-
-    A row without events is allowed: the policy answers with its prior.
-    """
-
-    items: Tensor  # (B, T) long, dense item index, -1 where padded
-    timestamps: Tensor  # (B, T) long, Unix seconds, 0 where padded
-    actions: Tensor  # (B, T) long, codes of core.records.ACTIONS, 0 where padded
-
-    @classmethod
-    def from_sequences(cls, histories: Sequences, max_events: int) -> HistoryBatch:
-        """Keep each row's newest `max_events` events and pad on the left; T is at least 1."""
-        recent = histories.last(max_events)
-        lengths = recent.lengths
-        width = max(1, int(lengths.max(initial=0)))
-        rows = np.repeat(np.arange(len(recent)), lengths)
-        columns = np.arange(recent.events) - np.repeat(recent.offsets[1:], lengths) + width
-        return cls(
-            items=_scatter(recent.items, rows, columns, (len(recent), width), fill=-1),
-            timestamps=_scatter(recent.timestamps, rows, columns, (len(recent), width), fill=0),
-            actions=_scatter(recent.actions, rows, columns, (len(recent), width), fill=0),
-        )
-
-    def __len__(self) -> int:
-        return self.items.shape[0]
-
-    @property
-    def mask(self) -> Tensor:
-        """(B, T) True where there is an event."""
-        return self.items >= 0
-
-    def to(self, device: torch.device | str) -> HistoryBatch:
-        """The same batch on a device."""
-        return HistoryBatch(self.items.to(device), self.timestamps.to(device), self.actions.to(device))
+__all__ = ["HistoryBatch", "HistoryLayout", "Policy", "ReadsByLayout", "read_histories"]
 
 
 class Policy(Protocol):
@@ -80,13 +42,17 @@ class Policy(Protocol):
         ...
 
 
-def _scatter(
-    values: np.ndarray[tuple[int], np.dtype[np.integer]],
-    rows: np.ndarray[tuple[int], np.dtype[np.int64]],
-    columns: np.ndarray[tuple[int], np.dtype[np.int64]],
-    shape: tuple[int, int],
-    fill: int,
-) -> Tensor:
-    out = np.full(shape, fill, dtype=np.int64)
-    out[rows, columns] = values
-    return torch.from_numpy(out)
+@runtime_checkable
+class ReadsByLayout(Protocol):
+    """A policy that reads more of a history than the items, moments and actions of its newest events."""
+
+    @property
+    def layout(self) -> HistoryLayout:
+        """What it reads."""
+        ...
+
+
+def read_histories(policy: Policy, histories: Sequences) -> HistoryBatch:
+    """What a policy reads of histories: by its `layout` where it has one, else its `max_events` newest events."""
+    layout = policy.layout if isinstance(policy, ReadsByLayout) else HistoryLayout(policy.max_events)
+    return HistoryBatch.from_sequences(histories, layout)

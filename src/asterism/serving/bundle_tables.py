@@ -66,7 +66,14 @@ def read_histories(bundle: Bundle) -> list[PastEvent]:
         return [
             PastEvent(
                 row[records.USER_ID],
-                RecentEvent(row[records.TIMESTAMP], row[records.ITEM_ID], Action(row[records.ACTION])),
+                RecentEvent(
+                    row[records.TIMESTAMP],
+                    row[records.ITEM_ID],
+                    Action(row[records.ACTION]),
+                    row.get(records.VALUE),
+                    row.get(records.SCENE),
+                    row.get(records.DEVICE),
+                ),
             )
             for row in _rows(_table(bundle, parts.HISTORIES, columns))
         ]

@@ -38,7 +38,7 @@ class HotState:
 
     def apply(self, event: Event) -> None:
         """Take in one accepted event."""
-        recent = RecentEvent(event.timestamp, event.item_id, event.action)
+        recent = RecentEvent(event.timestamp, event.item_id, event.action, event.value, event.scene)
         changed = self.states.apply(Visitor(event.user_id, event.session_id), recent)
         if changed and event.action in POSITIVE_ACTIONS:
             self.popularity.add(event.item_id)

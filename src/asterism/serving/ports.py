@@ -17,6 +17,9 @@ class HistoryEvent:
     item_id: str
     timestamp: int  # Unix seconds
     action: str
+    value: float | None = None
+    scene: str | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,9 @@ class EngineRequest:
     history: tuple[HistoryEvent, ...]
     count: int
     excluded: frozenset[str] = frozenset()
+    user_id: str | None = None  # for a model that reads users' attributes
+    timestamp: int | None = None  # of the request, Unix seconds
+    scene: str | None = None  # of the request
 
 
 @dataclass(frozen=True, slots=True)

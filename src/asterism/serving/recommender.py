@@ -25,7 +25,7 @@ from asterism.serving.ports import EngineAnswer, EngineClient, EngineRequest, Hi
 from asterism.serving.slates import Slates
 from asterism.stores.catalogue import Catalogue
 from asterism.stores.exposure_log import Exposure, ExposureLog
-from asterism.stores.user_state import UserState, Visitor
+from asterism.stores.user_state import RecentEvent, UserState, Visitor
 from asterism.stores.vectors import VectorIndex
 
 logger = logging.getLogger(__name__)
@@ -139,9 +139,15 @@ class Recommender:
         self, request: RecommendRequest, state: UserState, excluded: frozenset[str]
     ) -> tuple[ScoredItem, ...] | None:
         """The engine's items, or None when it failed or did not answer in time; a late answer is kept as a slate."""
-        history = tuple(HistoryEvent(one.item_id, one.timestamp, one.action.value) for one in state.recent)
-        count = max(request.count, self._settings.slate_items)
-        task = asyncio.ensure_future(self._engine.recommend(EngineRequest(history, count, excluded)))
+        asked = EngineRequest(
+            history=tuple(_history_event(one) for one in state.recent),
+            count=max(request.count, self._settings.slate_items),
+            excluded=excluded,
+            user_id=request.visitor.user_id,
+            timestamp=int(self._clock.now()),
+            scene=request.scene,
+        )
+        task = asyncio.ensure_future(self._engine.recommend(asked))
         task.add_done_callback(partial(self._keep_slate, request))
         await asyncio.wait({task}, timeout=self._settings.deadline_seconds)
         if not task.done() or task.exception() is not None:
@@ -223,6 +229,10 @@ class Recommender:
             self._exposures.record(exposure)
         except AsterismError as error:
             logger.warning("exposure %s was not recorded: %s", exposure.attribution_id, error)
+
+
+def _history_event(event: RecentEvent) -> HistoryEvent:
+    return HistoryEvent(event.item_id, event.timestamp, event.action.value, event.value, event.scene, event.device)
 
 
 def _newest_items(state: UserState) -> list[str]:

@@ -17,6 +17,7 @@ from asterism.stores.catalogue import Catalogue
 from asterism.stores.event_log import EventLog, LocalEventLog
 from asterism.stores.exposure_log import ExposureLog, LocalExposureLog
 from asterism.stores.sqlite_catalogue import SqliteCatalogue
+from asterism.stores.user_state import MAX_RECENT, LocalUserStates
 from asterism.stores.vectors import VectorIndex
 
 #: The adapter over `asterism.decoding`; another engine is named the same way.
@@ -72,7 +73,8 @@ def open_service(settings: ServiceSettings) -> Service:
     exposures = LocalExposureLog(settings.state / "exposures")
     catalogue = SqliteCatalogue(settings.state / "catalogue.db")
     catalogue.sync(table.items, table.images, bundle.version)
-    hot = HotState({item.item_id: item.categories for item in table.items}, past)
+    max_recent = max(MAX_RECENT, int(bundle.manifest.facts.get("events_read", 0)))
+    hot = HotState({item.item_id: item.categories for item in table.items}, past, LocalUserStates(max_recent))
     for event in track(events.replay(), "replaying feedback"):
         hot.apply(event)
     clock = SystemClock()

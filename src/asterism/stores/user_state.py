@@ -5,10 +5,13 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple, Protocol
 
 from asterism.core.records import POSITIVE_ACTIONS, Action
 
+#: Positive events that a user keeps, where no model reads more.
+MAX_RECENT = 200
 NEGATIVE_ACTIONS = frozenset({Action.SKIP, Action.DISLIKE})
 
 
@@ -32,6 +35,13 @@ class RecentEvent(NamedTuple):
     timestamp: int  # Unix seconds
     item_id: str
     action: Action
+    value: float | None = None  # rating, dwell seconds
+    scene: str | None = None
+    device: str | None = None
+
+    def repeats(self, other: RecentEvent) -> bool:
+        """Whether both tell of the same act, however much each knows of it."""
+        return self[:3] == other[:3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +91,7 @@ class LocalUserStates:
     A user keeps `max_recent` positive events and `max_ids` seen and unwanted items each.
     """
 
-    def __init__(self, max_recent: int = 200, max_ids: int = 10_000) -> None:
+    def __init__(self, max_recent: int = MAX_RECENT, max_ids: int = 10_000) -> None:
         self._max_recent = max_recent
         self._max_ids = max_ids
         self._kept: dict[Visitor, _Kept] = {}
@@ -100,9 +110,13 @@ class LocalUserStates:
         kept = self._kept.setdefault(visitor.key, _Kept())
         if event.action in NEGATIVE_ACTIONS:
             return self._remember(kept.negative, event.item_id)
-        if event.action not in POSITIVE_ACTIONS or event in kept.recent:
+        if event.action not in POSITIVE_ACTIONS:
             return False
-        bisect.insort(kept.recent, event, key=lambda one: one.timestamp)
+        place = bisect.bisect_right(kept.recent, event.timestamp, key=lambda one: one.timestamp)
+        same_second = takewhile(lambda one: one.timestamp == event.timestamp, reversed(kept.recent[:place]))
+        if any(event.repeats(one) for one in same_second):
+            return False
+        kept.recent.insert(place, event)
         del kept.recent[: -self._max_recent]
         self._remember(kept.seen, event.item_id)
         kept.negative.pop(event.item_id, None)

@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 
 from asterism.core.errors import TrainingError
 from asterism.data.sequences import Sequences
-from asterism.models.policy import HistoryBatch
+from asterism.models.policy import HistoryBatch, HistoryLayout
 
 #: Batches shuffled together before they are sorted by length: more of them waste less padding.
 _POOL_BATCHES = 20
@@ -31,10 +31,11 @@ class TrainingBatch:
         return TrainingBatch(self.histories.to(device), self.targets.to(device))
 
 
-def make_batch(sequences: Sequences, rows: NDArray[np.integer], max_events: int) -> TrainingBatch:
+def make_batch(sequences: Sequences, rows: NDArray[np.integer], layout: HistoryLayout | int) -> TrainingBatch:
     """Shift each row by one event: input e_1 … e_{n-1}, targets e_2 … e_n; the newest `max_events` pairs are kept."""
-    padded = HistoryBatch.from_sequences(sequences.take(rows), max_events + 1)
-    inputs = HistoryBatch(padded.items[:, :-1], padded.timestamps[:, :-1], padded.actions[:, :-1])
+    layout = HistoryLayout(layout) if isinstance(layout, int) else layout
+    padded = HistoryBatch.from_sequences(sequences.take(rows), layout.with_target())
+    inputs = padded.without_newest()
     targets = torch.where(inputs.mask, padded.items[:, 1:], -1)
     return TrainingBatch(inputs, targets)
 

@@ -20,14 +20,17 @@ from asterism.core.bundle import Bundle, BundleWriter
 from asterism.core.errors import StorageError
 from asterism.core.hashing import hash_array, hash_texts
 from asterism.core.semantic_id import SemanticIdTable
+from asterism.data.attributes import categorical_columns
 from asterism.data.dataset import Dataset
 from asterism.embeddings import ItemEmbedder
 from asterism.models.ugt import UGT, save_ugt
 from asterism.semantic_ids import Quantizer, save_semantic_ids
 from asterism.training.loop import FitResult
 
-#: Newest events kept per user, for a service that starts with warm users; more than any model reads.
+#: Newest events kept per user, at least, for a service that starts with warm users.
 HISTORY_EVENTS = 200
+#: Columns kept with them where the model reads contexts.
+CONTEXTS = (records.VALUE, records.SCENE, records.DEVICE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,12 @@ def _write_parts(made: TrainedParts, writer: BundleWriter) -> Bundle:
     writer.part(parts.CONFIG).write_text(made.config.model_dump_json(indent=2), encoding="utf-8")
     writer.part(parts.METRICS).write_text(json.dumps(asdict(made.result), indent=2), encoding="utf-8")
     pq.write_table(made.dataset.items, writer.part(parts.ITEMS))
-    pq.write_table(newest_positive_events(made.dataset.interactions), writer.part(parts.HISTORIES))
+    kept = max(HISTORY_EVENTS, made.config.model.events_read)
+    extra = CONTEXTS if made.model.layout.contexts else ()
+    pq.write_table(newest_positive_events(made.dataset.interactions, kept, extra), writer.part(parts.HISTORIES))
+    users = made.dataset.users
+    if made.config.model.user_attributes and users is not None:
+        pq.write_table(users.select([records.USER_ID, *categorical_columns(users)]), writer.part(parts.USERS))
     save_file({"vectors": made.vectors}, writer.part(parts.ITEM_VECTORS))
     save_semantic_ids(writer.part(parts.SEMANTIC_IDS), made.semantic_ids, made.quantizer)
     made.embedder.save(writer.part(parts.EMBEDDER_ARRAYS), writer.part(parts.EMBEDDER))
@@ -69,9 +77,15 @@ def _write_parts(made: TrainedParts, writer: BundleWriter) -> Bundle:
     return writer.commit(facts=_facts(made))
 
 
-def newest_positive_events(interactions: pa.Table, count: int = HISTORY_EVENTS) -> pa.Table:
-    """Each user's newest positive events, oldest first, as user_id, item_id, timestamp, action."""
+def newest_positive_events(
+    interactions: pa.Table, count: int = HISTORY_EVENTS, extra: tuple[str, ...] = ()
+) -> pa.Table:
+    """Each user's newest positive events, oldest first: user_id, item_id, timestamp, action, and `extra` columns.
+
+    An extra column that the table lacks is left out.
+    """
     wanted = [records.USER_ID, records.ITEM_ID, records.TIMESTAMP, records.ACTION]
+    wanted += [name for name in extra if name in interactions.column_names]
     positive = pa.array([action.value for action in records.POSITIVE_ACTIONS])
     actions = interactions[records.ACTION]
     kept = interactions.select(wanted).filter(pa.compute.is_in(actions, value_set=positive))
@@ -91,6 +105,7 @@ def _facts(made: TrainedParts) -> dict[str, object]:
         "dataset": made.config.name,
         "dataset_fingerprint": made.dataset_fingerprint,
         "seed": made.config.seed,
+        "events_read": made.config.model.events_read,
         "items": len(made.semantic_ids),
         "items_hash": hash_texts(made.dataset.items[records.ITEM_ID].to_pylist()),
         "levels": made.semantic_ids.levels,

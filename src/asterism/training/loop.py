@@ -90,7 +90,7 @@ class _Fitting:
         loader: DataLoader[Any] = DataLoader(
             range(len(run.train)),  # type: ignore[arg-type]
             batch_sampler=self.batches,
-            collate_fn=lambda picked: make_batch(run.train, np.asarray(picked), run.model.max_events),
+            collate_fn=lambda picked: make_batch(run.train, np.asarray(picked), run.model.layout),
         )
         prepared = self.accelerator.prepare(NextItemObjective(run.model, config), optimizer, schedule, loader)
         self.objective, self.optimizer, self.schedule, self.loader = prepared

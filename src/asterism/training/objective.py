@@ -45,7 +45,7 @@ class NextItemObjective(nn.Module):
         asked = batch.targets >= 0
         states = self.model(batch.histories)[asked]
         first = batch.histories.mask.long().argmax(dim=1, keepdim=True)
-        starts = self.model.start_state().expand(len(first), -1)
+        starts = self.model.start_states(batch.histories)
         firsts = batch.histories.items.gather(1, first)[:, 0]
         return torch.cat([states, starts]), torch.cat([batch.targets[asked], firsts])
 

@@ -6,32 +6,47 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-TIME_BUCKETS = 32
+from asterism.models.ugt.buckets import TIME_BUCKETS, gap_bucket
+from asterism.models.ugt.group_norm import normalise, token_norm
 
 
 class RelativeBias(nn.Module):
     """A learned score for how far apart two events are, in positions and in time, one per head.
 
-    Time gaps fall into logarithmic buckets, bucket b holding gaps of [2**b, 2**(b + 1)) seconds.
+    A token of the prefix has no position among the events: as a key it has a score of its own.
     """
 
-    def __init__(self, heads: int, max_events: int) -> None:
+    def __init__(self, heads: int, max_events: int, prefix: int = 0) -> None:
         super().__init__()
         self.position = nn.Parameter(torch.zeros(heads, max_events))
         self.time = nn.Parameter(torch.zeros(heads, TIME_BUCKETS))
+        self.prefix = nn.Parameter(torch.zeros(heads, prefix)) if prefix else None
 
     def forward(self, timestamps: Tensor) -> Tensor:
-        """(B, T) Unix seconds → (B, H, T, T) bias of query (third axis) on key (fourth axis)."""
-        events = timestamps.shape[1]
-        order = torch.arange(events, device=timestamps.device)
-        distance = (order[:, None] - order[None, :]).clamp(min=0)
-        return self.position[:, distance][None] + self.time[:, time_bucket(timestamps)].transpose(0, 1)
+        """(B, L) Unix seconds → (B, H, L, L) bias of query (third axis) on key (fourth axis)."""
+        tokens = timestamps.shape[1]
+        order = torch.arange(tokens, device=timestamps.device)
+        place = (order[:, None] - order[None, :]).clamp(min=0)
+        position: Tensor = self.position
+        if self.prefix is not None:
+            prefix, events = self.prefix.shape[1], position.shape[1]
+            place = torch.where(order < prefix, events + order, place.clamp(max=events - 1))
+            position = torch.cat([position, self.prefix], dim=1)
+        return position[:, place][None] + self.time[:, time_bucket(timestamps)].transpose(0, 1)
 
 
 def time_bucket(timestamps: Tensor) -> Tensor:
-    """(B, T) Unix seconds → (B, T, T) bucket of the gap between each query and each key."""
-    gap = (timestamps[:, :, None] - timestamps[:, None, :]).clamp(min=0)
-    return torch.log2(gap.float() + 1.0).long().clamp(max=TIME_BUCKETS - 1)
+    """(B, L) Unix seconds → (B, L, L) bucket of the gap between each query and each key."""
+    return gap_bucket((timestamps[:, :, None] - timestamps[:, None, :]).clamp(min=0))
+
+
+def pointwise_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, visible: Tensor, scale: float) -> Tensor:
+    """SiLU(q kᵀ + bias) · visible / scale · v, without a softmax.
+
+    `q`, `k`, `v` (B, H, L, D/H); `bias` (B, H, L, L); `visible` (B, 1, L, L), one or zero → (B, H, L, D/H).
+    """
+    weights = functional.silu(q @ k.transpose(-1, -2) + bias) * visible / scale
+    return weights @ v
 
 
 class PointwiseAttentionBlock(nn.Module):
@@ -41,27 +56,30 @@ class PointwiseAttentionBlock(nn.Module):
     kernel and the stochastic length of the paper.
     """
 
-    def __init__(self, width: int, heads: int, max_events: int, dropout: float) -> None:
+    def __init__(
+        self, width: int, heads: int, max_events: int, dropout: float, prefix: int = 0, token_groups: int = 1
+    ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"a width of {width} cannot be shared by {heads} heads; make it a multiple")
         self.heads = heads
         self.max_events = max_events
-        self.norm = nn.LayerNorm(width)
+        self.max_tokens = prefix + max_events
+        self.norm = token_norm(token_groups, width)
         self.expand = nn.Linear(width, 4 * width)
-        self.bias = RelativeBias(heads, max_events)
+        self.bias = RelativeBias(heads, max_events, prefix)
         self.norm_attended = nn.LayerNorm(width)
         self.contract = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states: Tensor, timestamps: Tensor, visible: Tensor) -> Tensor:
-        """(B, T, D) states, (B, T) Unix seconds, (B, 1, T, T) what a query may see → (B, T, D)."""
-        expanded: Tensor = functional.silu(self.expand(self.norm(states)))
-        gate, value, query, key = expanded.chunk(4, dim=-1)
-        scores = self._split(query) @ self._split(key).transpose(-1, -2)
-        weights = functional.silu(scores + self.bias(timestamps)) * visible / self.max_events
-        attended: Tensor = (weights @ self._split(value)).transpose(1, 2).flatten(2)
-        update: Tensor = self.dropout(self.contract(self.norm_attended(attended) * gate))
+    def forward(self, states: Tensor, timestamps: Tensor, visible: Tensor, groups: Tensor) -> Tensor:
+        """(B, L, D) states, (B, L) Unix seconds, (B, 1, L, L) what a query may see, (L,) groups → (B, L, D)."""
+        expanded: Tensor = functional.silu(self.expand(normalise(self.norm, states, groups)))
+        gate, *parts = expanded.chunk(4, dim=-1)
+        value, query, key = (self._split(part) for part in parts)
+        attended = pointwise_attention(query, key, value, self.bias(timestamps), visible, self.max_tokens)
+        gated = self.norm_attended(attended.transpose(1, 2).flatten(2)) * gate
+        update: Tensor = self.dropout(self.contract(gated))
         return states + update
 
     def _split(self, states: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def small_embedding(count: int, width: int) -> nn.Embedding:
@@ -56,3 +57,31 @@ class ItemEncoder(nn.Module):
         """(N, D) vectors of the whole catalogue."""
         vectors: Tensor = self(torch.arange(self.count, device=self.codes.device))
         return vectors
+
+    def window_means(self, items: Tensor, sizes: Tensor) -> Tensor:
+        """(E,) items, window by window, and the sizes (W,) of the windows → (W, D) means of the items' vectors.
+
+        An item's vector is a sum of rows and of a linear map, so the means are taken before they are added up:
+        no (E, D) vectors are made.
+        """
+        starts = starts_of(sizes)
+        codes = self.codes[items]
+        tables = list(self.code_vectors.parameters())  # one a level
+        total = row_means(codes[:, 0], tables[0], starts)
+        for level, table in enumerate(tables[1:], start=1):
+            total = total + row_means(codes[:, level], table, starts)
+        if self.project is not None:
+            total = total + self.project(row_means(items, self.content, starts))
+        if self.own is not None:
+            total = total + row_means(items, self.own.weight, starts)
+        return total
+
+
+def starts_of(sizes: Tensor) -> Tensor:
+    """(W,) sizes of runs → (W,) where each begins."""
+    return sizes.cumsum(0) - sizes
+
+
+def row_means(rows: Tensor, table: Tensor, starts: Tensor) -> Tensor:
+    """(E,) rows of a table (N, D), run by run, and where the runs start (W,) → (W, D); zeros for an empty run."""
+    return functional.embedding_bag(rows, table, starts, mode="mean")

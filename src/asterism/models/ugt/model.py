@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from asterism.config import ModelConfig
-from asterism.models.policy import HistoryBatch
+from asterism.models.policy import HistoryBatch, HistoryLayout
 from asterism.models.ugt.attention import PointwiseAttentionBlock, causal_visibility
 from asterism.models.ugt.decoder import CodeDecoder
+from asterism.models.ugt.events import EventTokens
+from asterism.models.ugt.experts import FeedForward, MixtureOfExperts
 from asterism.models.ugt.items import ItemEncoder, small_embedding
+from asterism.models.ugt.prefix import Prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,19 @@ class UGT(nn.Module):
         self.items = ItemEncoder(items.codes, items.codebook_sizes, content, config.width, config.id_vectors)
         self.seen = small_embedding(self.items.count, config.width) if config.id_vectors else None
         self.start = nn.Parameter(torch.zeros(config.width))
+        self.events = EventTokens(config)
+        self.prefix = Prefix(config)
         self.dropout = nn.Dropout(config.dropout)
+        token_groups = self.prefix.groups if config.group_norm else 1
         self.blocks = nn.ModuleList(
-            PointwiseAttentionBlock(config.width, config.heads, config.max_events, config.dropout)
+            PointwiseAttentionBlock(
+                config.width, config.heads, config.max_events, config.dropout, self.prefix.columns, token_groups
+            )
             for _ in range(config.blocks)
+        )
+        self.feed_forwards = nn.ModuleList(
+            FeedForward(config.width, config.experts, config.expert_top_k, token_groups, config.dropout)
+            for _ in range(config.blocks if config.experts else 0)
         )
         self.norm = nn.LayerNorm(config.width)
         self.decoder = CodeDecoder(config.width, items.codebook_sizes, config.dropout)
@@ -64,22 +76,37 @@ class UGT(nn.Module):
 
     @property
     def max_events(self) -> int:
-        """How many newest events the model reads."""
+        """How many newest events the model reads one by one."""
         return self.shape.model.max_events
 
+    @property
+    def layout(self) -> HistoryLayout:
+        """What of a history the model reads."""
+        config = self.shape.model
+        contexts = config.values or config.contexts or config.asked or config.user_attributes
+        return HistoryLayout(config.max_events, contexts, config.summaries, config.max_history)
+
     def train(self, mode: bool = True) -> UGT:
-        """Switch dropout; item directions kept for inference are forgotten, since weights may change."""
+        """Switch dropout; what was kept of earlier passes is forgotten."""
         self._item_directions = None
+        for one in self.modules():
+            if isinstance(one, MixtureOfExperts):
+                one.imbalance = None
         super().train(mode)
         return self
 
     def forward(self, histories: HistoryBatch) -> Tensor:
         """(B, T, D) a state after each event; what stands at padded positions means nothing."""
-        states = self.dropout(self._inputs(histories.items.clamp(min=0)))
-        visible = causal_visibility(histories.mask)
-        for block in self.blocks:
-            states = block(states, histories.timestamps, visible)
-        normed: Tensor = self.norm(states)
+        items = self._inputs(histories.items.clamp(min=0))
+        events = self.events(items, histories)
+        tokens = self.prefix(events, self.start, histories, self.items, self.seen)
+        states = self.dropout(tokens.states)
+        visible = causal_visibility(tokens.present)
+        for depth, block in enumerate(self.blocks):
+            states = block(states, tokens.timestamps, visible, tokens.groups)
+            if self.feed_forwards:
+                states = self.feed_forwards[depth](states, tokens.present, tokens.groups)
+        normed: Tensor = self.norm(states[:, self.prefix.columns :])
         return normed
 
     def _inputs(self, items: Tensor) -> Tensor:
@@ -88,14 +115,23 @@ class UGT(nn.Module):
         return vectors if self.seen is None else vectors + self.seen(items)
 
     def encode(self, histories: HistoryBatch) -> Tensor:
-        """(B, D) the state after the newest event; of a user without events, the learned start."""
+        """(B, D) the state after the newest event; of a user without events, the start state."""
         newest = self(histories)[:, -1]
-        return torch.where(histories.mask[:, -1:], newest, self.start_state())
+        return torch.where(histories.mask[:, -1:], newest, self.start_states(histories))
 
-    def start_state(self) -> Tensor:
-        """(D,) the state of a user of whom nothing is known."""
-        state: Tensor = self.norm(self.start)
-        return state
+    def start_states(self, histories: HistoryBatch) -> Tensor:
+        """(B, D) the states of users before their first event, by their attributes where the model reads them."""
+        states: Tensor = self.norm(self.prefix.start(self.start, histories))
+        return states
+
+    def auxiliary_loss(self) -> Tensor:
+        """The load imbalance of the experts, mean over blocks, in the last training pass; zero without experts.
+
+        A scalar, 1 where the load is even. It is added to the loss with a small weight (0.01 in Fedus et al. 2021).
+        """
+        found = [one.imbalance for one in self.modules() if isinstance(one, MixtureOfExperts)]
+        terms = [one for one in found if one is not None]
+        return torch.stack(terms).mean() if terms else self.start.new_zeros(())
 
     def next_code_log_probs(self, state: Tensor, prefixes: Tensor) -> Tensor:
         """(B, D) states, (B, W, l) prefixes → (B, W, codes of level l) log-probabilities."""

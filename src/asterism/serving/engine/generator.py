@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ import torch
 from asterism.core.bundle import Bundle
 from asterism.core.records import ACTION_CODES
 from asterism.core.semantic_id import SemanticId
-from asterism.data.sequences import Sequences
+from asterism.data.contexts import context_code
+from asterism.data.sequences import Asked, Sequences
 from asterism.decoding.loading import TrainedRecommender, load_recommender
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent, ScoredItem
+
+_UNKNOWN = -1  # a moment that the request does not tell
 
 
 class GeneratorEngine:
@@ -23,10 +27,12 @@ class GeneratorEngine:
         self._ids = trained.item_ids
         self._table = trained.semantic_ids
         self._generator = trained.generator
+        self._attributes = trained.attributes
+        self._reads_contexts = trained.policy.layout.contexts
 
     def recommend(self, requests: Sequence[EngineRequest]) -> list[EngineAnswer]:
         """See `Engine.recommend`; events of items that the model does not know are left out of a history."""
-        histories = self._histories([request.history for request in requests])
+        histories = self._histories(requests)
         excluded = [self._known(request.excluded) for request in requests]
         found = self._generator.recommend(histories, max(request.count for request in requests), excluded=excluded)
         return [
@@ -38,16 +44,34 @@ class GeneratorEngine:
         """See `Engine.semantic_ids`."""
         return {item_id: self._table.path_of(item) for item, item_id in enumerate(self._ids)}
 
-    def _histories(self, histories: Sequence[Sequence[HistoryEvent]]) -> Sequences:
-        rows = [[event for event in history if event.item_id in self._ids] for history in histories]
+    def _histories(self, requests: Sequence[EngineRequest]) -> Sequences:
+        rows = [[event for event in request.history if event.item_id in self._ids] for request in requests]
         events = [event for row in rows for event in row]
         offsets = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum([len(row) for row in rows], out=offsets[1:])
-        return Sequences(
+        histories = Sequences(
             offsets,
             self._ids.encode(event.item_id for event in events).astype(np.int32),
             np.array([event.timestamp for event in events], dtype=np.int64),
             np.array([ACTION_CODES[event.action] for event in events], dtype=np.int8),
+        )
+        return self._with_contexts(histories, events, requests) if self._reads_contexts else histories
+
+    def _with_contexts(
+        self, histories: Sequences, events: Sequence[HistoryEvent], requests: Sequence[EngineRequest]
+    ) -> Sequences:
+        """The same with all that training may have read; what the service does not know is missing, as it was there."""
+        values = [np.nan if event.value is None else event.value for event in events]
+        times = [_UNKNOWN if request.timestamp is None else request.timestamp for request in requests]
+        asked = Asked(np.array(times, dtype=np.int64), _codes(request.scene for request in requests))
+        users = [request.user_id or "" for request in requests]
+        return replace(
+            histories,
+            values=np.array(values, dtype=np.float32),
+            scenes=_codes(event.scene for event in events),
+            devices=_codes(event.device for event in events),
+            attributes=None if self._attributes is None else self._attributes.rows(users),
+            asked=asked,
         )
 
     def _known(self, item_ids: Iterable[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -63,6 +87,10 @@ class GeneratorEngine:
                 if item >= 0
             )
         )
+
+
+def _codes(labels: Iterable[str | None]) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
+    return np.fromiter((context_code(label) for label in labels), dtype=np.uint16)
 
 
 def load_engine(bundle: Path) -> GeneratorEngine:
