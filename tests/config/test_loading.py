@@ -35,6 +35,8 @@ def test_an_unknown_key_is_an_error_that_lists_the_known_ones() -> None:
         ({"data": {"path": "a", "interactions": "b"}}, r"not both"),
         ({"model": {"width": 10, "heads": 3}}, "`model`: a `width` of 10 cannot be shared by 3 `heads`"),
         ({"training": {"item_loss_weight": 0, "code_loss_weight": 0}}, "`training`: .* are both 0"),
+        ({"training": {"negatives": 0, "negative_sampling": "mixed"}}, "`training`: .* 'mixed' would draw nothing"),
+        ({"training": {"alignment_weight": 0.1}, "model": {"content": False}}, "needs the item's content; set"),
         ({"training": {"learning_rate": float("inf")}}, r"`training\.learning_rate`: .*finite.* but it is inf"),
         ({"evaluation": {"cutoffs": []}}, r"`evaluation\.cutoffs`: .* at least 1 item"),
         ({"embeddings": {"precomputed": {"x": -1}}}, r"`embeddings\.precomputed\.x`: .* but it is -1"),

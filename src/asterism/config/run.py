@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 SplitMethod = Literal["leave_one_out", "by_time", "by_column"]
+NegativeSampling = Literal["uniform", "popularity", "in_batch", "mixed"]
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0.0)]
 
@@ -94,6 +95,9 @@ class TrainingConfig(Section):
     item_loss_weight: Weight = 1.0
     code_loss_weight: Weight = 1.0
     negatives: Annotated[int, Field(ge=0)] = 2048  # sampled for the item loss; 0 = full softmax
+    negative_sampling: NegativeSampling = "uniform"  # all others correct their logits by the expected counts
+    alignment_weight: Weight = 0.0  # of the cosine between an item's vector and its frozen content
+    preference_weight: Weight = 0.0  # of the pairs: what was acted on above what was ignored, skipped or disliked
     temperature: Annotated[float, Field(gt=0.0)] = 0.07  # of the item head's cosine
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -102,6 +106,11 @@ class TrainingConfig(Section):
     def _something_to_learn(self) -> TrainingConfig:
         if self.item_loss_weight == 0 and self.code_loss_weight == 0:
             raise ValueError("`item_loss_weight` and `code_loss_weight` are both 0, so nothing would be learned")
+        if self.negatives == 0 and self.negative_sampling != "uniform":
+            raise ValueError(
+                f"`negatives` = 0 takes the whole catalogue, so `negative_sampling` = {self.negative_sampling!r} "
+                "would draw nothing; set `negatives`, or leave `negative_sampling` out"
+            )
         return self
 
 
@@ -133,3 +142,9 @@ class RunConfig(Section):
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _content_to_align_with(self) -> RunConfig:
+        if self.training.alignment_weight > 0 and not self.model.content:
+            raise ValueError("`training.alignment_weight` needs the item's content; set `model.content` = true")
+        return self
