@@ -239,7 +239,8 @@ def stop_early(peer: SequencePeer, train: Any, task: Task) -> None:
         if epoch - best_epoch >= PATIENCE or time.process_time() - began > task.minutes * 60:
             break
     peer.model.lightning_model.load_state_dict(weights)
-    peer.name = f"{peer.name}, {best_epoch} epochs"
+    spent = ", still rising when the minutes were spent" if best_epoch == epoch else ""
+    peer.name = f"{peer.name}, {best_epoch} epochs{spent}"
 
 
 TRANSFORMERS = ("rectools", "pytorch-lightning", "torch")
@@ -313,14 +314,14 @@ def commit() -> str:
 
 def print_table(rows: list[Row]) -> None:
     """Markdown: Recall@10/NDCG@10 by part and mode, or the reason why there are none."""
-    print("| data | peer | " + " | ".join(part.replace("_", ", ") for part in PARTS) + " | seconds |")
-    print("|---" * (len(PARTS) + 3) + "|")
+    print("| data | peer | model | " + " | ".join(part.replace("_", ", ") for part in PARTS) + " | seconds |")
+    print("|---" * (len(PARTS) + 4) + "|")
     for row in sorted(rows, key=lambda one: (one["data"], one.get("test_excluded", {}).get("ndcg", 0.0))):
         if "error" in row:
-            print(f"| {row['data']} | {row['peer']} | {row['error']} |" + " |" * len(PARTS))
+            print(f"| {row['data']} | {row['peer']} | {row['error']} |" + " |" * (len(PARTS) + 1))
             continue
         cells = (f"{row[part]['recall']:.4f}/{row[part]['ndcg']:.4f}" for part in PARTS)
-        print(f"| {row['data']} | {row['peer']} | " + " | ".join(cells) + f" | {row['seconds']} |")
+        print(f"| {row['data']} | {row['peer']} | {row['model']} | " + " | ".join(cells) + f" | {row['seconds']} |")
 
 
 def read_rows(file: Path | None) -> list[Row]:
