@@ -118,8 +118,10 @@ class DecodingConfig(Section):
     """Generate wide, then re-score."""
 
     beam: Positive = 200
-    item_weight: Weight = 1.0  # of the item head against the code log-probability
-    code_weight: Weight = 0.0
+    item_weight: Weight = 1.0  # of the item head against the other two
+    code_weight: Weight = 0.0  # of the code log-probability
+    content_weight: Weight = 0.0  # of the likeness to the newest events by item vectors
+    choose_weights: bool = False  # after training, on validation; these three are then where the search starts
 
 
 class EvaluationConfig(Section):

@@ -61,6 +61,8 @@ COMMENTS = {
     "decoding.beam": "paths kept while generating",
     "decoding.item_weight": "of the item score in the final order",
     "decoding.code_weight": "of the path's log-probability in the final order",
+    "decoding.content_weight": "of the likeness to the newest events' content in the final order",
+    "decoding.choose_weights": "find the three weights on validation after training",
     "evaluation.cutoffs": "lengths of list at which metrics are taken",
     "evaluation.bootstrap_samples": "for confidence intervals",
     "evaluation.validation_cases": "validate on a sample of this many; on all while commented out",

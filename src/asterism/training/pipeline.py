@@ -28,6 +28,7 @@ from asterism.models.ugt import UGT, ItemFeatures, UGTShape
 from asterism.semantic_ids import build_semantic_ids
 from asterism.training.batches import trainable_rows
 from asterism.training.bundling import TrainedParts, write_bundle
+from asterism.training.candidates import with_chosen_weights
 from asterism.training.loop import FitResult, Run, fit
 from asterism.training.sole_trainer import sole_trainer
 from asterism.training.validation import validator
@@ -66,6 +67,9 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
     if PartialState().is_main_process:
         ended = f"training ended after {result.epochs} epochs and {result.seconds:.0f} s: {result.stopped}"
         print(ended, file=sys.stderr)
+        if config.decoding.choose_weights:
+            with _stage("fusion weights"):
+                config = with_chosen_weights(config, model, table, vectors, split.validation)
     return TrainedParts(
         config=config,
         config_folder=config_folder,
