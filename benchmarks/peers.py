@@ -144,7 +144,8 @@ def user_items(histories: Sequences, items: int) -> sparse.csr_matrix:
     """(rows, items) one where the item is in the history."""
     shape = (len(histories), items)
     ones = np.ones(histories.events, dtype=np.float32)
-    matrix = sparse.csr_matrix((ones, histories.items, histories.offsets.astype(np.int32)), shape=shape)
+    parts = (ones, histories.items, histories.offsets.astype(np.int32))
+    matrix = sparse.csr_matrix(parts, shape=shape, copy=True)  # what follows sorts in place
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix
