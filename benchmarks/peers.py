@@ -46,7 +46,7 @@ from asterism.evaluation.baselines import item_knn, markov, popularity
 from asterism.evaluation.generated import GeneratedRecommender
 from asterism.evaluation.metrics import mean_metrics, ndcg, target_ranks
 from asterism.evaluation.protocol import collect_lists
-from asterism.evaluation.ranking import PADDING
+from asterism.evaluation.ranking import PADDING, in_history
 from asterism.evaluation.recommender import Recommender
 
 PUBLIC_DATA = ("amazon-beauty-2014", "amazon-office-2014", "minionerec-industrial")
@@ -100,7 +100,10 @@ class MatrixPeer:
         found, scores = model.recommend(
             users, liked, N=k, filter_already_liked_items=exclude_history, recalculate_user=recalculate
         )
-        return padded(np.where(np.isfinite(scores) & (scores > -1e30), found, PADDING), k)
+        missing = scores < -1e30
+        if exclude_history:  # short of candidates, the library fills up with the history at score 0
+            missing |= in_history(found, histories, self.items)
+        return padded(np.where(missing, PADDING, found), k)
 
 
 @dataclass(slots=True)
