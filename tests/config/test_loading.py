@@ -60,6 +60,8 @@ def test_text_fields_alone_hold_for_every_kind() -> None:
         ),
         ({"model": {"max_history": 10_001}}, r"`model\.max_history`: .* less than or equal to 10000, but it is 10001"),
         ({"training": {"item_loss_weight": 0, "code_loss_weight": 0}}, "`training`: .* are both 0"),
+        ({"training": {"negatives": 0, "negative_sampling": "mixed"}}, "`training`: .* 'mixed' would draw nothing"),
+        ({"training": {"alignment_weight": 0.1}, "model": {"content": False}}, "needs the item's content; set"),
         ({"training": {"learning_rate": float("inf")}}, r"`training\.learning_rate`: .*finite.* but it is inf"),
         ({"evaluation": {"cutoffs": []}}, r"`evaluation\.cutoffs`: .* at least 1 item"),
         ({"embeddings": {"precomputed": {"x": -1}}}, r"`embeddings\.precomputed\.x`: .* but it is -1"),

@@ -190,8 +190,10 @@ def make(**changes: object) -> Generator:
 def test_parts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ModelError, match=r"writes codes of sizes \(4, 6\), the table has \(4, 5\)"):
         make(sizes=(4, 6))
-    with pytest.raises(ConfigError, match="are both 0"):
+    with pytest.raises(ConfigError, match="are all 0"):
         make(config=DecodingConfig(item_weight=0.0, code_weight=0.0))
+    with pytest.raises(ConfigError, match=r"content_weight is above 0, but there are no item vectors"):
+        make(config=DecodingConfig(content_weight=1.0)).recommend(random_histories(3, 10), 2)
 
 
 def test_senseless_requests_are_refused() -> None:

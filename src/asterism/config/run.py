@@ -10,6 +10,7 @@ from asterism.core.records import Kind
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 SplitMethod = Literal["leave_one_out", "by_time", "by_column"]
+NegativeSampling = Literal["uniform", "popularity", "in_batch", "mixed"]
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0.0)]
 
@@ -156,6 +157,12 @@ class TrainingConfig(Section):
     item_loss_weight: Weight = 1.0
     code_loss_weight: Weight = 1.0
     negatives: Annotated[int, Field(ge=0)] = 2048  # sampled for the item loss; 0 = full softmax
+    negative_sampling: NegativeSampling = "uniform"  # all others correct their logits by the expected counts
+    alignment_weight: Weight = 0.0  # of the cosine between an item's vector and its frozen content
+    preference_weight: Weight = 0.0  # of the pairs: what was acted on above what was ignored, skipped or disliked
+    load_balance_weight: Weight = (
+        0.01  # of how unevenly the experts are asked; without experts there is nothing to weigh
+    )
     temperature: Annotated[float, Field(gt=0.0)] = 0.07  # of the item head's cosine
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -164,6 +171,11 @@ class TrainingConfig(Section):
     def _something_to_learn(self) -> TrainingConfig:
         if self.item_loss_weight == 0 and self.code_loss_weight == 0:
             raise ValueError("`item_loss_weight` and `code_loss_weight` are both 0, so nothing would be learned")
+        if self.negatives == 0 and self.negative_sampling != "uniform":
+            raise ValueError(
+                f"`negatives` = 0 takes the whole catalogue, so `negative_sampling` = {self.negative_sampling!r} "
+                "would draw nothing; set `negatives`, or leave `negative_sampling` out"
+            )
         return self
 
 
@@ -171,8 +183,10 @@ class DecodingConfig(Section):
     """Generate wide, then re-score."""
 
     beam: Positive = 200
-    item_weight: Weight = 1.0  # of the item head against the code log-probability
-    code_weight: Weight = 0.0
+    item_weight: Weight = 1.0  # of the item head against the other two
+    code_weight: Weight = 0.0  # of the code log-probability
+    content_weight: Weight = 0.0  # of the likeness to the newest events by item vectors
+    choose_weights: bool = False  # after training, on validation; these three are then where the search starts
 
 
 class EvaluationConfig(Section):
@@ -195,3 +209,9 @@ class RunConfig(Section):
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _content_to_align_with(self) -> RunConfig:
+        if self.training.alignment_weight > 0 and not self.model.content:
+            raise ValueError("`training.alignment_weight` needs the item's content; set `model.content` = true")
+        return self

@@ -15,6 +15,7 @@ from asterism.core.progress import track
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
 from asterism.decoding.beam import beam_search
+from asterism.decoding.content import ContentHead
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.recommendations import Mode, Recommendations, check_request
 from asterism.decoding.rescoring import check_weights, rank, rescore
@@ -37,7 +38,13 @@ class Generator:
     """
 
     def __init__(
-        self, policy: Policy, table: SemanticIdTable, config: DecodingConfig, *, device: torch.device | str = "cpu"
+        self,
+        policy: Policy,
+        table: SemanticIdTable,
+        config: DecodingConfig,
+        *,
+        content: ContentHead | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         """Raise `ModelError` if the policy's codebooks are not the table's, `ConfigError` if all weights are zero."""
         if tuple(policy.codebook_sizes) != table.codebook_sizes:
@@ -48,6 +55,7 @@ class Generator:
         check_weights(config)
         self._policy = policy
         self._config = config
+        self._content = content
         self._device = device
         self._trie = Trie.from_table(table)
         self._lock = threading.Lock()
@@ -92,7 +100,8 @@ class Generator:
         `unavailable` items are left out of every row, `excluded[r]` out of row r. The beam is the
         configured one, or k if that is wider.
         Raises `RequestError` on a senseless request, `UnknownIdError` on an item index that the
-        catalogue never had, `ModelError` if no item is left for anyone or the policy fails.
+        catalogue never had, `ConfigError` where content has weight and there is no content head,
+        `ModelError` if no item is left for anyone or the policy fails.
         """
         check_request(k, mode)
         self._check_policy()
@@ -114,8 +123,8 @@ class Generator:
     def _recommend_chunk(
         self, histories: Sequences, k: int, mode: Mode, banned: Indices, pairs: Excluded
     ) -> Recommendations:
-        batch = read_histories(self._policy, histories).to(self._device)
-        state = self._policy.encode(batch)
+        batch = read_histories(self._policy, histories)
+        state = self._policy.encode(batch.to(self._device))
         with self._lock:
             trie = self._trie.without(banned) if len(banned) else self._trie
             exclusions = Exclusions.of_pairs(trie, *pairs)
@@ -125,7 +134,7 @@ class Generator:
             found = beam_search(self._policy, state, trie, self._config.beam, width, exclusions)
         scores = found.code_log_probs.numpy()
         if mode == "rescored":
-            found, scores = rescore(self._policy, state, found, k, self._config)
+            found, scores = rescore(self._policy, state, batch, found, k, self._config, self._content)
         return Recommendations(found.items.numpy(), scores, found.code_log_probs.numpy())
 
     def _check_policy(self) -> None:

@@ -22,6 +22,7 @@ from asterism.core.hashing import hash_array, hash_texts
 from asterism.core.ids import IdMap
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.attributes import UserAttributes
+from asterism.decoding.content import ContentHead
 from asterism.decoding.generator import Generator
 from asterism.models.ugt import UGT, ItemFeatures, load_ugt
 from asterism.semantic_ids import load_semantic_ids
@@ -56,7 +57,8 @@ def load_recommender(bundle: Bundle, *, device: torch.device | str = "cpu") -> T
         torch.from_numpy(table.codes).long(), table.codebook_sizes, torch.from_numpy(vectors).float()
     )
     policy = load_ugt(bundle.part(parts.MODEL_WEIGHTS), bundle.part(parts.MODEL), features).to(device)
-    generator = Generator(policy, table, config.decoding, device=device)
+    content = ContentHead(vectors) if config.decoding.content_weight > 0 else None
+    generator = Generator(policy, table, config.decoding, content=content, device=device)
     attributes = _load_attributes(bundle) if config.model.user_attributes else None
     return TrainedRecommender(bundle, config, items, ids, vectors, table, policy, generator, attributes)
 

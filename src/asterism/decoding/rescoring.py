@@ -1,4 +1,4 @@
-"""The cascade's second step: generated items, and whole catalogues, ordered by the item head."""
+"""The cascade's second step: generated items ordered by the fused score, whole catalogues by the item head."""
 
 from __future__ import annotations
 
@@ -8,38 +8,64 @@ from torch import Tensor
 from asterism.config.run import DecodingConfig
 from asterism.core.errors import ConfigError, ModelError
 from asterism.decoding.beam import Generated
+from asterism.decoding.content import ContentHead
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.selection import Scores, select_top
 from asterism.decoding.trie import Trie
 from asterism.decoding.trie_level import Indices
-from asterism.models.policy import Policy
+from asterism.models.policy import HistoryBatch, Policy
 
 
 def check_weights(config: DecodingConfig) -> None:
-    """Raise `ConfigError` if both weights are zero, which would leave nothing to order items by."""
-    if config.item_weight == 0 and config.code_weight == 0:
-        raise ConfigError("decoding.item_weight and decoding.code_weight are both 0; give one of them weight")
+    """Raise `ConfigError` if all weights are zero, which would leave nothing to order items by."""
+    if config.item_weight == 0 and config.code_weight == 0 and config.content_weight == 0:
+        raise ConfigError(
+            "decoding.item_weight, decoding.code_weight and decoding.content_weight are all 0; give one of them weight"
+        )
 
 
-def fuse(item_scores: Tensor, code_log_probs: Tensor, config: DecodingConfig) -> Tensor:
-    """`item_weight * item score + code_weight * code log-probability`, elementwise."""
-    return config.item_weight * item_scores + config.code_weight * code_log_probs
+def fuse(item_scores: Tensor, code_log_probs: Tensor, content_scores: Tensor | None, config: DecodingConfig) -> Tensor:
+    """`item_weight * item score + code_weight * code log-probability + content_weight * content score`, elementwise.
+
+    `content_scores` is None where `content_weight` is 0.
+    """
+    fused = config.item_weight * item_scores + config.code_weight * code_log_probs
+    return fused if content_scores is None else fused + config.content_weight * content_scores
+
+
+def weighted_content(content: ContentHead | None, config: DecodingConfig) -> ContentHead | None:
+    """The content head if it has weight; raises `ConfigError` if it has weight and there is none."""
+    if config.content_weight == 0:
+        return None
+    if content is None:
+        raise ConfigError(
+            "decoding.content_weight is above 0, but there are no item vectors; give them, or set it to 0"
+        )
+    return content
 
 
 def rescore(
-    policy: Policy, state: Tensor, generated: Generated, count: int, config: DecodingConfig
+    policy: Policy,
+    state: Tensor,
+    histories: HistoryBatch,
+    generated: Generated,
+    count: int,
+    config: DecodingConfig,
+    content: ContentHead | None = None,
 ) -> tuple[Generated, Scores]:
     """The `count` best of the generated items (B, W) by fused score, with these scores (B, min(count, W)).
 
-    Of equal scores the lower item index stands first; -1 and -inf where a row has no more items,
-    an item whose score is -inf counted as none.
+    `state` is what the policy makes of `histories`, which are on the CPU. Of equal scores the lower item index stands
+    first; -1 and -inf where a row has no more items, an item whose score is -inf counted as none.
     """
     real = generated.items >= 0
     items = generated.items.clamp(min=0)
     head = policy.item_scores(state, items.to(state.device)).float().cpu()
     if head.shape != items.shape:
         raise ModelError(f"the item head answered shape {tuple(head.shape)} for candidates {tuple(items.shape)}")
-    fused = fuse(head, generated.code_log_probs, config).masked_fill(~real, -torch.inf)
+    content = weighted_content(content, config)
+    likeness = None if content is None else content.scores(content.queries(histories), items)
+    fused = fuse(head, generated.code_log_probs, likeness, config).masked_fill(~real, -torch.inf)
 
     def by_item(rows: Indices, positions: Indices) -> Indices:
         return generated.items.numpy()[rows, positions]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from asterism.core.errors import TrainingError
+from asterism.data.preferences import PreferencePairs
 from asterism.data.sequences import Sequences
 from asterism.models.policy import HistoryBatch, HistoryLayout
 
@@ -25,19 +26,42 @@ class TrainingBatch:
 
     histories: HistoryBatch
     targets: Tensor  # (B, T) long item index, -1 where there is nothing to learn
+    rejected: Tensor | None = None  # (B, T, R) long, items that the user liked less than the target; -1 where padded
+    preference_weights: Tensor | None = None  # (B, T) float, value of what was done to the target
 
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The same batch on a device."""
-        return TrainingBatch(self.histories.to(device), self.targets.to(device))
+        return TrainingBatch(
+            self.histories.to(device),
+            self.targets.to(device),
+            None if self.rejected is None else self.rejected.to(device),
+            None if self.preference_weights is None else self.preference_weights.to(device),
+        )
 
 
-def make_batch(sequences: Sequences, rows: NDArray[np.integer], layout: HistoryLayout | int) -> TrainingBatch:
+def make_batch(
+    sequences: Sequences,
+    rows: NDArray[np.integer],
+    layout: HistoryLayout | int,
+    pairs: PreferencePairs | None = None,
+) -> TrainingBatch:
     """Shift each row by one event: input e_1 … e_{n-1}, targets e_2 … e_n; the newest `max_events` pairs are kept."""
     layout = HistoryLayout(layout) if isinstance(layout, int) else layout
     padded = HistoryBatch.from_sequences(sequences.take(rows), layout.with_target())
     inputs = padded.without_newest()
     targets = torch.where(inputs.mask, padded.items[:, 1:], -1)
-    return TrainingBatch(inputs, targets)
+    if pairs is None:
+        return TrainingBatch(inputs, targets)
+    width = targets.shape[1]
+    events = sequences.offsets[rows + 1][:, None] + np.arange(-width, 0)  # what stands in padding is not asked
+    rejected = torch.from_numpy(pairs.rejected[events].astype(np.int64))
+    return TrainingBatch(inputs, targets, rejected, torch.from_numpy(pairs.weights[events]))
+
+
+def target_counts(sequences: Sequences, max_events: int, catalogue_size: int) -> Tensor:
+    """(items,) how often an epoch of `make_batch` over the trainable rows asks for each item."""
+    asked = sequences.take(trainable_rows(sequences)).last(max_events + 1).items
+    return torch.from_numpy(np.bincount(asked, minlength=catalogue_size))
 
 
 def trainable_rows(sequences: Sequences) -> NDArray[np.int64]:

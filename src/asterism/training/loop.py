@@ -19,9 +19,16 @@ from torch.utils.data import DataLoader
 
 from asterism.config import TrainingConfig
 from asterism.core.errors import ModelError, TrainingError
+from asterism.data.preferences import PreferencePairs
 from asterism.data.sequences import Sequences
 from asterism.models.ugt import UGT
-from asterism.training.batches import LengthBucketedBatches, TrainingBatch, make_batch, trainable_rows
+from asterism.training.batches import (
+    LengthBucketedBatches,
+    TrainingBatch,
+    make_batch,
+    target_counts,
+    trainable_rows,
+)
 from asterism.training.checkpoint import Checkpoints, Progress
 from asterism.training.monitor import EpochReport, Monitor, Silence, Watcher
 from asterism.training.objective import LossTerms, NextItemObjective
@@ -59,6 +66,7 @@ class Run:
     folder: Path  # checkpoints, metrics.jsonl, tensorboard
     config_hash: str  # of everything that decides the weights
     validate: Callable[[UGT], Validation]
+    pairs: PreferencePairs | None = None  # where the preference term has weight
 
 
 def fit(run: Run, *, resume: bool) -> FitResult:
@@ -81,8 +89,10 @@ class _Fitting:
         self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
         self.batches = LengthBucketedBatches(run.train.lengths, rows, config.batch_users, run.seed)
         self.best: dict[str, Tensor] = {}
+        counts = target_counts(run.train, run.model.max_events, run.model.items.count)
+        objective = NextItemObjective(run.model, config, counts)
         optimizer = torch.optim.AdamW(
-            parameter_groups(run.model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
+            parameter_groups(objective, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: min(1.0, (step + 1) / max(1, config.warmup_steps))
@@ -90,9 +100,9 @@ class _Fitting:
         loader: DataLoader[Any] = DataLoader(
             range(len(run.train)),  # type: ignore[arg-type]
             batch_sampler=self.batches,
-            collate_fn=lambda picked: make_batch(run.train, np.asarray(picked), run.model.layout),
+            collate_fn=lambda picked: make_batch(run.train, np.asarray(picked), run.model.layout, run.pairs),
         )
-        prepared = self.accelerator.prepare(NextItemObjective(run.model, config), optimizer, schedule, loader)
+        prepared = self.accelerator.prepare(objective, optimizer, schedule, loader)
         self.objective, self.optimizer, self.schedule, self.loader = prepared
         self.checkpoints = Checkpoints(run.folder / CHECKPOINT_FOLDER)
         self.progress = self._start(resume)
@@ -208,6 +218,8 @@ class _Fitting:
             loss=sums.total / sums.steps,
             loss_codes=sums.codes / sums.steps,
             loss_items=sums.items / sums.steps,
+            loss_alignment=sums.alignment / sums.steps,
+            loss_preference=sums.preference / sums.steps,
             validation_recall_at_10=validation.recall_at_10,
             validation_ndcg_at_10=validation.ndcg_at_10,
             learning_rate=self.schedule.get_last_lr()[0],
@@ -230,6 +242,8 @@ class _EpochSums:
     total: float = 0.0
     codes: float = 0.0
     items: float = 0.0
+    alignment: float = 0.0
+    preference: float = 0.0
     events: int = 0
     positions: int = 0
 
@@ -238,5 +252,7 @@ class _EpochSums:
         self.total += float(terms.total.detach())
         self.codes += float(terms.codes)
         self.items += float(terms.items)
+        self.alignment += float(terms.alignment)
+        self.preference += float(terms.preference)
         self.events += int(batch.histories.mask.sum())
         self.positions += batch.histories.items.numel()

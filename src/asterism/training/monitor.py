@@ -28,6 +28,8 @@ class EpochReport:
     loss: float
     loss_codes: float
     loss_items: float
+    loss_alignment: float  # 0 where the term has no weight, like the next
+    loss_preference: float
     validation_recall_at_10: float
     validation_ndcg_at_10: float
     learning_rate: float

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from asterism.config import RunConfig, SemanticIdConfig
 from asterism.core import records
 from asterism.core.bundle import Bundle, check_target
-from asterism.core.errors import TrainingError
+from asterism.core.errors import ConfigError, TrainingError
 from asterism.core.hashing import hash_array, hash_value
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.fingerprinting import dataset_fingerprint
 from asterism.data.locating import images_folder, resolve_data
+from asterism.data.preferences import PreferencePairs, preference_pairs
 from asterism.data.split import Split
 from asterism.data.splits import split_dataset
 from asterism.embeddings import ItemEmbedder
@@ -29,6 +30,7 @@ from asterism.models.ugt import UGT, ItemFeatures, UGTShape
 from asterism.semantic_ids import build_semantic_ids, load_earlier_ids
 from asterism.training.batches import trainable_rows
 from asterism.training.bundling import TrainedParts, write_bundle
+from asterism.training.candidates import with_chosen_weights
 from asterism.training.loop import FitResult, Run, fit
 from asterism.training.sole_trainer import sole_trainer
 from asterism.training.validation import validator
@@ -55,16 +57,23 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
         dataset = resolve_data(config.data, config_folder)
         split = split_dataset(dataset, config.data)
         _check_learnable(split, config.data.split)
+        pairs = None
+        if config.training.preference_weight > 0:
+            pairs = preference_pairs(dataset.interactions, split, config.data.split)
+        _check_pairs(pairs, config)
     with _stage("item vectors"):
         images = images_folder(config.data, config_folder)
         embedder, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, config.seed, images=images)
     with _stage("semantic ids"):
         earlier = _earlier_ids(dataset.items, config.semantic_ids, config_folder)
         table, quantizer = build_semantic_ids(vectors, config.semantic_ids, config.seed, earlier)
-    model, result = train_model(config, split, vectors, table, folder, resume=resume)
+    model, result = train_model(config, split, vectors, table, folder, pairs=pairs, resume=resume)
     if PartialState().is_main_process:
         ended = f"training ended after {result.epochs} epochs and {result.seconds:.0f} s: {result.stopped}"
         print(ended, file=sys.stderr)
+        if config.decoding.choose_weights:
+            with _stage("fusion weights"):
+                config = with_chosen_weights(config, model, table, vectors, split.validation)
     return TrainedParts(
         config=config,
         config_folder=config_folder,
@@ -86,18 +95,20 @@ def train_model(
     table: SemanticIdTable,
     folder: Path,
     *,
+    pairs: PreferencePairs | None = None,
     resume: bool = False,
 ) -> tuple[UGT, FitResult]:
     """Train a UGT on item vectors (N, D) and semantic ids that are at hand; `folder` takes checkpoints and curves.
 
     The model comes back with the weights of its best epoch. Raises `TrainingError` where there is nothing to
-    learn from or the loss is not finite.
+    learn from or the loss is not finite, `ConfigError` where preference has weight and there are no `pairs`.
     """
+    _check_pairs(pairs, config)
     torch.manual_seed(config.seed)
     content = torch.from_numpy(vectors).float()
     features = ItemFeatures(torch.from_numpy(table.codes).long(), table.codebook_sizes, content)
     model = UGT(features, UGTShape(config.model, config.training.temperature))
-    decisive = (split.train.items, vectors, table.codes)
+    decisive = [split.train.items, vectors, table.codes, *([] if pairs is None else [pairs.rejected, pairs.weights])]
     run = Run(
         model=model,
         train=split.train,
@@ -106,6 +117,7 @@ def train_model(
         folder=folder,
         config_hash=hash_value([config.model_dump(mode="json"), *map(hash_array, decisive)]),
         validate=validator(split.validation, table, config),
+        pairs=pairs,
     )
     return model, fit(run, resume=resume)
 
@@ -124,6 +136,14 @@ def _check_learnable(split: Split, method: str) -> None:
         raise TrainingError(
             f"the split {method} leaves no validation case, and training is steered by them; "
             "take another split, or data whose users have at least three events"
+        )
+
+
+def _check_pairs(pairs: PreferencePairs | None, config: RunConfig) -> None:
+    if config.training.preference_weight > 0 and (pairs is None or pairs.count == 0):
+        raise ConfigError(
+            "training.preference_weight is above 0, but in training no user did more for one item than for another "
+            "within half an hour; give impressions, skips, dislikes or purchases, or set it to 0"
         )
 
 

@@ -25,10 +25,10 @@ def validator(cases: Cases, table: SemanticIdTable, config: RunConfig) -> Callab
     generates. The sample is the same in every epoch.
     """
     mode: Mode = "rank" if config.training.item_loss_weight > 0 else "generate"
-    asked = _sample(cases, config.evaluation.validation_cases, config.seed)
+    asked = sample_cases(cases, config.evaluation.validation_cases, config.seed)
 
     def validate(model: UGT) -> Validation:
-        generator = Generator(model, table, config.decoding)
+        generator = Generator(model, table, config.decoding, device=model.items.codes.device)
         found = generator.recommend(asked.histories, _CUTOFF, exclude_history=True, mode=mode)
         ranks = target_ranks(found.items, asked.targets)
         return Validation(float(recall(ranks, _CUTOFF).mean()), float(ndcg(ranks, _CUTOFF).mean()))
@@ -36,7 +36,8 @@ def validator(cases: Cases, table: SemanticIdTable, config: RunConfig) -> Callab
     return validate
 
 
-def _sample(cases: Cases, count: int | None, seed: int) -> Cases:
+def sample_cases(cases: Cases, count: int | None, seed: int) -> Cases:
+    """`count` of the cases, in their order; all where there are no more."""
     if count is None or count >= len(cases):
         return cases
     return cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), count, replace=False)))

@@ -1,0 +1,93 @@
+"""The table of peers runs from data to one line of JSON, keeps finished rows, and says what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import command_line
+from asterism.config import DataConfig
+from asterism.data.market import Market, MarketConfig
+from asterism.data.splits import split_dataset
+from asterism.evaluation.baselines import item_knn
+from asterism.evaluation.metrics import ndcg, recall, target_ranks
+from worlds import sequences_of
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "peers.py"
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("peers") / "market"
+    Market.generate(MarketConfig(users=60, items=120, days=8)).save(folder)
+    return folder
+
+
+def peers(*settings: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *map(str, settings)]
+    return subprocess.run(command, capture_output=True, text=True, env=command_line.environment(), check=False)
+
+
+def rows_of(done: subprocess.CompletedProcess[str]) -> list[dict]:
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["benchmark"] == "peers"
+    return found["rows"]
+
+
+def test_a_users_items_count_once_and_histories_stay_as_they_are() -> None:
+    spec = importlib.util.spec_from_file_location("peers", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["peers"] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    histories = sequences_of([[3, 1, 3], [], [0]])
+    matrix = module.user_items(histories, 4)
+    assert matrix.toarray().tolist() == [[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]
+    assert histories.items.tolist() == [3, 1, 3, 0]
+
+
+def test_peers_are_measured_once_by_the_protocol(market: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "rows.jsonl"
+    [first] = rows_of(peers("--data", market, "--peers", "item_knn", "--rows", kept))
+    both = rows_of(peers("--data", market, "--peers", "item_knn", "popularity", "--rows", kept))
+    assert [row["peer"] for row in both] == ["item_knn", "popularity"]
+    assert both[0] == first, "read from the file, not measured again"
+    assert len(kept.read_text().splitlines()) == 2
+    split = split_dataset(Market.load(market).dataset(), DataConfig(path="nowhere"))
+    own = item_knn(split.train, len(split.items))
+    for part, mode, exclude in (("validation", "included", False), ("test", "excluded", True)):
+        cases = split.validation if part == "validation" else split.test
+        ranks = target_ranks(own.recommend(cases.histories, 10, exclude), cases.targets)
+        expected = {"recall": round(recall(ranks, 10).mean(), 4), "ndcg": round(ndcg(ranks, 10).mean(), 4)}
+        assert first[f"{part}_{mode}"] == expected
+        assert expected["recall"] > 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("implicit") is not None, reason="the library is there")
+def test_a_missing_library_is_said_and_tried_again(market: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "rows.jsonl"
+    earlier = {"data": "market", "peer": "als", "seed": 0, "error": "an earlier reason"}
+    kept.write_text(json.dumps(earlier) + "\n", encoding="utf-8")
+    done = peers("--data", market, "--peers", "als", "--rows", kept)
+    [row] = rows_of(done)
+    assert row["error"] == "No module named 'implicit'; install what the head of peers.py names"
+    assert row["error"] in done.stdout.splitlines()[2]
+
+
+def test_a_bundle_stands_beside_them_where_it_was_trained_on_the_data(market: Path, tmp_path: Path) -> None:
+    config = command_line.TINY_CONFIG.replace("tiny-market", "market").replace("epochs = 6", "epochs = 1")
+    (market.parent / "tiny.toml").write_text(config, encoding="utf-8")
+    done = command_line.run("train", "--config", market.parent / "tiny.toml", "--output", tmp_path / "ours")
+    assert done.returncode == 0, done.stderr
+    other = shutil.copytree(market, tmp_path / "other")
+    [row] = rows_of(peers("--data", market, other, "--peers", "--bundle", tmp_path / "ours"))
+    assert (row["data"], row["peer"], row["model"]) == ("market", "asterism ours", "UGT")
+    assert row["test_included"]["recall"] > 0

@@ -1,0 +1,92 @@
+"""From a market's log to a trained model: the terms of the loss that read more than sequences."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from asterism.config import RunConfig, parse_run_config
+from asterism.core import records
+from asterism.core.errors import ConfigError
+from asterism.data.dataset import Dataset
+from asterism.data.market import Market, MarketConfig
+from asterism.data.splits import split_dataset
+from asterism.decoding import recommend_exhaustively
+from asterism.decoding.content import ContentHead
+from asterism.decoding.loading import load_recommender
+from asterism.evaluation.metrics import ndcg, target_ranks
+from asterism.training.monitor import METRICS_FILE
+from asterism.training.pipeline import train_bundle
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("market")
+    Market.generate(MarketConfig(users=60, items=100, days=8)).save(folder)
+    return folder
+
+
+def config_for(folder: Path, **training: object) -> RunConfig:
+    raw = {
+        "name": "market",
+        "data": {"path": str(folder)},
+        "embeddings": {"text_model": "tfidf", "width": 16},
+        "semantic_ids": {"codes": 8},
+        "model": {"width": 16, "blocks": 1, "dropout": 0.0},
+        "training": {"epochs": 3, "learning_rate": 0.01, "warmup_steps": 1, "negatives": 32} | training,
+    }
+    return parse_run_config(raw, source="the test")
+
+
+def test_every_term_is_learned_from_a_markets_log(market: Path, tmp_path: Path) -> None:
+    weights = {"alignment_weight": 0.5, "preference_weight": 0.5, "negative_sampling": "mixed"}
+    train_bundle(config_for(market, **weights), tmp_path, tmp_path / "bundle")
+    lines = [json.loads(line) for line in (tmp_path / "bundle.run" / METRICS_FILE).read_text().splitlines()]
+    for term in ("loss_codes", "loss_items", "loss_alignment", "loss_preference"):
+        assert 0 < lines[-1][term] < lines[0][term], term
+    weighed = sum(lines[0][f"loss_{one}"] * (1.0, 1.0, 0.5, 0.5)[place] for place, one in enumerate(
+        ("codes", "items", "alignment", "preference")))  # fmt: skip
+    assert lines[0]["loss"] == pytest.approx(weighed, rel=1e-4)
+
+
+def test_weights_chosen_on_validation_are_those_of_the_bundle(
+    market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_for(market, epochs=2)
+    chosen = config.model_copy(update={"decoding": config.decoding.model_copy(update={"choose_weights": True})})
+    bundle = train_bundle(chosen, tmp_path, tmp_path / "bundle")
+    assert bundle is not None
+    trained = load_recommender(bundle)
+    weights = trained.config.decoding
+    assert weights != chosen.decoding, "two epochs leave something to gain"
+    assert trained.config.model_copy(update={"decoding": config.decoding}) == config
+    split = split_dataset(Market.load(market).dataset(), config.data)
+    cases = split.validation
+    found = trained.generator.recommend(cases.histories, 10, exclude_history=True)
+    said = re.search(r"NDCG@10 of (\d+) validation cases ([\d.]+) → ([\d.]+)", capsys.readouterr().err)
+    assert said is not None
+    assert int(said[1]) == len(cases)
+    assert float(said[3]) > float(said[2])
+    served = float(ndcg(target_ranks(found.items, cases.targets), 10).mean())
+    assert served == pytest.approx(float(said[3]), abs=6e-5), "the decoder orders as the search did"
+    excluded = [set(cases.histories.items[cases.histories.row(row)].tolist()) for row in range(20)]
+    asked = cases.take(np.arange(20)).histories
+    content = ContentHead(trained.item_vectors)
+    slow = recommend_exhaustively(
+        trained.policy, trained.semantic_ids, asked, 10, weights, excluded=excluded, content=content
+    )
+    np.testing.assert_array_equal(found.items[:20], slow.items)
+
+
+def test_a_log_without_a_preference_refuses_the_term(market: Path, tmp_path: Path) -> None:
+    tables = Market.load(market).dataset()
+    clicks = tables.interactions.filter(pa.compute.equal(tables.interactions[records.ACTION], "click"))
+    Dataset(clicks, tables.items).save(tmp_path / "clicks")
+    with pytest.raises(ConfigError, match=r"training\.preference_weight is above 0, but in training no user did more"):
+        train_bundle(config_for(tmp_path / "clicks", preference_weight=0.1), tmp_path, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
