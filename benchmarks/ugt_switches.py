@@ -50,7 +50,7 @@ class Trial:
         content = torch.nn.functional.normalize(torch.randn(ITEMS, 256), dim=1)
         features = ItemFeatures(torch.from_numpy(random.integers(0, 256, (ITEMS, 4))), (256,) * 4, content)
         model = UGT(features, UGTShape(config, temperature=0.07))
-        self.objective = NextItemObjective(model, TrainingConfig()).train()
+        self.objective = NextItemObjective(model, TrainingConfig(), torch.ones(model.items.count)).train()
         self.optimizer = torch.optim.AdamW(model.parameters())
         self.histories = random_histories(config.events_read + 1, random)
 

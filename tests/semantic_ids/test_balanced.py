@@ -54,6 +54,19 @@ def test_clusters_that_are_small_enough_stay_free_of_charge() -> None:
     assert balancing_prices(vectors, torch.tensor([[0.0], [5.0]])).tolist() == [0.0, 0.0]
 
 
+def test_a_crowd_of_equal_rows_leaves_the_other_clusters_balanced() -> None:
+    """Items of which nothing is known share one vector; no price parts them, and the search must not run on for them."""
+    vectors = torch.randn(1500, 16, generator=torch.Generator().manual_seed(0))
+    vectors[:300] = 0.0
+    vectors[100:200] *= -1.0  # minus zero is zero
+    centroids, prices = balanced_kmeans(vectors, 30, 10, torch.Generator().manual_seed(1))
+    codes = assign_codes(vectors, centroids, prices)
+    assert len(set(codes[:300])) == 1
+    sizes = np.bincount(codes, minlength=30)
+    sizes[codes[0]] -= 300
+    assert sizes.max() <= size_limit(1500, 30)
+
+
 def test_rows_that_are_equal_stay_together() -> None:
     vectors = torch.cat([torch.zeros(50, 2), torch.randn(10, 2, generator=torch.Generator().manual_seed(0))])
     prices = balancing_prices(vectors, vectors[[0, 51, 52]])

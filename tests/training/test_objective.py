@@ -15,7 +15,7 @@ from worlds import sequences_of
 
 ITEMS = 12
 ROWS = sequences_of([[0, 1, 2, 3], [4, 5], [6, 7, 8, 9, 10]])
-BATCH = make_batch(ROWS, np.arange(3), max_events=8)
+BATCH = make_batch(ROWS, np.arange(3), 8)
 
 
 def make_model() -> UGT:

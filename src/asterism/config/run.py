@@ -84,7 +84,7 @@ class EmbeddingConfig(Section):
 class SemanticIdConfig(Section):
     """How vectors become codes."""
 
-    method: Literal["rq-kmeans", "balanced-rq-kmeans", "rq-vae", "rq-kmeans+", "opq", "simhash"] = "rq-kmeans"
+    method: Literal["rq-kmeans", "balanced-rq-kmeans", "rq-vae", "rq-kmeans+", "opq", "simhash"] = "balanced-rq-kmeans"
     levels: Annotated[int, Field(ge=2)] = 4  # all levels, the de-duplication level included
     codes: Annotated[int, Field(ge=2)] = 256  # per level before the de-duplication level
     iterations: Positive = 25  # of k-means

@@ -53,10 +53,14 @@ def balancing_prices(vectors: Tensor, centroids: Tensor, start: Tensor | None = 
     capacity: prices climb it by steps of their own (Riedmiller & Braun 1993), from `start`, or where there is none or
     it misses the bound, from where Sinkhorn's iterations at a falling temperature (Cuturi 2013) end. What is still
     overfull then bids its price up (Bertsekas 1988) until the rows with the smallest regret leave for a
-    centroid that has room. Returns the prices with the smallest largest cluster where the bound cannot be met.
+    centroid that has room. Rows that are equal to more rows than a cluster may hold are left out of account, since no
+    prices can part them. Returns the prices with the smallest largest cluster where the bound cannot be met.
     """
     limit = size_limit(len(vectors), len(centroids))
     best = torch.zeros(len(centroids))
+    vectors = _without_crowds(vectors, limit)
+    if len(vectors) <= limit:
+        return best
     least = _largest(assign_codes(vectors, centroids, best))
     if least <= limit:
         return best
@@ -71,6 +75,23 @@ def balancing_prices(vectors: Tensor, centroids: Tensor, start: Tensor | None = 
                 return best - best.min()
             prices = prices + _rises(vectors, centroids, prices, torch.from_numpy(codes).long(), limit, _BID * unit)
     return best - best.min()
+
+
+def _without_crowds(vectors: Tensor, limit: int) -> Tensor:
+    """The rows without those of which more than `limit` are equal."""
+    _, group, counts = torch.unique(_row_keys(vectors), return_inverse=True, return_counts=True)
+    crowded = counts > limit
+    return vectors[~crowded[group]] if bool(crowded.any()) else vectors
+
+
+def _row_keys(vectors: Tensor) -> Tensor:
+    """(N,) 64-bit sums over each row's bits, odd multiples of them: equal rows have equal ones."""
+    factors = np.random.default_rng(0).integers(-(2**62), 2**62, size=vectors.shape[1]) * 2 + 1
+    keys = torch.empty(len(vectors), dtype=torch.long)
+    for rows in chunks(len(vectors)):
+        bits = (vectors[rows] + 0.0).contiguous().view(torch.int32)  # minus zero equals zero
+        keys[rows] = (bits.long() * torch.from_numpy(factors)).sum(dim=1)
+    return keys
 
 
 def _largest(codes: NDArray[np.int32]) -> int:
