@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from asterism.config import SemanticIdConfig
-from asterism.semantic_ids.balanced import balancing_prices, size_limit
+from asterism.semantic_ids.balanced import balanced_kmeans, balancing_prices, size_limit
 from asterism.semantic_ids.kmeans import assign_codes
 from asterism.semantic_ids.residual import fit_balanced_residual_kmeans, fit_residual_kmeans
 
@@ -55,7 +55,7 @@ def test_clusters_that_are_small_enough_stay_free_of_charge() -> None:
 
 
 def test_a_crowd_of_equal_rows_leaves_the_other_clusters_balanced() -> None:
-    """Items of which nothing is known share one vector; no price parts them, and the search must not run on for them."""
+    """Items of which nothing is known share one vector; no price parts them."""
     vectors = torch.randn(1500, 16, generator=torch.Generator().manual_seed(0))
     vectors[:300] = 0.0
     vectors[100:200] *= -1.0  # minus zero is zero
