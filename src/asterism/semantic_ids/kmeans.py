@@ -121,7 +121,7 @@ def _seed(vectors: Tensor, codes: int, generator: torch.Generator) -> Tensor:
 
 def _distances_to(sample: Tensor, norms: Tensor, picked: Tensor, nothing: float) -> Tensor:
     """(S, C) squared distances to picked rows; what rounding alone could make counts as zero."""
-    distances = norms[:, None] + norms[picked] - 2.0 * sample @ sample[picked].T
+    distances = norms[:, None] + norms[picked] - 2.0 * (sample @ sample[picked].T)
     return torch.where(distances > nothing, distances, 0.0)
 
 
