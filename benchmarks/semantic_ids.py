@@ -7,14 +7,15 @@ mixture   rq-kmeans beside its peers at equal bits, on --mixture-items × 256 ve
 beauty    rq-kmeans and balanced-rq-kmeans beside the peers, on the item vectors of configs/beauty.toml
 rq-vae    rq-vae on the same item vectors
 
-Every fit has a process of its own, so that its peak memory is its own; vectors are made before the clock starts and
-their memory counts. Methods take turns within a seed, so that a busy machine disturbs all alike. The error
+Every fit has a process of its own, so that its peak memory is its own; libraries are loaded and
+vectors made before the clock starts, and their memory counts. Methods take turns within a seed, so that a busy machine disturbs all alike. The error
 left is the squared error of what the codes stand for ÷ the variance.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -165,6 +166,7 @@ def run_once(name: str, source: str, arguments: argparse.Namespace) -> None:
         vectors = mixture(*map(int, source.split(":")[1:]), arguments.seed)
     else:
         vectors = np.load(source)
+    importlib.import_module(PEERS.get(name, "asterism.semantic_ids"))
     cpu, wall = time.process_time(), time.perf_counter()
     fitted = fit_named(name, vectors, arguments.codes, arguments.seed, arguments.threads)
     fit_seconds = time.perf_counter() - wall
