@@ -7,9 +7,9 @@ mixture   rq-kmeans beside its peers at equal bits, on --mixture-items × 256 ve
 beauty    rq-kmeans and balanced-rq-kmeans beside the peers, on the item vectors of configs/beauty.toml
 rq-vae    rq-vae on the same item vectors
 
-Every fit has a process of its own, so that its peak memory is its own; libraries are loaded and
-vectors made before the clock starts, and their memory counts. Methods take turns within a seed, so that a busy machine disturbs all alike. The error
-left is the squared error of what the codes stand for ÷ the variance.
+Every fit has a process of its own, so that its peak memory is its own; libraries are loaded and vectors made before
+the clock starts, and their memory counts. Methods take turns within a seed, so that a busy machine disturbs all
+alike. The error left is the squared error of what the codes stand for ÷ the variance.
 """
 
 from __future__ import annotations
