@@ -29,7 +29,14 @@ WIDTH = 6
 
 
 def config_of(method: str, levels: int = 4, codes: int = 8) -> SemanticIdConfig:
-    values = {"method": method, "levels": levels, "codes": codes, "iterations": 10, "epochs": 20}
+    values = {
+        "method": method,
+        "levels": levels,
+        "codes": codes,
+        "iterations": 10,
+        "epochs": 20,
+        "reassign_colliding": False,
+    }
     return SemanticIdConfig.model_validate(values)
 
 

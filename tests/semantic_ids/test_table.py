@@ -41,7 +41,7 @@ def test_a_large_group_grows_the_last_level() -> None:
 
 def test_new_items_one_by_one_get_what_they_get_together() -> None:
     rng = np.random.default_rng(3)
-    config = SemanticIdConfig(levels=3, codes=4)
+    config = SemanticIdConfig(levels=3, codes=4, reassign_colliding=False)
     table, codebooks = build_semantic_ids(rng.normal(size=(40, 5)), config, seed=0)
     new = np.repeat(rng.normal(size=(6, 5)), 3, axis=0)
     together = assign_new(table, codebooks, new)
