@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from asterism.config import SemanticIdConfig
 from asterism.core.errors import DataError
-from asterism.semantic_ids import adopt, assign_new, build_semantic_ids, parse_paths, read_index, write_index
+from asterism.semantic_ids import SemanticIdRegister, adopt, build_semantic_ids, parse_paths, read_index, write_index
 
 ITEMS = Path(os.environ.get("ASTERISM_DATA", "data")) / "minionerec-industrial" / "items.parquet"
 
@@ -47,7 +47,7 @@ def test_shared_paths_get_a_last_code_and_centroids_are_means_by_hand() -> None:
     assert_allclose(codebooks.centroids[0][[0, 3], 0], [2.0, 10.0])
     assert_allclose(codebooks.reconstruct(table.codes)[:, 0], [2.0, 2.0, 10.0])
     assert codebooks.assign(np.array([[2.2], [0.0], [11.0]]))[:, 0].tolist() == [0, 0, 3]  # never the unused codes
-    assert assign_new(table, codebooks, np.array([[2.0]])).shape == (1, 3)
+    assert SemanticIdRegister(table, codebooks).assign(np.array([[2.0]])).shape == (1, 3)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from asterism.core.errors import DataError
 from asterism.semantic_ids import (
     METHODS,
     UNKNOWN,
-    assign_new,
+    SemanticIdRegister,
     build_semantic_ids,
     code_changes,
     extend,
@@ -150,7 +150,7 @@ def test_what_is_saved_assigns_as_before(
 
 def test_new_items_get_free_ids_near_their_own(config: SemanticIdConfig, vectors: NDArray[np.float64]) -> None:
     table, quantizer = build_semantic_ids(vectors, config, seed=0)
-    codes = assign_new(table, quantizer, vectors[:30])
+    codes = SemanticIdRegister(table, quantizer).assign(vectors[:30])
     assert_array_equal(codes[:, :3], quantizer.assign(vectors[:30]))
     assert len(extend(table, codes)) == 180
 

@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 
 from asterism.config import SemanticIdConfig
 from asterism.core.errors import DataError, ModelError
-from asterism.semantic_ids import Codebooks, assign_new, build_semantic_ids, extend
+from asterism.semantic_ids import Codebooks, SemanticIdRegister, build_semantic_ids, extend
 from asterism.semantic_ids.collisions import deduplication_codes
 
 
@@ -44,10 +44,10 @@ def test_new_items_one_by_one_get_what_they_get_together() -> None:
     config = SemanticIdConfig(levels=3, codes=4, reassign_colliding=False)
     table, codebooks = build_semantic_ids(rng.normal(size=(40, 5)), config, seed=0)
     new = np.repeat(rng.normal(size=(6, 5)), 3, axis=0)
-    together = assign_new(table, codebooks, new)
+    together = SemanticIdRegister(table, codebooks).assign(new)
     alone, growing = [], table
     for row in new:
-        codes = assign_new(growing, codebooks, row[None])
+        codes = SemanticIdRegister(growing, codebooks).assign(row[None])
         growing = extend(growing, codes)
         alone.append(codes[0])
     assert_array_equal(together, np.stack(alone))
@@ -58,14 +58,14 @@ def test_new_items_one_by_one_get_what_they_get_together() -> None:
 def test_a_new_item_takes_the_lowest_free_code_then_the_next_nearest_path() -> None:
     codebooks = Codebooks((np.array([[0.0], [10.0], [20.0]], dtype=np.float32),))
     table, _ = build_semantic_ids(np.zeros((1, 1)), SemanticIdConfig(levels=2, codes=3), seed=0)
-    codes = assign_new(table, codebooks, np.full((8, 1), 4.0))
+    codes = SemanticIdRegister(table, codebooks).assign(np.full((8, 1), 4.0))
     assert codes.tolist() == [[0, 1], [0, 2], [1, 0], [1, 1], [1, 2], [2, 0], [2, 1], [2, 2]]
     with pytest.raises(ModelError, match="no semantic id is free"):
-        assign_new(extend(table, codes), codebooks, np.zeros((1, 1)))
+        SemanticIdRegister(extend(table, codes), codebooks).assign(np.zeros((1, 1)))
 
 
 def test_a_vector_of_another_width_is_refused() -> None:
     table, codebooks = build_semantic_ids(np.eye(4), SemanticIdConfig(levels=3, codes=2), seed=0)
     with pytest.raises(DataError, match="width 3, the codebooks were fitted on width 4"):
-        assign_new(table, codebooks, np.zeros((1, 3)))
-    assert assign_new(table, codebooks, np.zeros((0, 4))).shape == (0, 3)
+        SemanticIdRegister(table, codebooks).assign(np.zeros((1, 3)))
+    assert SemanticIdRegister(table, codebooks).assign(np.zeros((0, 4))).shape == (0, 3)

@@ -14,7 +14,7 @@ from asterism.semantic_ids.quantizer import Quantizer
 from asterism.semantic_ids.register import SemanticIdRegister
 from asterism.semantic_ids.report import SemanticIdReport, render_report, report
 from asterism.semantic_ids.stability import UNKNOWN, CodeChanges, code_changes, earlier_ids
-from asterism.semantic_ids.table import assign_new, build_semantic_ids, extend, unique_table
+from asterism.semantic_ids.table import build_semantic_ids, extend, unique_table
 
 __all__ = [
     "METHODS",
@@ -26,7 +26,6 @@ __all__ = [
     "SemanticIdRegister",
     "SemanticIdReport",
     "adopt",
-    "assign_new",
     "build_semantic_ids",
     "code_changes",
     "earlier_ids",

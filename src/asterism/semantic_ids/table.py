@@ -12,7 +12,6 @@ from asterism.core.semantic_id import SemanticIdTable
 from asterism.semantic_ids.collisions import deduplication_codes, reassign_colliding
 from asterism.semantic_ids.methods import fit
 from asterism.semantic_ids.quantizer import Quantizer
-from asterism.semantic_ids.register import SemanticIdRegister
 from asterism.semantic_ids.relabelling import matching_deduplication
 from asterism.semantic_ids.warm_start import fit_like
 
@@ -45,15 +44,6 @@ def unique_table(paths: NDArray[np.int32], codes: int, earlier: NDArray[np.int32
     last = deduplication_codes(paths) if earlier is None else matching_deduplication(paths, earlier)
     sizes = (codes,) * paths.shape[1] + (max(codes, int(last.max()) + 1),)
     return SemanticIdTable(np.column_stack([paths, last]), sizes)
-
-
-def assign_new(table: SemanticIdTable, quantizer: Quantizer, vectors: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
-    """(M, levels) semantic ids for new items that collide neither with the table nor with each other.
-
-    For once: it reads the whole table; a `SemanticIdRegister` reads it once for all that come later. Raises as
-    `SemanticIdRegister.assign` does.
-    """
-    return SemanticIdRegister(table, quantizer).assign(vectors)
 
 
 def extend(table: SemanticIdTable, codes: NDArray[np.int32]) -> SemanticIdTable:
