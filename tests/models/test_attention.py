@@ -5,7 +5,8 @@ import math
 import torch
 from torch.nn import functional
 
-from asterism.models.ugt.attention import TIME_BUCKETS, PointwiseAttentionBlock, causal_visibility, time_bucket
+from asterism.models.ugt.attention import TIME_BUCKETS, PointwiseAttentionBlock
+from asterism.models.ugt.jagged import Packing, causal_visibility, time_bucket
 
 
 def slow_block(block: PointwiseAttentionBlock, states: torch.Tensor, times: list[int]) -> torch.Tensor:
@@ -38,8 +39,8 @@ def test_block_agrees_with_its_slow_twin() -> None:
     torch.nn.init.normal_(block.bias.time)
     states = torch.randn(5, 8)
     times = [0, 3, 3, 90, 100_000]
-    mask = torch.ones(1, 5, dtype=torch.bool)
-    fast = block(states[None], torch.tensor([times]), causal_visibility(mask), torch.zeros(5, dtype=torch.long))[0]
+    packing = Packing(torch.tensor([times]), torch.ones(1, 5, dtype=torch.bool), torch.arange(5), prefix=0)
+    fast = block(states, packing.views(), torch.zeros(5, dtype=torch.long))
     torch.testing.assert_close(fast, slow_block(block, states, times))
 
 

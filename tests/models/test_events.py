@@ -66,17 +66,17 @@ def test_a_clock_that_runs_backwards_is_no_gap() -> None:
 
 def test_an_event_is_the_sum_of_its_groups() -> None:
     model = make_model(actions=True, values=True, time_gaps=True, contexts=True)
-    items = torch.randn(1, 3, 8)
+    items = torch.randn(2, 8)  # of the two events
     action, context = model.events.action, model.events.context
     by_hand = (
-        items[0, 1]
+        items[0]
         + action["kind"].weight[RATING]
         + action["value"].weight[RATING * VALUE_BUCKETS + 149]
         + context["gap"].weight[0]
         + context["scene"].weight[7]
         + context["device"].weight[0]
     )
-    torch.testing.assert_close(model.events(items, events())[0, 1], by_hand)
+    torch.testing.assert_close(model.events(items, events())[0], by_hand)
     assert set(context) == {"gap", "scene", "device"}, "what is asked is switched off"
 
 
@@ -94,11 +94,11 @@ def test_group_layer_norm_by_hand() -> None:
 
 def test_each_group_of_an_event_is_normalised_by_itself() -> None:
     model = make_model(actions=True, contexts=True, group_norm=True)
-    norm, items = model.events.norm, torch.randn(1, 3, 8)
+    norm, items = model.events.norm, torch.randn(2, 8)
     assert norm is not None
     assert len(norm.scale) == 3
     parts = [
-        items[0, 1],
+        items[0],
         model.events.action["kind"].weight[RATING],
         model.events.context["scene"].weight[7] + model.events.context["device"].weight[0],
     ]
@@ -106,14 +106,15 @@ def test_each_group_of_an_event_is_normalised_by_itself() -> None:
         (part - part.mean()) / (part.var(unbiased=False) + 1e-5).sqrt() * norm.scale[group] + norm.shift[group]
         for group, part in enumerate(parts)
     )
-    torch.testing.assert_close(model.events(items, events())[0, 1], by_hand)
+    torch.testing.assert_close(model.events(items, events())[0], by_hand)
 
 
 def test_tokens_of_different_groups_are_normalised_apart_inside_blocks() -> None:
     model = make_model(user_attributes=True, summaries=2, max_history=20, group_norm=True)
     batch = batch_of(model, full_sequences([9]))
-    tokens = model.prefix(model._inputs(batch.items.clamp(min=0)), model.start, batch, model.items, model.seen)
-    assert tokens.groups.tolist() == [1, 2, 2, 0, 0, 0, 0, 0]
+    tokens = model.prefix(model._inputs(batch.items[batch.mask]), model.start, batch, model.items, model.seen)
+    assert tokens.groups.tolist() == [1, 2, 0, 0, 0, 0, 0]
+    assert tokens.packing.places.tolist() == [0, 2, 3, 4, 5, 6, 7], "the older window is empty"
     with torch.no_grad():
         before = model(batch)
         model.blocks[0].norm.scale[2] *= 2  # type: ignore[union-attr,index]

@@ -65,12 +65,13 @@ def test_a_windows_token_is_the_mean_of_its_events(changes: dict[str, object]) -
     older = OlderEvents.of(full_sequences([20, 3, 9]), 5, 20, 3)
     fast = model.prefix.windows(older, model.items, model.seen)
     places = older.items.split(older.counts.flatten().tolist())
-    for row in range(3):
-        for window in range(3):
-            items = places[3 * row + window]
-            if len(items):
-                slow = torch.stack([model._inputs(item) for item in items]).mean(dim=0)
-                torch.testing.assert_close(fast[row, window], slow + model.prefix.windows.window.weight[window])
+    slow = [
+        torch.stack([model._inputs(item) for item in items]).mean(dim=0) + model.prefix.windows.window.weight[place % 3]
+        for place, items in enumerate(places)
+        if len(items)
+    ]
+    assert 0 < len(slow) < 9, "some windows are empty and have no token"
+    torch.testing.assert_close(fast, torch.stack(slow))
 
 
 def test_ten_thousand_events_are_read_once_each() -> None:

@@ -33,9 +33,7 @@ def make(model: UGT, **settings: object) -> NextItemObjective:
 def questions(model: UGT) -> tuple[Tensor, Tensor]:
     asked = BATCH.targets >= 0
     starts = model.start_states(BATCH.histories)
-    return torch.cat([model(BATCH.histories)[asked], starts]), torch.cat(
-        [BATCH.targets[asked], torch.tensor([0, 4, 6])]
-    )
+    return torch.cat([model(BATCH.histories), starts]), torch.cat([BATCH.targets[asked], torch.tensor([0, 4, 6])])
 
 
 def test_the_default_is_uniform_draws_and_two_terms() -> None:
@@ -113,7 +111,8 @@ def test_preference_compares_scores_from_the_state_before_the_choice() -> None:
     batch = paired_batch()
     terms = make(model, negatives=0, preference_weight=2.0)(batch)
     states = model(batch.histories)
-    scores = model.item_scores(torch.stack([states[0, 3], states[2, 1]]))  # before item 3, before item 8
+    assert len(states) == 3 + 1 + 4
+    scores = model.item_scores(torch.stack([states[2], states[3 + 1 + 1]]))  # before item 3, before item 8
     first = -functional.logsigmoid(scores[0, 3] - scores[0, [11, 5]]).mean()
     second = -functional.logsigmoid(scores[1, 8] - scores[1, 4])
     torch.testing.assert_close(terms.preference, (3 * first + 1 * second) / 4, rtol=1e-5, atol=1e-6)

@@ -78,7 +78,7 @@ class NextItemObjective(nn.Module):
 
     def _questions(self, batch: TrainingBatch) -> _Asked:
         asked = batch.targets >= 0
-        states = self.model(batch.histories)[asked]
+        states = self.model(batch.histories)[asked[batch.histories.mask]]
         first = batch.histories.mask.long().argmax(dim=1, keepdim=True)
         starts = self.model.start_states(batch.histories)
         firsts = batch.histories.items.gather(1, first)[:, 0]

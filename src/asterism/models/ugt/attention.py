@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asterism.models.ugt.buckets import TIME_BUCKETS, gap_bucket
+from asterism.models.ugt.buckets import TIME_BUCKETS
+from asterism.models.ugt.dropout import Dropout
 from asterism.models.ugt.group_norm import normalise, token_norm
+from asterism.models.ugt.jagged import DenseView, joined
 
 
 class RelativeBias(nn.Module):
@@ -22,22 +26,18 @@ class RelativeBias(nn.Module):
         self.time = nn.Parameter(torch.zeros(heads, TIME_BUCKETS))
         self.prefix = nn.Parameter(torch.zeros(heads, prefix)) if prefix else None
 
-    def forward(self, timestamps: Tensor) -> Tensor:
-        """(B, L) Unix seconds → (B, H, L, L) bias of query (third axis) on key (fourth axis)."""
-        tokens = timestamps.shape[1]
-        order = torch.arange(tokens, device=timestamps.device)
+    def forward(self, order: Tensor, gaps: Tensor) -> Tensor:
+        """Bias (b, H, l, l) of query (third axis) on key (fourth axis).
+
+        `order` (l,) long, where the tokens of a row stand in it; `gaps` (b, l, l) long, their buckets of time.
+        """
         place = (order[:, None] - order[None, :]).clamp(min=0)
         position: Tensor = self.position
         if self.prefix is not None:
             prefix, events = self.prefix.shape[1], position.shape[1]
             place = torch.where(order < prefix, events + order, place.clamp(max=events - 1))
             position = torch.cat([position, self.prefix], dim=1)
-        return position[:, place][None] + self.time[:, time_bucket(timestamps)].transpose(0, 1)
-
-
-def time_bucket(timestamps: Tensor) -> Tensor:
-    """(B, L) Unix seconds → (B, L, L) bucket of the gap between each query and each key."""
-    return gap_bucket((timestamps[:, :, None] - timestamps[:, None, :]).clamp(min=0))
+        return position[:, place][None] + self.time[:, gaps].transpose(0, 1)
 
 
 def pointwise_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, visible: Tensor, scale: float) -> Tensor:
@@ -45,7 +45,7 @@ def pointwise_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, visible: 
 
     `q`, `k`, `v` (B, H, L, D/H); `bias` (B, H, L, L); `visible` (B, 1, L, L), one or zero → (B, H, L, D/H).
     """
-    weights = functional.silu(q @ k.transpose(-1, -2) + bias) * visible / scale
+    weights = functional.silu(q @ k.transpose(-1, -2) + bias) * (visible / scale)
     return weights @ v
 
 
@@ -70,26 +70,21 @@ class PointwiseAttentionBlock(nn.Module):
         self.bias = RelativeBias(heads, max_events, prefix)
         self.norm_attended = nn.LayerNorm(width)
         self.contract = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, states: Tensor, timestamps: Tensor, visible: Tensor, groups: Tensor) -> Tensor:
-        """(B, L, D) states, (B, L) Unix seconds, (B, 1, L, L) what a query may see, (L,) groups → (B, L, D)."""
+    def forward(self, states: Tensor, views: Sequence[DenseView], groups: Tensor) -> Tensor:
+        """(N, D) states of flat tokens, the dense views of their rows, (N,) groups → (N, D)."""
         expanded: Tensor = functional.silu(self.expand(normalise(self.norm, states, groups)))
-        gate, *parts = expanded.chunk(4, dim=-1)
-        value, query, key = (self._split(part) for part in parts)
-        attended = pointwise_attention(query, key, value, self.bias(timestamps), visible, self.max_tokens)
-        gated = self.norm_attended(attended.transpose(1, 2).flatten(2)) * gate
+        gate, rest = expanded.tensor_split([states.shape[-1]], dim=-1)
+        attended = joined([view.flat(self._attend(view.dense(rest), view)) for view in views], views)
+        gated = self.norm_attended(attended) * gate
         update: Tensor = self.dropout(self.contract(gated))
         return states + update
 
-    def _split(self, states: Tensor) -> Tensor:
-        rows, events, width = states.shape
-        heads: Tensor = states.view(rows, events, self.heads, width // self.heads)
-        return heads.transpose(1, 2)
-
-
-def causal_visibility(mask: Tensor) -> Tensor:
-    """(B, T) where there is an event → (B, 1, T, T) one where a query may see a key, else zero."""
-    events = mask.shape[1]
-    causal = torch.ones(events, events, dtype=torch.bool, device=mask.device).tril()
-    return (causal[None] & mask[:, None, :]).unsqueeze(1).float()
+    def _attend(self, dense: Tensor, view: DenseView) -> Tensor:
+        """(b, l, 3 D) values, queries and keys → (b, l, D)."""
+        rows, tokens, _ = dense.shape
+        value, query, key = dense.view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        bias = self.bias(view.columns, view.gaps)
+        attended = pointwise_attention(query, key, value, bias, view.visible, self.max_tokens)
+        return attended.transpose(1, 2).flatten(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from asterism.models.ugt.dropout import Dropout
 from asterism.models.ugt.items import small_embedding
 
 
@@ -36,5 +37,5 @@ class CodeDecoder(nn.Module):
 
 def _mixer(width: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(
-        nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+        nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), Dropout(dropout), nn.Linear(2 * width, width)
     )

@@ -30,12 +30,12 @@ class EventTokens(nn.Module):
         self.norm = GroupLayerNorm(groups, config.width, INPUT_SCALE) if config.group_norm else None
 
     def forward(self, items: Tensor, histories: HistoryBatch) -> Tensor:
-        """(B, T, D) vectors of the events' items → (B, T, D) events."""
+        """(E, D) vectors of the events' items, in the order of `histories.mask` → (E, D) events."""
         parts = [items]
         if self.action:
-            parts.append(_summed(self.action, action_places(histories)))
+            parts.append(_summed(self.action, action_places(histories), histories.mask))
         if self.context:
-            parts.append(_summed(self.context, context_places(histories)))
+            parts.append(_summed(self.context, context_places(histories), histories.mask))
         if self.norm is not None:
             parts = [self.norm(part, group) for group, part in enumerate(parts)]
         total = parts[0]
@@ -94,8 +94,8 @@ def _tables(rows: dict[str, int], width: int) -> nn.ModuleDict:
     return nn.ModuleDict({name: small_embedding(count, width) for name, count in rows.items()})
 
 
-def _summed(tables: nn.ModuleDict, places: dict[str, Tensor]) -> Tensor:
-    return torch.stack([table(places[name]) for name, table in tables.items()]).sum(dim=0)
+def _summed(tables: nn.ModuleDict, places: dict[str, Tensor], mask: Tensor) -> Tensor:
+    return torch.stack([table(places[name][mask]) for name, table in tables.items()]).sum(dim=0)
 
 
 def _gap_places(earlier: Tensor, later: Tensor) -> Tensor:

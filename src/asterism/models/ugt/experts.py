@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from asterism.models.ugt.dropout import Dropout
 from asterism.models.ugt.group_norm import normalise, token_norm
 
 _HIDDEN_WIDTHS = 2  # of a network's hidden layer, in widths of the state
@@ -22,18 +23,13 @@ class FeedForward(nn.Module):
         self.norm = token_norm(token_groups, width)
         self.mixture = MixtureOfExperts(width, experts, top_k, dropout) if experts > 1 else None
         self.network = _network(width, dropout) if experts == 1 else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, states: Tensor, present: Tensor, groups: Tensor) -> Tensor:
-        """(B, L, D) states, (B, L) where there is a token, (L,) groups of columns → (B, L, D)."""
-        normed = normalise(self.norm, states, groups)
-        if self.mixture is None:
-            assert self.network is not None
-            update: Tensor = self.network(normed)
-        else:
-            update = torch.zeros_like(states)
-            update[present] = self.mixture(normed[present]).to(states.dtype)
-        kept: Tensor = self.dropout(update)
+    def forward(self, states: Tensor, groups: Tensor) -> Tensor:
+        """(N, D) states of flat tokens, (N,) groups → (N, D)."""
+        network = self.network if self.mixture is None else self.mixture
+        assert network is not None
+        kept: Tensor = self.dropout(network(normalise(self.norm, states, groups)))
         return states + kept
 
 
@@ -64,7 +60,7 @@ class MixtureOfExperts(nn.Module):
         self.expand_bias = nn.Parameter(torch.zeros(experts, 1, hidden))
         self.contract = nn.Parameter(torch.empty(experts, hidden, width).uniform_(-1, 1) / math.sqrt(hidden))
         self.contract_bias = nn.Parameter(torch.zeros(experts, 1, width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.imbalance: Tensor | None = None  # of the last tokens seen in training
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -121,4 +117,4 @@ def load_imbalance(routing: Routing) -> Tensor:
 
 def _network(width: int, dropout: float) -> nn.Sequential:
     hidden = _HIDDEN_WIDTHS * width
-    return nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+    return nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), Dropout(dropout), nn.Linear(hidden, width))

@@ -17,8 +17,10 @@ class GroupLayerNorm(nn.Module):
 
     def forward(self, states: Tensor, groups: Tensor | int) -> Tensor:
         """(..., D) states, and the group of all of them or of each (...) long → (..., D)."""
+        if isinstance(groups, int):
+            return functional.layer_norm(states, states.shape[-1:], self.scale[groups], self.shift[groups])
         normed = functional.layer_norm(states, states.shape[-1:])
-        return normed * self.scale[groups] + self.shift[groups]
+        return normed * functional.embedding(groups, self.scale) + functional.embedding(groups, self.shift)
 
 
 def token_norm(groups: int, width: int) -> nn.LayerNorm | GroupLayerNorm:
@@ -27,6 +29,6 @@ def token_norm(groups: int, width: int) -> nn.LayerNorm | GroupLayerNorm:
 
 
 def normalise(norm: nn.LayerNorm | GroupLayerNorm, states: Tensor, groups: Tensor) -> Tensor:
-    """(B, L, D) states and the groups (L,) of their columns → (B, L, D)."""
+    """(N, D) states and their groups (N,) → (N, D)."""
     normed: Tensor = norm(states, groups) if isinstance(norm, GroupLayerNorm) else norm(states)
     return normed

@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from asterism.config import ModelConfig
 from asterism.models.policy import HistoryBatch, HistoryLayout
-from asterism.models.ugt.attention import PointwiseAttentionBlock, causal_visibility
+from asterism.models.ugt.attention import PointwiseAttentionBlock
 from asterism.models.ugt.decoder import CodeDecoder
+from asterism.models.ugt.dropout import Dropout
 from asterism.models.ugt.events import EventTokens
 from asterism.models.ugt.experts import FeedForward, MixtureOfExperts
 from asterism.models.ugt.items import ItemEncoder, small_embedding
@@ -49,7 +50,7 @@ class UGT(nn.Module):
         self.start = nn.Parameter(torch.zeros(config.width))
         self.events = EventTokens(config)
         self.prefix = Prefix(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         token_groups = self.prefix.groups if config.group_norm else 1
         self.blocks = nn.ModuleList(
             PointwiseAttentionBlock(
@@ -96,17 +97,17 @@ class UGT(nn.Module):
         return self
 
     def forward(self, histories: HistoryBatch) -> Tensor:
-        """(B, T, D) a state after each event; what stands at padded positions means nothing."""
-        items = self._inputs(histories.items.clamp(min=0))
+        """(E, D) a state after each event, row by row and oldest first: the order of `histories.mask`."""
+        items = self._inputs(histories.items[histories.mask])
         events = self.events(items, histories)
         tokens = self.prefix(events, self.start, histories, self.items, self.seen)
         states = self.dropout(tokens.states)
-        visible = causal_visibility(tokens.present)
+        views = tokens.packing.views()
         for depth, block in enumerate(self.blocks):
-            states = block(states, tokens.timestamps, visible, tokens.groups)
+            states = block(states, views, tokens.groups)
             if self.feed_forwards:
-                states = self.feed_forwards[depth](states, tokens.present, tokens.groups)
-        normed: Tensor = self.norm(states[:, self.prefix.columns :])
+                states = self.feed_forwards[depth](states, tokens.groups)
+        normed: Tensor = self.norm(states[len(states) - len(events) :])
         return normed
 
     def _inputs(self, items: Tensor) -> Tensor:
@@ -116,8 +117,11 @@ class UGT(nn.Module):
 
     def encode(self, histories: HistoryBatch) -> Tensor:
         """(B, D) the state after the newest event; of a user without events, the start state."""
-        newest = self(histories)[:, -1]
-        return torch.where(histories.mask[:, -1:], newest, self.start_states(histories))
+        starts = self.start_states(histories)
+        lengths = histories.mask.sum(dim=1)
+        known = lengths > 0
+        newest = self(histories)[lengths.cumsum(0)[known] - 1]
+        return starts.masked_scatter(known[:, None], newest.to(starts.dtype))
 
     def start_states(self, histories: HistoryBatch) -> Tensor:
         """(B, D) the states of users before their first event, by their attributes where the model reads them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import torch
@@ -13,18 +14,27 @@ from asterism.models.ugt.buckets import HASH_BUCKETS, hash_bucket
 from asterism.models.ugt.events import INPUT_SCALE
 from asterism.models.ugt.group_norm import GroupLayerNorm
 from asterism.models.ugt.items import ItemEncoder, row_means, small_embedding, starts_of
+from asterism.models.ugt.jagged import Packing
 from asterism.models.windows import OlderEvents
 
 _NEVER: Final = torch.iinfo(torch.long).max
 
 
 class Tokens(NamedTuple):
-    """What the blocks read: the prefix, then padding, then events."""
+    """What the blocks read: N flat tokens, the events last, and where each stands in its row."""
 
-    states: Tensor  # (B, L, D)
-    timestamps: Tensor  # (B, L) long, Unix seconds
-    present: Tensor  # (B, L) bool
-    groups: Tensor  # (L,) long, which norm the tokens of a column take: events 0, the user and windows their own
+    states: Tensor  # (N, D)
+    groups: Tensor  # (N,) long, which norm a token takes: events 0, the user and windows their own
+    packing: Packing
+
+
+class _Part(NamedTuple):
+    """Some columns of all rows."""
+
+    states: Tensor  # (n, D) of the tokens that are present, row by row
+    timestamps: Tensor  # (B, C) long, Unix seconds
+    present: Tensor  # (B, C) bool, n of them true
+    group: int
 
 
 class UserToken(nn.Module):
@@ -53,13 +63,14 @@ class WindowTokens(nn.Module):
         self.norm = GroupLayerNorm(1, config.width, INPUT_SCALE) if config.group_norm else None
 
     def forward(self, older: OlderEvents, items: ItemEncoder, seen: nn.Embedding | None) -> Tensor:
-        """(B, S) windows → (B, S, D); what stands for an empty window means nothing. The cost is linear in events."""
+        """(B, S) windows → (n, D) of those that are not empty, row by row. The cost is linear in events."""
         sizes = older.counts.flatten()
         means = items.window_means(older.items, sizes)
         if seen is not None:
             means = means + row_means(older.items, seen.weight, starts_of(sizes))
-        means = means.view(*older.counts.shape, -1)
-        return (means if self.norm is None else self.norm(means, 0)) + self.window.weight
+        normed = means if self.norm is None else self.norm(means, 0)
+        every: Tensor = normed.view(*older.counts.shape, -1) + self.window.weight
+        return every[older.counts > 0]
 
 
 class Prefix(nn.Module):
@@ -82,33 +93,34 @@ class Prefix(nn.Module):
     def forward(
         self, events: Tensor, start: Tensor, histories: HistoryBatch, items: ItemEncoder, seen: nn.Embedding | None
     ) -> Tokens:
-        """(B, T, D) events and the learned start (D,) → all tokens."""
-        tokens = Tokens(events, histories.timestamps, histories.mask, _groups(0, events))
+        """(E, D) events in the order of `histories.mask` and the learned start (D,) → all tokens."""
+        parts = [_Part(events, histories.timestamps, histories.mask, 0)]
         if self.windows is not None:
-            tokens = _joined(self._windows_of(histories, items, seen), tokens)
+            parts.insert(0, self._windows_of(histories, items, seen))
         if self.user is not None:
-            oldest = tokens.timestamps.masked_fill(~tokens.present, _NEVER).amin(dim=1, keepdim=True)
-            user = self.start(start, histories)[:, None]
-            tokens = _joined(Tokens(user, oldest, torch.ones_like(oldest, dtype=torch.bool), _groups(1, user)), tokens)
-        return tokens
+            times = [one.timestamps.masked_fill(~one.present, _NEVER) for one in parts]
+            oldest = torch.cat(times, dim=1).amin(dim=1, keepdim=True)
+            user = self.start(start, histories)
+            parts.insert(0, _Part(user, oldest, torch.ones_like(oldest, dtype=torch.bool), 1))
+        return _tokens(parts, self.columns)
 
-    def _windows_of(self, histories: HistoryBatch, items: ItemEncoder, seen: nn.Embedding | None) -> Tokens:
+    def _windows_of(self, histories: HistoryBatch, items: ItemEncoder, seen: nn.Embedding | None) -> _Part:
         assert self.windows is not None
         older = histories.older
         if older is None:
             older = OlderEvents.none(len(histories), len(self.windows.window.weight), histories.items.device)
         states = self.windows(older, items, seen)
-        return Tokens(states, older.timestamps, older.counts > 0, _groups(self.groups - 1, states))
+        return _Part(states, older.timestamps, older.counts > 0, self.groups - 1)
 
 
-def _groups(group: int, states: Tensor) -> Tensor:
-    return torch.full((states.shape[1],), group, dtype=torch.long, device=states.device)
-
-
-def _joined(first: Tokens, second: Tokens) -> Tokens:
-    return Tokens(
-        torch.cat([first.states, second.states], dim=1),
-        torch.cat([first.timestamps, second.timestamps], dim=1),
-        torch.cat([first.present, second.present], dim=1),
-        torch.cat([first.groups, second.groups]),
-    )
+def _tokens(parts: Sequence[_Part], prefix: int) -> Tokens:
+    present = torch.cat([one.present for one in parts], dim=1)
+    places, groups, column = [], [], 0
+    for one in parts:
+        row, own = one.present.nonzero().unbind(dim=1)
+        places.append(row * present.shape[1] + own + column)
+        groups.append(torch.full_like(row, one.group))
+        column += one.present.shape[1]
+    timestamps = torch.cat([one.timestamps for one in parts], dim=1)
+    packing = Packing(timestamps, present, torch.cat(places), prefix)
+    return Tokens(torch.cat([one.states for one in parts]), torch.cat(groups), packing)
