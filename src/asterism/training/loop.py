@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from asterism.core.errors import ModelError, TrainingError
 from asterism.data.preferences import PreferencePairs
 from asterism.data.sequences import Sequences
 from asterism.models.ugt import UGT
+from asterism.models.ugt.jagged import attention_positions
 from asterism.training.batches import (
     LengthBucketedBatches,
     TrainingBatch,
@@ -91,9 +92,7 @@ class _Fitting:
         self.best: dict[str, Tensor] = {}
         counts = target_counts(run.train, run.model.max_events, run.model.items.count)
         objective = NextItemObjective(run.model, config, counts)
-        optimizer = torch.optim.AdamW(
-            parameter_groups(objective, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
-        )
+        optimizer = make_optimizer(objective, config)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: min(1.0, (step + 1) / max(1, config.warmup_steps))
         )
@@ -153,22 +152,24 @@ class _Fitting:
         self.objective.train()
         sums = _EpochSums()
         for batch in self.loader:
-            terms = self._step(batch.to(self.accelerator.device))
-            sums.add(terms, batch)
-            monitor.step(float(terms.total.detach()))
+            losses = self._step(batch.to(self.accelerator.device))
+            sums.add(losses, batch)
+            monitor.step(losses["total"])
         return sums
 
-    def _step(self, batch: TrainingBatch) -> LossTerms:
+    def _step(self, batch: TrainingBatch) -> dict[str, float]:
+        """Each term of the loss by its name."""
         terms: LossTerms = self.objective(batch)
-        loss = float(terms.total.detach())
-        if not math.isfinite(loss):
-            raise self._diverged(f"the loss became {loss} at step {self.progress.step}")
+        figures = torch.stack([term.detach().float() for term in terms]).tolist()  # one wait for the device
+        losses = dict(zip(LossTerms._fields, figures, strict=True))
+        if not math.isfinite(losses["total"]):
+            raise self._diverged(f"the loss became {losses['total']} at step {self.progress.step}")
         self.accelerator.backward(terms.total)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
         self.progress.step += 1
-        return terms
+        return losses
 
     def _validate(self) -> Validation:
         model = self.spec.model
@@ -215,11 +216,11 @@ class _Fitting:
         return EpochReport(
             epoch=self.progress.epoch,
             step=self.progress.step,
-            loss=sums.total / sums.steps,
-            loss_codes=sums.codes / sums.steps,
-            loss_items=sums.items / sums.steps,
-            loss_alignment=sums.alignment / sums.steps,
-            loss_preference=sums.preference / sums.steps,
+            loss=sums.losses["total"] / sums.steps,
+            loss_codes=sums.losses["codes"] / sums.steps,
+            loss_items=sums.losses["items"] / sums.steps,
+            loss_alignment=sums.losses["alignment"] / sums.steps,
+            loss_preference=sums.losses["preference"] / sums.steps,
             validation_recall_at_10=validation.recall_at_10,
             validation_ndcg_at_10=validation.ndcg_at_10,
             learning_rate=self.schedule.get_last_lr()[0],
@@ -227,6 +228,12 @@ class _Fitting:
             events_per_second=sums.events / trained_seconds,
             seconds=self.progress.seconds,
         )
+
+
+def make_optimizer(objective: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW with the update of all tensors in one call."""
+    groups = parameter_groups(objective, config.weight_decay)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -239,20 +246,13 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 @dataclass(slots=True)
 class _EpochSums:
     steps: int = 0
-    total: float = 0.0
-    codes: float = 0.0
-    items: float = 0.0
-    alignment: float = 0.0
-    preference: float = 0.0
+    losses: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LossTerms._fields, 0.0))
     events: int = 0
-    positions: int = 0
+    positions: int = 0  # that attention saw, padding among them
 
-    def add(self, terms: LossTerms, batch: TrainingBatch) -> None:
+    def add(self, losses: dict[str, float], batch: TrainingBatch) -> None:
         self.steps += 1
-        self.total += float(terms.total.detach())
-        self.codes += float(terms.codes)
-        self.items += float(terms.items)
-        self.alignment += float(terms.alignment)
-        self.preference += float(terms.preference)
+        for name, loss in losses.items():
+            self.losses[name] += loss
         self.events += int(batch.histories.mask.sum())
-        self.positions += batch.histories.items.numel()
+        self.positions += attention_positions(batch.histories.mask)

@@ -33,7 +33,7 @@ class EpochReport:
     validation_recall_at_10: float
     validation_ndcg_at_10: float
     learning_rate: float
-    padding_share: float  # of positions that held no event
+    padding_share: float  # of the positions that attention saw; all other work is done for events alone
     events_per_second: float
     seconds: float  # of training so far, over all sittings
 
