@@ -86,8 +86,7 @@ class NextItemObjective(nn.Module):
 
     def _code_loss(self, one: _Asked) -> Tensor:
         codes = self.model.items.codes[one.targets]
-        logits = [self.model.decoder(one.states, codes[:, :level]) for level in range(codes.shape[1])]
-        return code_loss(logits, codes)
+        return code_loss(self.model.decoder.teacher_forced(one.states, codes), codes)
 
     def _item_loss(self, queries: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss, and the unit vectors (M, D) that it was computed from with their items (M,)."""

@@ -30,6 +30,15 @@ class CodeDecoder(nn.Module):
         logits: Tensor = self.heads[level](hidden + self.mixers[level](hidden))
         return logits
 
+    def teacher_forced(self, state: Tensor, codes: Tensor) -> list[Tensor]:
+        """(P, D) states, (P, levels) codes → per level (P, codes of that level) logits, given the true codes before."""
+        hidden, logits = state, []
+        for level, (mixer, head) in enumerate(zip(self.mixers, self.heads, strict=True)):
+            if level:
+                hidden = hidden + self.prefix_vectors[level - 1](codes[:, level - 1])
+            logits.append(head(hidden + mixer(hidden)))
+        return logits
+
     def log_probs(self, state: Tensor, prefix: Tensor) -> Tensor:
         """As `forward`, normalised over the level's codes."""
         return torch.log_softmax(self(state, prefix).float(), dim=-1)
