@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from asterism.training.partition import coincidences, log_partition
+
 
 def code_loss(levels: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Next-token prediction: −mean over positions of Σ_l log p(c_l | c_<l, state).
@@ -24,7 +26,9 @@ def full_item_loss(queries: Tensor, directions: Tensor, targets: Tensor, tempera
 
     `queries` (P, D) and `directions` (N, D) unit vectors; `targets` (P,) long indices into N.
     """
-    return functional.cross_entropy((queries / temperature) @ directions.T, targets)
+    scaled = queries / temperature
+    own = (scaled * directions.index_select(0, targets)).sum(-1)
+    return (log_partition(scaled, directions) - own).mean()
 
 
 def sampled_item_loss(
@@ -44,13 +48,10 @@ def sampled_item_loss(
     partition function is estimated without bias and the loss tends to the full softmax. Left out: the correction
     of the target itself, which is not drawn but certain to be there.
     """
-    positive = (queries * target_directions).sum(-1, keepdim=True) / temperature
-    negative = (queries / temperature) @ negative_directions.T
-    if log_expected is not None:
-        negative = negative - log_expected
-    negative = negative.masked_fill(targets[:, None] == negatives[None, :], float("-inf"))
-    logits = torch.cat([positive, negative], dim=1)
-    return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+    scaled = queries / temperature
+    own = (scaled * target_directions).sum(-1)
+    others = log_partition(scaled, negative_directions, log_expected, coincidences(targets, negatives))
+    return functional.softplus(others - own).mean()  # log(exp(own) + exp(others)) − own
 
 
 def alignment_loss(projected: Tensor, content: Tensor) -> Tensor:
