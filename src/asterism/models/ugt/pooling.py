@@ -25,7 +25,8 @@ class RecencyPooling(nn.Module):
     def forward(self, directions: Tensor, views: Sequence[DenseView], prefix: int) -> Tensor:
         """(N, D) unit vectors of the flat tokens, `prefix` columns of which are no events → (N, D)."""
         pooled = joined([view.flat(self._weights(view, prefix) @ view.dense(directions)) for view in views], views)
-        return self.gain * directions.shape[-1] ** 0.5 * pooled
+        scaled: Tensor = self.gain * directions.shape[-1] ** 0.5 * pooled
+        return scaled
 
     def _weights(self, view: DenseView, prefix: int) -> Tensor:
         """(b, l, l) what each key weighs for each query; rows sum to one."""
