@@ -25,7 +25,8 @@ class _PairProducts(torch.autograd.Function):
     def forward(ctx: Any, queries: Tensor, vectors: Tensor, offsets: Tensor, columns: Tensor) -> Tensor:
         ctx.save_for_backward(queries, vectors, offsets, columns)
         nothing = _sparse(offsets, columns, queries.new_zeros(len(columns)), len(vectors))
-        return torch.sparse.sampled_addmm(nothing, queries, vectors.T, beta=0.0).values()
+        found: Tensor = torch.sparse.sampled_addmm(nothing, queries, vectors.T, beta=0.0).values()
+        return found
 
     @staticmethod
     @once_differentiable  # type: ignore[misc,untyped-decorator]
