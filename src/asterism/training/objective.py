@@ -87,7 +87,7 @@ class NextItemObjective(nn.Module):
     def _code_loss(self, one: _Asked) -> Tensor:
         if self.config.code_loss_weight == 0:
             return one.states.new_zeros(())
-        return code_loss(self.model.decoder(one.states, one.targets))
+        return code_loss(self.model.decoder(self.model.code_states(one.states), one.targets))
 
     def _item_loss(self, queries: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss, and the unit vectors (M, D) that it was computed from with their items (M,)."""

@@ -114,7 +114,7 @@ class UGT(nn.Module):
         result: Tensor = self.norm(states[first:])
         if self.pooling is not None:
             directions = functional.pad(functional.normalize(vectors, dim=-1), (0, 0, first, 0))
-            result = result + self.pooling(directions, views, self.prefix.columns)[first:]
+            result = torch.cat([result, self.pooling(directions, views, self.prefix.columns)[first:]], dim=-1)
         return result
 
     def encode(self, histories: HistoryBatch) -> Tensor:
@@ -128,7 +128,7 @@ class UGT(nn.Module):
     def start_states(self, histories: HistoryBatch) -> Tensor:
         """(B, D) the states of users before their first event, by their attributes where the model reads them."""
         states: Tensor = self.norm(self.prefix.start(self.start, histories))
-        return states
+        return states if self.pooling is None else functional.pad(states, (0, states.shape[-1]))
 
     def auxiliary_loss(self) -> Tensor:
         """The load imbalance of the experts, mean over blocks, in the last training pass; zero without experts.
@@ -141,7 +141,7 @@ class UGT(nn.Module):
 
     def next_code_log_probs(self, state: Tensor, prefixes: Tensor) -> Tensor:
         """(B, D) states, (B, W, l) prefixes → (B, W, codes of level l) log-probabilities."""
-        return self.decoder.log_probs(state, prefixes)
+        return self.decoder.log_probs(self.code_states(state), prefixes)
 
     def item_scores(self, state: Tensor, items: Tensor | None = None) -> Tensor:
         """Cosine of state and item over the temperature: (B, N), or (B, C) for candidates (B, C)."""
@@ -153,7 +153,14 @@ class UGT(nn.Module):
 
     def item_queries(self, state: Tensor) -> Tensor:
         """(..., D) states → (..., D) unit vectors that are compared with item directions."""
-        return functional.normalize(state + self.turn(state), dim=-1)
+        width = self.shape.model.width
+        own, pooled = state[..., :width], state[..., width:]
+        query = functional.normalize(own + self.turn(own), dim=-1)
+        return query if self.pooling is None else functional.normalize(query + pooled, dim=-1)
+
+    def code_states(self, state: Tensor) -> Tensor:
+        """(..., S) states → (..., D) the part that the code decoder reads."""
+        return state[..., : self.shape.model.width]
 
     def item_directions(self) -> Tensor:
         """(N, D) unit vectors of the catalogue; computed once in evaluation mode."""

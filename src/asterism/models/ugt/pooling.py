@@ -15,6 +15,7 @@ class RecencyPooling(nn.Module):
 
     The weight of the k-th newest event is learned, w_k ∝ exp(a_k), and the same for all users. It gives the
     item head at once what attention would have to find out: that what comes next is often like what came last.
+    No dropout reaches it, so no learned map may: beside the state it would be a way to learn by heart.
     """
 
     def __init__(self, max_events: int) -> None:
@@ -25,7 +26,7 @@ class RecencyPooling(nn.Module):
     def forward(self, directions: Tensor, views: Sequence[DenseView], prefix: int) -> Tensor:
         """(N, D) unit vectors of the flat tokens, `prefix` columns of which are no events → (N, D)."""
         pooled = joined([view.flat(self._weights(view, prefix) @ view.dense(directions)) for view in views], views)
-        scaled: Tensor = self.gain * directions.shape[-1] ** 0.5 * pooled
+        scaled: Tensor = self.gain * pooled
         return scaled
 
     def _weights(self, view: DenseView, prefix: int) -> Tensor:
