@@ -103,17 +103,15 @@ def path_log_probs(made: CodeDecoder, states: Tensor, codes: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("described", [False, True])
-@pytest.mark.parametrize("pairs_at_once", [0, 7, 1 << 18])
-def test_training_and_decoding_say_the_same(
-    described: bool, pairs_at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whichever way scores are computed: by one product, or pair by pair in pieces."""
+@pytest.mark.parametrize("small", [0, 1 << 20], ids=["pair by pair", "one product"])
+def test_training_and_decoding_say_the_same(described: bool, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever way scores are computed: by one product, or pair by pair."""
     codes = random_codes(40)
     made = make_decoder(codes, content=torch.randn(40, 6) if described else None)
     items, states = torch.arange(40).repeat(3), torch.randn(120, WIDTH)
     with torch.inference_mode():
         expected = path_log_probs(made, states, codes[items])
-        monkeypatch.setattr(decoder, "_PAIRS_AT_ONCE", max(1, pairs_at_once))
+        monkeypatch.setattr(decoder, "_SMALL_PRODUCT", small)
         levels = made(states, items)
         assert len(levels) == 3
         trained = torch.stack([level.own - level.log_sum for level in levels]).sum(0)
@@ -128,8 +126,8 @@ def test_both_ways_of_scoring_pairs_have_the_same_gradients(monkeypatch: pytest.
     made = make_decoder(codes, content=torch.randn(40, 6)).train()
     items, states = torch.arange(40), torch.randn(40, WIDTH, requires_grad=True)
     gradients = []
-    for at_once in (1 << 18, 1):
-        monkeypatch.setattr(decoder, "_PAIRS_AT_ONCE", at_once)
+    for small in (1 << 20, 0):
+        monkeypatch.setattr(decoder, "_SMALL_PRODUCT", small)
         loss = loss_of(made(states, items))
         gradients.append(torch.autograd.grad(loss, [states, *made.parameters()]))
     for one, other in zip(*gradients, strict=True):
@@ -203,15 +201,17 @@ def test_log_sums_by_hand() -> None:
     assert log_sum_exp(scores, rows, 3, 2.0)[1] == -torch.inf
 
 
-def test_bf16_sums_many_siblings_without_losing_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand siblings a row: summed in bf16, all but the first few hundred would vanish."""
-    items = 1000
-    codes = torch.stack([torch.arange(items) % 2, torch.arange(items) // 2], dim=1)
-    made = make_decoder(codes, (2, 500), temperature=0.5).train()
+@pytest.mark.parametrize(("parents", "children"), [(1, 1000), (2, 500), (20, 50)])
+def test_bf16_sums_many_siblings_without_losing_them(
+    parents: int, children: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Summed in bf16, all but the first few hundred of a thousand siblings would vanish."""
+    items = torch.arange(parents * children)
+    made = make_decoder(torch.stack([items % parents, items // parents], dim=1), (parents, children), temperature=0.5)
     states, asked = torch.randn(64, WIDTH), torch.arange(64)
-    exact = loss_of(made(states, asked))
-    for at_once in (1 << 18, 1):
-        monkeypatch.setattr(decoder, "_PAIRS_AT_ONCE", at_once)
+    exact = loss_of(made.train()(states, asked))
+    for small in (1 << 20, 0):
+        monkeypatch.setattr(decoder, "_SMALL_PRODUCT", small)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             levels = made(states, asked)
         assert {one.dtype for level in levels for one in level} == {torch.float32}

@@ -150,7 +150,7 @@ class TrainingConfig(Section):
     """The optimisation."""
 
     epochs: Positive = 100
-    patience: Positive = 10  # validations without a better NDCG@10 before stopping
+    patience: Positive = 5  # validations without a better NDCG@10 before stopping
     batch_users: Positive = 64
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
     weight_decay: Weight = 0.01

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from asterism.models.ugt.code_tree import CodeTree, Siblings, TreeLevel
 from asterism.models.ugt.items import small_embedding
+from asterism.models.ugt.pair_products import pair_products
 
 #: What a prefix leaves to all codes together that it was never seen with, so that new items can be reached.
 UNSEEN_SHARE: Final = 1e-3
@@ -21,8 +22,8 @@ MAX_FREE_NODES: Final = 1 << 18
 #: Levels whose prefixes know the mean content of their items; below them few siblings are left to tell apart.
 CONTENT_LEVELS: Final = 2
 
-#: Scores that are computed at once where each state meets only the children of its own prefixes.
-_PAIRS_AT_ONCE: Final = 1 << 18
+#: Scores up to which a level's whole matrix of them costs less than choosing.
+_SMALL_PRODUCT: Final = 1 << 16
 
 #: Up to here exp(−2 · ceiling) is still a normal number, so a row's sum is not zero whatever its scores.
 _SAFE_CEILING: Final = 40.0
@@ -177,8 +178,11 @@ def log_sum_exp(scores: Tensor, rows: Tensor, count: int, ceiling: float) -> Ten
 
 
 def _pair_scores(queries: Tensor, vectors: Tensor, pairs: Siblings) -> Tensor:
-    """(n,) scalar products of queries (P, D) and vectors (M, D), by one matrix product where that is less to move."""
-    if len(queries) * len(vectors) <= max(len(pairs.rows) * 8, _PAIRS_AT_ONCE):
+    """(n,) scalar products of queries (P, D) and vectors (M, D); pairs in the order of their rows.
+
+    By one matrix product where most of it is asked for, or where it is small.
+    """
+    if len(queries) * len(vectors) <= max(len(pairs.rows) * 8, _SMALL_PRODUCT):
         return (queries @ vectors.T)[pairs.rows, pairs.nodes].float()
-    runs = (torch.split(one, _PAIRS_AT_ONCE) for one in pairs)
-    return torch.cat([(queries[rows] * vectors[nodes]).sum(-1) for rows, nodes in zip(*runs, strict=True)]).float()
+    counts = torch.bincount(pairs.rows, minlength=len(queries))
+    return pair_products(queries, vectors, counts, pairs.nodes)
