@@ -10,6 +10,7 @@ from asterism.config import DecodingConfig
 from asterism.core.errors import ModelError
 from asterism.decoding import Generator, recommend_exhaustively
 from asterism.decoding.content import RECENCY_DECAY, ContentHead
+from asterism.decoding.history_heads import HistoryHeads
 from asterism.models.policy import HistoryBatch
 from decoding.table_policy import TablePolicy, random_histories, random_table
 from worlds import sequences_of
@@ -59,11 +60,11 @@ def test_the_twin_agrees_on_the_fused_order(
     items = len(table)
     policy = TablePolicy((32, 32, 8), items, seed)
     histories = random_histories(rows, items, seed)
-    content = ContentHead(np.random.default_rng(seed).normal(size=(items, 6)).astype(np.float32))
+    heads = HistoryHeads(ContentHead(np.random.default_rng(seed).normal(size=(items, 6)).astype(np.float32)))
     item_weight, code_weight, content_weight = weights
     config = DecodingConfig(beam=items, item_weight=item_weight, code_weight=code_weight, content_weight=content_weight)
-    found = Generator(policy, table, config, content=content).recommend(histories, k)
-    slow = recommend_exhaustively(policy, table, histories, k, config, excluded=[()] * rows, content=content)
+    found = Generator(policy, table, config, heads=heads).recommend(histories, k)
+    slow = recommend_exhaustively(policy, table, histories, k, config, excluded=[()] * rows, heads=heads)
     np.testing.assert_array_equal(found.items, slow.items)
     np.testing.assert_allclose(found.scores, slow.scores, rtol=1e-5, atol=1e-5)
 
@@ -71,6 +72,6 @@ def test_the_twin_agrees_on_the_fused_order(
 def test_content_alone_orders_by_likeness() -> None:
     table = random_table((8, 8), 4)
     config = DecodingConfig(beam=4, item_weight=0.0, content_weight=1.0)
-    one = Generator(TablePolicy((8, 8), 4), table, config, content=ContentHead(VECTORS))
+    one = Generator(TablePolicy((8, 8), 4), table, config, heads=HistoryHeads(ContentHead(VECTORS)))
     found = one.recommend(sequences_of([[1], [0, 0, 0]]), 4)
     assert found.items.tolist() == [[1, 2, 0, 3], [0, 2, 1, 3]], "ties by item index"

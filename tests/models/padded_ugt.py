@@ -14,6 +14,7 @@ from asterism.models.ugt.experts import FeedForward
 from asterism.models.ugt.group_norm import GroupLayerNorm
 from asterism.models.ugt.items import row_means, starts_of
 from asterism.models.ugt.jagged import causal_visibility, time_bucket
+from asterism.models.ugt.pooling import RecencyPooling
 from asterism.models.windows import OlderEvents
 
 
@@ -28,7 +29,18 @@ def padded_states(model: UGT, histories: HistoryBatch) -> Tensor:
             assert isinstance(layer, FeedForward)
             states = states + _fed(layer, states, present, groups)
     normed: Tensor = model.norm(states[:, model.prefix.columns :])
-    return normed
+    return normed if model.pooling is None else normed + _pooled(model, model.pooling, histories)
+
+
+def _pooled(model: UGT, pooling: RecencyPooling, histories: HistoryBatch) -> Tensor:
+    """(B, T, D) event by event: the softmax of the scores of the ages of all that a row has up to there."""
+    directions = functional.normalize(model.items(histories.items.clamp(min=0)), dim=-1)
+    pooled = torch.zeros_like(directions)
+    for row, column in histories.mask.nonzero().tolist():
+        known = histories.mask[row, : column + 1].nonzero()[:, 0]
+        shares = torch.softmax(pooling.scores[column - known], dim=0)
+        pooled[row, column] = shares @ directions[row, known]
+    return pooling.gain * directions.shape[-1] ** 0.5 * pooled
 
 
 def padded_tokens(model: UGT, histories: HistoryBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from asterism.config import ModelConfig
 from asterism.data.sequences import Asked, Sequences
@@ -73,3 +74,9 @@ def full_sequences(lengths: Sequence[int], seed: int = 0) -> Sequences:
 
 def batch_of(model: UGT, sequences: Sequences) -> HistoryBatch:
     return HistoryBatch.from_sequences(sequences, model.layout)
+
+
+def event_vector(model: UGT, items: Tensor) -> Tensor:
+    """(...,) items → (..., D) what an event of them enters as, before anything of the event is added."""
+    vectors: Tensor = model.items(items)
+    return vectors if model.seen is None else vectors + model.seen(items)

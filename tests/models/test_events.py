@@ -12,7 +12,7 @@ from asterism.models.policy import HistoryBatch
 from asterism.models.ugt.buckets import HASH_BUCKETS, VALUE_BUCKETS, gap_bucket, hash_bucket, value_bucket
 from asterism.models.ugt.events import action_places, context_places
 from asterism.models.ugt.group_norm import GroupLayerNorm
-from models.small_ugt import batch_of, full_sequences, make_model
+from models.small_ugt import batch_of, event_vector, full_sequences, make_model
 
 RATING, VIEW = ACTION_CODES["rating"], ACTION_CODES["view"]
 
@@ -112,7 +112,7 @@ def test_each_group_of_an_event_is_normalised_by_itself() -> None:
 def test_tokens_of_different_groups_are_normalised_apart_inside_blocks() -> None:
     model = make_model(user_attributes=True, summaries=2, max_history=20, group_norm=True)
     batch = batch_of(model, full_sequences([9]))
-    tokens = model.prefix(model._inputs(batch.items[batch.mask]), model.start, batch, model.items, model.seen)
+    tokens = model.prefix(event_vector(model, batch.items[batch.mask]), model.start, batch, model.items, model.seen)
     assert tokens.groups.tolist() == [1, 2, 0, 0, 0, 0, 0]
     assert tokens.packing.places.tolist() == [0, 2, 3, 4, 5, 6, 7], "the older window is empty"
     with torch.no_grad():

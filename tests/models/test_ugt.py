@@ -121,12 +121,3 @@ def test_kept_item_directions_follow_the_weights() -> None:
 def test_heads_must_share_the_width() -> None:
     with pytest.raises(ValueError, match="a width of 9 cannot be shared by 2 heads"):
         make_model(width=9)
-
-
-def test_teacher_forced_logits_are_those_of_each_prefix() -> None:
-    decoder = make_model().decoder
-    states, codes = torch.randn(5, 8), torch.tensor([[0, 3, 1], [2, 2, 0], [1, 0, 0], [0, 0, 1], [2, 1, 1]])
-    together = decoder.teacher_forced(states, codes)
-    assert len(together) == 3
-    for level, logits in enumerate(together):
-        torch.testing.assert_close(logits, decoder(states, codes[:, :level]), rtol=0, atol=0)

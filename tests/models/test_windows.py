@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asterism.models.windows import OlderEvents, window_counts, window_edges
-from models.small_ugt import full_sequences, make_model
+from models.small_ugt import event_vector, full_sequences, make_model
 
 
 def test_each_window_is_twice_as_long_as_the_one_after_it() -> None:
@@ -66,7 +66,8 @@ def test_a_windows_token_is_the_mean_of_its_events(changes: dict[str, object]) -
     fast = model.prefix.windows(older, model.items, model.seen)
     places = older.items.split(older.counts.flatten().tolist())
     slow = [
-        torch.stack([model._inputs(item) for item in items]).mean(dim=0) + model.prefix.windows.window.weight[place % 3]
+        torch.stack([event_vector(model, item) for item in items]).mean(dim=0)
+        + model.prefix.windows.window.weight[place % 3]
         for place, items in enumerate(places)
         if len(items)
     ]

@@ -17,7 +17,12 @@ from asterism.training.losses import (
 def test_code_loss_sums_levels_and_averages_positions() -> None:
     first = torch.tensor([[log(1.0), log(3.0)], [log(1.0), log(1.0)]])  # p = (1/4, 3/4), (1/2, 1/2)
     second = torch.tensor([[log(2.0), log(6.0)], [log(9.0), log(1.0)]])  # p = (1/4, 3/4), (9/10, 1/10)
-    loss = code_loss([first, second], torch.tensor([[1, 0], [0, 0]]))
+    right = torch.tensor([[1, 0], [0, 0]])
+    levels = [
+        (scores.gather(1, right[:, [level]])[:, 0], scores.logsumexp(dim=1))
+        for level, scores in enumerate((first, second))
+    ]
+    loss = code_loss(levels)
     assert loss.item() == pytest.approx(
         (-log(3 / 4) - log(1 / 4)) / 2 + (-log(1 / 2) + -log(9 / 10)) / 2 + 0.0, rel=1e-5
     )

@@ -18,7 +18,9 @@ from asterism.data.market import Market, MarketConfig
 from asterism.data.splits import split_dataset
 from asterism.decoding import recommend_exhaustively
 from asterism.decoding.content import ContentHead
+from asterism.decoding.history_heads import HistoryHeads
 from asterism.decoding.loading import load_recommender
+from asterism.decoding.neighbours import NeighbourHead
 from asterism.evaluation.metrics import ndcg, target_ranks
 from asterism.training.monitor import METRICS_FILE
 from asterism.training.pipeline import train_bundle
@@ -76,9 +78,9 @@ def test_weights_chosen_on_validation_are_those_of_the_bundle(
     assert served == pytest.approx(float(said[3]), abs=6e-5), "the decoder orders as the search did"
     excluded = [set(cases.histories.items[cases.histories.row(row)].tolist()) for row in range(20)]
     asked = cases.take(np.arange(20)).histories
-    content = ContentHead(trained.item_vectors)
+    heads = HistoryHeads(ContentHead(trained.item_vectors), NeighbourHead.learn(split.train, len(split.items)))
     slow = recommend_exhaustively(
-        trained.policy, trained.semantic_ids, asked, 10, weights, excluded=excluded, content=content
+        trained.policy, trained.semantic_ids, asked, 10, weights, excluded=excluded, heads=heads
     )
     np.testing.assert_array_equal(found.items[:20], slow.items)
 

@@ -97,7 +97,6 @@ _EXAMPLES: dict[str, object] = {
     "data.users": "users.csv",
     "embeddings.image_model": "models/clip",
     "semantic_ids.like": "runs/yesterday",
-    "training.average_epochs": "weights are averaged over about the steps of so many epochs; 0 averages none",
     "training.max_minutes": 30.0,
     "evaluation.validation_cases": 5_000,
 }

@@ -55,5 +55,5 @@ class WeightAverage:
         return self.averages
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take averages that were written before."""
-        self.averages = dict(state)
+        """Take averages that were written before, from whatever device."""
+        self.averages = {name: average.to(self._parameters[name].device) for name, average in state.items()}

@@ -123,6 +123,7 @@ class _Fitting:
             while (stopped := self._reason_to_stop()) is None:
                 self._epoch(monitor)
         self.spec.model.load_state_dict(self.best)
+        self.spec.model.eval()  # forgets what validation kept of other weights
         progress = self.progress
         return FitResult(
             epochs=progress.epoch,

@@ -60,7 +60,7 @@ class _LogPartition(torch.autograd.Function):
         return largest[:, 0] + sums.log()
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc,untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         queries, directions, weights, sums = ctx.saved_tensors
         share = gradient / sums.clamp(min=torch.finfo(torch.float32).tiny)

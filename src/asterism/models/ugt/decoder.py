@@ -25,6 +25,9 @@ CONTENT_LEVELS: Final = 2
 #: Scores up to which a level's whole matrix of them costs less than choosing.
 _SMALL_PRODUCT: Final = 1 << 16
 
+#: Up to here exp(−2 · ceiling) is still a normal number, so a row's sum is not zero whatever its scores.
+_SAFE_CEILING: Final = 40.0
+
 
 class SiblingScores(NamedTuple):
     """For each of P questions of one level, the score of the right prefix against those of all siblings."""
@@ -88,7 +91,7 @@ class CodeDecoder(nn.Module):
         queries = self.queries(states, number)
         own = (queries * vectors[rights]).sum(-1)
         if len(parents) == 1:
-            return SiblingScores(own, torch.logsumexp(queries @ vectors.T, dim=-1))
+            return SiblingScores(own, torch.logsumexp((queries @ vectors.T).float(), dim=-1))
         rows = torch.repeat_interleave(torch.arange(len(items), device=items.device), counts)
         places = torch.arange(len(rows), device=items.device) + (starts - (counts.cumsum(0) - counts))[rows]
         scores = _pair_scores(queries, vectors, Siblings(rows, places))
@@ -112,14 +115,14 @@ class CodeDecoder(nn.Module):
         scores = self._scores(states, Siblings(rows // prefixes.shape[1], runs.nodes), number)
         left = torch.where(unseen > 0, math.log1p(-UNSEEN_SHARE), 0.0)
         normaliser = log_sum_exp(scores, rows, len(parents), 1 / self.temperature)
-        result[rows, level.paths[runs.nodes, -1]] = (scores - normaliser[rows] + left[rows]).to(result.dtype)
+        result[rows, level.paths[runs.nodes, -1]] = scores - normaliser[rows] + left[rows]
         return result.view(*prefixes.shape[:-1], level.size)
 
     def _scores(self, states: Tensor, pairs: Siblings, number: int) -> Tensor:
         """(n,) scores of states (B, D) with nodes, pair by pair; where nodes have no siblings scores do not matter."""
         if number not in self.branching:
             return states.new_zeros(len(pairs.rows), dtype=torch.float)
-        return _pair_scores(self.queries(states, number), self._kept_vectors(number), pairs).float()
+        return _pair_scores(self.queries(states, number), self._kept_vectors(number), pairs)
 
     def _kept_vectors(self, number: int) -> Tensor:
         if number in self._kept:
@@ -166,9 +169,12 @@ def zero_linear(width: int) -> nn.Linear:
 
 
 def log_sum_exp(scores: Tensor, rows: Tensor, count: int, ceiling: float) -> Tensor:
-    """(count,) log Σ exp over the scores (n,) of each row; no score is above `ceiling`; -inf for a row without any."""
-    sums = scores.new_zeros(count).index_add(0, rows, torch.exp(scores - ceiling))
-    return sums.log() + ceiling
+    """(count,) log Σ exp over the scores (n,) of each row; none is beyond ± `ceiling`; -inf for a row without any."""
+    sums = scores.new_zeros(count)
+    if ceiling <= _SAFE_CEILING:
+        return sums.index_add(0, rows, torch.exp(scores - ceiling)).log() + ceiling
+    largest = scores.new_full((count,), -ceiling).scatter_reduce(0, rows, scores.detach(), "amax")
+    return sums.index_add(0, rows, torch.exp(scores - largest[rows])).log() + largest
 
 
 def _pair_scores(queries: Tensor, vectors: Tensor, pairs: Siblings) -> Tensor:
@@ -177,6 +183,6 @@ def _pair_scores(queries: Tensor, vectors: Tensor, pairs: Siblings) -> Tensor:
     By one matrix product where most of it is asked for, or where it is small.
     """
     if len(queries) * len(vectors) <= max(len(pairs.rows) * 8, _SMALL_PRODUCT):
-        return (queries @ vectors.T)[pairs.rows, pairs.nodes]
+        return (queries @ vectors.T)[pairs.rows, pairs.nodes].float()
     counts = torch.bincount(pairs.rows, minlength=len(queries))
     return pair_products(queries, vectors, counts, pairs.nodes)

@@ -29,7 +29,7 @@ class _PairProducts(torch.autograd.Function):
         return found
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc,untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         queries, vectors, offsets, columns = ctx.saved_tensors
         of_queries = _sparse(offsets, columns, gradient, len(vectors)) @ vectors
