@@ -241,8 +241,12 @@ def test_a_beam_as_wide_as_the_catalogue_finds_what_scoring_every_item_finds(
     config = DecodingConfig(beam=60, item_weight=1.0, code_weight=0.5)
     found = Generator(policy, table, config).recommend(histories, 20, mode=mode)  # type: ignore[arg-type]
     slow = recommend_exhaustively(policy, table, histories, 20, config, excluded=[()] * 9, mode=mode)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(found.items, slow.items)
     np.testing.assert_allclose(found.scores, slow.scores, rtol=1e-4, atol=1e-4)
+    steps = np.abs(np.diff(slow.scores, axis=1))
+    alone = np.pad(steps > 1e-5, ((0, 0), (1, 1)), constant_values=True)  # scores that rounding cannot exchange
+    certain = alone[:, :-1] & alone[:, 1:]
+    assert certain.mean() > 0.9
+    np.testing.assert_array_equal(found.items[certain], slow.items[certain])
 
 
 @pytest.mark.parametrize("prefix", [(5, 7), (2, 6), (2, 3)], ids=["unknown", "half known", "known"])

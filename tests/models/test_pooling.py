@@ -19,7 +19,7 @@ def packing_of(present: list[list[int]], prefix: int = 0) -> Packing:
     return Packing(torch.zeros(there.shape, dtype=torch.long), there, there.flatten().nonzero()[:, 0], prefix)
 
 
-def make_pooling(gain: float = 0.5) -> RecencyPooling:
+def make_pooling(gain: float = 1.0) -> RecencyPooling:
     one = RecencyPooling(4)
     with torch.no_grad():
         one.gain.fill_(gain)
@@ -27,7 +27,7 @@ def make_pooling(gain: float = 0.5) -> RecencyPooling:
 
 
 def test_weights_by_hand() -> None:
-    """Each third of a step older, an event weighs e^(-1/3) of the next newer one; 0.5 · √4 is the factor."""
+    """Each third of a step older, an event weighs e^(-1/3) of the next newer one."""
     directions = torch.eye(4)
     found = make_pooling()(directions[:3], packing_of([[0, 1, 1, 1]]).views(), 0)
     one, two = exp(-1 / 3), exp(-2 / 3)
@@ -74,15 +74,19 @@ def test_rows_in_several_views_are_pooled_as_in_one(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("switch", [{}, EVERYTHING], ids=["plain", "everything"])
 def test_a_gain_of_zero_changes_nothing_and_is_where_training_starts(switch: dict[str, object]) -> None:
-    with_it, without = make_model(**switch), make_model(**switch, recency_pooling=False)
+    with_it, without = make_model(**switch, recency_pooling=True), make_model(**switch)
     assert with_it.pooling is not None
     assert without.pooling is None
     without.load_state_dict({name: one for name, one in with_it.state_dict().items() if "pooling" not in name})
     batch = batch_of(with_it, full_sequences([25, 0, 3]))
     with torch.inference_mode():
-        assert not torch.allclose(with_it(batch), without(batch))
+        assert not torch.allclose(with_it.item_queries(with_it(batch)), without.item_queries(without(batch)))
         with_it.pooling.gain.zero_()
-        torch.testing.assert_close(with_it(batch), without(batch), rtol=0, atol=0)
+        width = with_it.shape.model.width
+        states, plain = with_it(batch), without(batch)
+        torch.testing.assert_close(states[:, :width], plain, rtol=0, atol=0)
+        assert not states[:, width:].any()
+        torch.testing.assert_close(with_it.item_queries(states), without.item_queries(plain))
     assert RecencyPooling(3).gain.item() == 0.0
 
 

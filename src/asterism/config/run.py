@@ -104,7 +104,7 @@ class ModelConfig(Section):
     dropout: Probability = 0.5
     id_vectors: bool = True  # one learned vector an item, beside codes and content
     content: bool = True  # the projected item vector
-    recency_pooling: bool = True  # the newest items' mean direction is added to the state
+    recency_pooling: bool = False  # the newest items' mean direction beside the state
     actions: bool = False  # what was done with an item
     values: bool = False  # how strong it was: rating, dwell seconds
     time_gaps: bool = False  # since the event before

@@ -52,7 +52,7 @@ COMMENTS = {
     "model.dropout": "higher for fewer events",
     "model.id_vectors": "learn one vector an item beside its codes",
     "model.content": "feed the item's vector in",
-    "model.recency_pooling": "add the mean direction of the newest items to the state",
+    "model.recency_pooling": "the mean direction of the newest items beside the state, for the item head",
     "model.actions": "feed the kind of action in",
     "model.values": "feed ratings and dwell seconds in, in logarithmic steps",
     "model.time_gaps": "feed the time since the event before in",

@@ -38,7 +38,10 @@ class UGTShape:
 
 
 class UGT(nn.Module):
-    """The Unified Generative Transformer; implements `asterism.models.policy.Policy`."""
+    """The Unified Generative Transformer; implements `asterism.models.policy.Policy`.
+
+    A state is D wide, or where the history is pooled S = 2 D: what the blocks made, then what was pooled.
+    """
 
     def __init__(self, items: ItemFeatures, shape: UGTShape) -> None:
         super().__init__()
@@ -99,7 +102,7 @@ class UGT(nn.Module):
         return self
 
     def forward(self, histories: HistoryBatch) -> Tensor:
-        """(E, D) a state after each event, row by row and oldest first: the order of `histories.mask`."""
+        """(E, S) a state after each event, row by row and oldest first: the order of `histories.mask`."""
         items = histories.items[histories.mask]
         vectors = self.items(items)
         events = self.events(vectors if self.seen is None else vectors + self.seen(items), histories)
@@ -118,7 +121,7 @@ class UGT(nn.Module):
         return result
 
     def encode(self, histories: HistoryBatch) -> Tensor:
-        """(B, D) the state after the newest event; of a user without events, the start state."""
+        """(B, S) the state after the newest event; of a user without events, the start state."""
         starts = self.start_states(histories)
         lengths = histories.mask.sum(dim=1)
         known = lengths > 0
@@ -126,7 +129,7 @@ class UGT(nn.Module):
         return starts.masked_scatter(known[:, None], newest.to(starts.dtype))
 
     def start_states(self, histories: HistoryBatch) -> Tensor:
-        """(B, D) the states of users before their first event, by their attributes where the model reads them."""
+        """(B, S) the states of users before their first event, by their attributes where the model reads them."""
         states: Tensor = self.norm(self.prefix.start(self.start, histories))
         return states if self.pooling is None else functional.pad(states, (0, states.shape[-1]))
 
@@ -140,7 +143,7 @@ class UGT(nn.Module):
         return torch.stack(terms).mean() if terms else self.start.new_zeros(())
 
     def next_code_log_probs(self, state: Tensor, prefixes: Tensor) -> Tensor:
-        """(B, D) states, (B, W, l) prefixes → (B, W, codes of level l) log-probabilities."""
+        """(B, S) states, (B, W, l) prefixes → (B, W, codes of level l) log-probabilities."""
         return self.decoder.log_probs(self.code_states(state), prefixes)
 
     def item_scores(self, state: Tensor, items: Tensor | None = None) -> Tensor:
@@ -152,7 +155,7 @@ class UGT(nn.Module):
         return torch.einsum("bd,bcd->bc", query, directions[items])
 
     def item_queries(self, state: Tensor) -> Tensor:
-        """(..., D) states → (..., D) unit vectors that are compared with item directions."""
+        """(..., S) states → (..., D) unit vectors that are compared with item directions."""
         width = self.shape.model.width
         own, pooled = state[..., :width], state[..., width:]
         query = functional.normalize(own + self.turn(own), dim=-1)
