@@ -49,7 +49,13 @@ from asterism.evaluation.protocol import collect_lists
 from asterism.evaluation.ranking import PADDING, in_history
 from asterism.evaluation.recommender import Recommender
 
-PUBLIC_DATA = ("amazon-beauty-2014", "amazon-office-2014", "minionerec-industrial")
+PUBLIC_DATA = (
+    "minionerec-industrial",
+    "movielens-latest-small",
+    "amazon-office-2014",
+    "amazon-beauty-2014",
+    "amazon-toys-2014",
+)
 CUTOFF = 10
 PATIENCE = 10  # epochs
 MAX_EPOCHS = 200
