@@ -7,11 +7,11 @@
 
 Every peer learns from the training part alone and is asked for 10 items of the whole catalogue on all validation and
 test cases, the history excluded and included. RecTools' SASRec, BERT4Rec and HSTU train with our own rule: NDCG@10 on
-validation after each epoch, the best epoch's weights kept, an end after 10 epochs without a better one or after
-`--minutes`. `--bundle` adds recommenders that `asterism train` made of the same data. A peer whose library is absent
-has a row that says so. Minutes and seconds are CPU time of fitting, validation included, which a busy machine does not
-stretch; a bundle's are the wall time that its training noted. With --rows, finished rows are kept in a file and not
-made again.
+validation after each round (an epoch, or the epochs that make 100 steps), the best round's weights kept, an end after
+10 rounds without a better one or after `--minutes`; a row says which. `--bundle` adds recommenders that `asterism
+train` made of the same data. A peer whose library is absent has a row that says so. Minutes and seconds are CPU time of
+fitting, validation included, which a busy machine does not stretch, with the allocator set as `asterism train` sets it;
+a bundle's are the wall time that its training noted. With --rows, finished rows are kept in a file and not made again.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from asterism.evaluation.metrics import mean_metrics, ndcg, target_ranks
 from asterism.evaluation.protocol import collect_lists
 from asterism.evaluation.ranking import PADDING, in_history
 from asterism.evaluation.recommender import Recommender
+from asterism.training.memory import keep_freed_memory
 
 PUBLIC_DATA = (
     "minionerec-industrial",
@@ -57,10 +58,12 @@ PUBLIC_DATA = (
     "amazon-toys-2014",
 )
 CUTOFF = 10
-PATIENCE = 10  # epochs
-MAX_EPOCHS = 200
+PATIENCE = 10  # rounds
+MAX_ROUNDS = 200
+ROUND_STEPS = 100  # at least: SASRec, which has no content to start from, lies flat for its first few hundred
 WIDTH = 64
 MAX_EVENTS = 50
+BATCH_USERS = 64  # ours; the library's 128 makes half the steps of the same minutes
 PARTS = {
     f"{name}_{mode}": (name, mode == "excluded") for name in ("validation", "test") for mode in ("excluded", "included")
 }
@@ -77,6 +80,11 @@ class Task:
     minutes: float
     seed: int
     threads: int
+
+    @property
+    def dense(self) -> bool:
+        """Whether an average history fills the window, as MovieLens' do and those of shops do not."""
+        return self.split.train.events >= MAX_EVENTS * len(self.split.train)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +224,10 @@ def mean_of_items(model: Any, liked: sparse.csr_matrix) -> Any:
     return folded
 
 
-def fit_transformer(kind: str, **settings: Any) -> Callable[[Task], Recommender]:
-    """One of RecTools' transformers, stopped by our rule."""
+def fit_transformer(
+    kind: str, sparse: dict[str, Any], dense: dict[str, Any], **settings: Any
+) -> Callable[[Task], Recommender]:
+    """One of RecTools' transformers with full softmax, stopped by our rule; settings that hang on the data apart."""
 
     def fit(task: Task) -> Recommender:
         from pytorch_lightning import seed_everything
@@ -225,8 +235,11 @@ def fit_transformer(kind: str, **settings: Any) -> Callable[[Task], Recommender]
         from rectools.dataset import Dataset
 
         seed_everything(task.seed)
-        common = {"n_blocks": 2, "n_factors": WIDTH, "session_max_len": MAX_EVENTS, "lr": 1e-3, "batch_size": 128}
-        model = getattr(models, kind)(**common, recommend_torch_device="cpu", **settings)
+        longest = min(MAX_EVENTS, int(task.split.train.lengths.max()))  # places beyond are never trained
+        size = {"n_blocks": 2, "n_heads": 2, "n_factors": WIDTH, "session_max_len": longest}
+        learning = {"loss": "softmax", "lr": 1e-3, "batch_size": BATCH_USERS}
+        by_data = dense if task.dense else sparse
+        model = getattr(models, kind)(**size, **learning, **by_data, **settings, recommend_torch_device="cpu")
         peer = SequencePeer(kind, model, len(task.split.items))
         stop_early(peer, Dataset.construct(frame(task.split.train)), task)
         return peer
@@ -235,26 +248,43 @@ def fit_transformer(kind: str, **settings: Any) -> Callable[[Task], Recommender]
 
 
 def stop_early(peer: SequencePeer, train: Any, task: Task) -> None:
-    """Train an epoch at a time; leave the weights of the best one by NDCG@10 on validation, history excluded."""
-    best, best_epoch, weights = -1.0, 0, {}
+    """Train a round at a time; leave the weights of the best one by NDCG@10 on validation, history excluded."""
+    best, best_round, weights = -1.0, 0, {}
+    epochs = epochs_a_round(int((task.split.train.lengths >= 2).sum()))
     began = time.process_time()
-    for epoch in range(1, MAX_EPOCHS + 1):
-        peer.model.fit_partial(train, min_epochs=1, max_epochs=1)
+    for done in range(1, MAX_ROUNDS + 1):
+        peer.model.fit_partial(train, min_epochs=epochs, max_epochs=epochs)
         cases = task.split.validation
         lists, _ = collect_lists(peer, cases, peer.items, CUTOFF, exclude_history=True)
         found = float(ndcg(target_ranks(lists, cases.targets), CUTOFF).mean())
         if found > best:
             state = peer.model.lightning_model.state_dict()
-            best, best_epoch, weights = found, epoch, {name: one.clone() for name, one in state.items()}
-        print(f"  {peer.name} epoch {epoch}: validation NDCG@{CUTOFF} {found:.4f}", file=sys.stderr)
-        if epoch - best_epoch >= PATIENCE or time.process_time() - began > task.minutes * 60:
+            best, best_round, weights = found, done, {name: one.clone() for name, one in state.items()}
+        spent = time.process_time() - began
+        said = f"epoch {done * epochs}: validation NDCG@{CUTOFF} {found:.4f}, {spent:.0f} CPU s"
+        print(f"  {peer.name} {said}", file=sys.stderr)
+        if done - best_round >= PATIENCE or spent > task.minutes * 60:
             break
     peer.model.lightning_model.load_state_dict(weights)
-    spent = ", still rising when the minutes were spent" if best_epoch == epoch else ""
-    peer.name = f"{peer.name}, {best_epoch} epochs{spent}"
+    peer.name = f"{peer.name}, {ending(best_round, done, epochs)}"
+
+
+def epochs_a_round(users: int) -> int:
+    """Epochs between two validations: one, or as many as make `ROUND_STEPS` steps."""
+    return -(-ROUND_STEPS // -(-users // BATCH_USERS))
+
+
+def ending(best_round: int, rounds: int, epochs: int) -> str:
+    """Which epoch was kept and why training ended, in words."""
+    kept = f"epoch {best_round * epochs} of {rounds * epochs}"
+    if rounds - best_round >= PATIENCE:
+        return f"{kept}, stopped early"
+    why = "all epochs done" if rounds == MAX_ROUNDS else "cut by the minutes"
+    return f"{kept}, {why}, still rising" if rounds == best_round else f"{kept}, {why}"
 
 
 TRANSFORMERS = ("rectools", "pytorch-lightning", "torch")
+COSINE = {"lightning_module_kwargs": {"logits_t": 0.05}}  # HSTU scores by cosine, which needs its temperature
 PEERS = {
     "popularity": Peer(lambda task: popularity(task.split.train, len(task.split.items))),
     "markov": Peer(lambda task: markov(task.split.train, len(task.split.items))),
@@ -263,9 +293,17 @@ PEERS = {
     "implicit_bm25": Peer(fit_neighbours("BM25Recommender"), ("implicit",)),
     "als": Peer(fit_als, ("implicit",)),
     "bpr": Peer(fit_bpr, ("implicit",)),
-    "sasrec": Peer(fit_transformer("SASRecModel", n_heads=2, dropout_rate=0.5, loss="softmax"), TRANSFORMERS),
-    "bert4rec": Peer(fit_transformer("BERT4RecModel", n_heads=2, dropout_rate=0.2, loss="softmax"), TRANSFORMERS),
-    "hstu": Peer(fit_transformer("HSTUModel", n_heads=2, dropout_rate=0.5, loss="softmax"), TRANSFORMERS),
+    "sasrec": Peer(fit_transformer("SASRecModel", {"dropout_rate": 0.5}, {"dropout_rate": 0.2}), TRANSFORMERS),
+    "bert4rec": Peer(
+        fit_transformer("BERT4RecModel", {"mask_prob": 0.6}, {"mask_prob": 0.2}, dropout_rate=0.2), TRANSFORMERS
+    ),
+    "hstu": Peer(fit_transformer("HSTUModel", {"dropout_rate": 0.5}, {"dropout_rate": 0.2}, **COSINE), TRANSFORMERS),
+    "hstu_no_time": Peer(
+        fit_transformer(
+            "HSTUModel", {"dropout_rate": 0.5}, {"dropout_rate": 0.2}, relative_time_attention=False, **COSINE
+        ),
+        TRANSFORMERS,
+    ),
 }
 
 
@@ -355,6 +393,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
     warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning|rectools|implicit|threadpoolctl).*")
     rows = read_rows(arguments.rows)
     done = {(row["data"], row["peer"], row["seed"]) for row in rows}
