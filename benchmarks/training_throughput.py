@@ -41,13 +41,11 @@ from asterism.models.ugt import UGT, ItemFeatures, UGTShape
 from asterism.training.batches import trainable_rows
 from asterism.training.loop import Run, Validation, fit
 from asterism.training.memory import keep_freed_memory
-from peer_libraries.transformers import COSINE, frame
+from peer_libraries.transformers import BATCH_USERS, COSINE, NEGATIVES, frame
 from peers import commit, load_split
 
 PUBLIC_DATA = ("amazon-office-2014", "amazon-beauty-2014")
 MODEL = ModelConfig(width=64, blocks=2, heads=2, max_events=50, dropout=0.5)
-BATCH_USERS = 64
-THEIR_NEGATIVES = 256  # drawn anew for each position; ours are shared by the batch
 
 Row = dict[str, Any]
 
@@ -190,18 +188,18 @@ def drawn_users(train: Sequences, users: int, seed: int) -> Sequences:
 
 
 SOFTMAX = {"loss": "softmax"}
-SAMPLED = {"loss": "sampled_softmax", "n_negatives": THEIR_NEGATIVES}
+SAMPLED = {"loss": "sampled_softmax", "n_negatives": NEGATIVES}  # drawn for each position; ours are shared by the batch
 CONTENDERS: dict[str, tuple[str, Callable[[Work], Contender]]] = {
     "ugt_sampled": (
         f"item loss over {TrainingConfig().negatives} shared negatives + code loss",
         partial(OurTransformer, training=TrainingConfig()),
     ),
     "sasrec_sampled": (
-        f"softmax over {THEIR_NEGATIVES} negatives a position",
+        f"softmax over {NEGATIVES} negatives a position",
         partial(TheirTransformer, kind="SASRecModel", loss=SAMPLED),
     ),
     "hstu_sampled": (
-        f"softmax over {THEIR_NEGATIVES} negatives a position",
+        f"softmax over {NEGATIVES} negatives a position",
         partial(TheirTransformer, kind="HSTUModel", loss=SAMPLED, **COSINE),
     ),
     "ugt_full": (

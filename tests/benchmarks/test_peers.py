@@ -67,6 +67,14 @@ def test_a_round_is_an_epoch_or_as_many_as_make_a_hundred_steps() -> None:
 
 
 @pytest.mark.usefixtures("libraries")
+def test_a_large_catalogue_gets_the_sampled_softmax() -> None:
+    from peer_libraries.transformers import loss_over
+
+    assert loss_over(items=9_742) == {"loss": "softmax"}
+    assert loss_over(items=12_101) == {"loss": "sampled_softmax", "n_negatives": 256}
+
+
+@pytest.mark.usefixtures("libraries")
 def test_the_row_of_a_transformer_says_why_it_ended() -> None:
     from peer_libraries.transformers import ending
 
