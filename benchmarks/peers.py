@@ -7,11 +7,11 @@
 
 Every peer learns from the training part alone and is asked for 10 items of the whole catalogue on all validation and
 test cases, the history excluded and included. RecTools' SASRec, BERT4Rec and HSTU train with our own rule: NDCG@10 on
-validation after each epoch, the best epoch's weights kept, an end after 10 epochs without a better one or after
-`--minutes`. `--bundle` adds recommenders that `asterism train` made of the same data. A peer whose library is absent
-has a row that says so. Minutes and seconds are CPU time of fitting, validation included, which a busy machine does not
-stretch; a bundle's are the wall time that its training noted. With --rows, finished rows are kept in a file and not
-made again.
+validation after each round (an epoch, or the epochs that make 100 steps), the best round's weights kept, an end after
+10 rounds without a better one or after `--minutes`; a row says which. `--bundle` adds recommenders that `asterism
+train` made of the same data. A peer whose library is absent has a row that says so. Minutes and seconds are CPU time of
+fitting, validation included, which a busy machine does not stretch, with the allocator set as `asterism train` sets it;
+a bundle's are the wall time that its training noted. With --rows, finished rows are kept in a file and not made again.
 """
 
 from __future__ import annotations
@@ -28,49 +28,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import sparse
 
 from asterism.config import RunConfig, parse_run_config
 from asterism.core import records
 from asterism.core.bundle import Bundle
 from asterism.core.errors import AsterismError, ConfigError
 from asterism.data.locating import data_home, resolve_data
-from asterism.data.sequences import Cases, Sequences
+from asterism.data.sequences import Cases
 from asterism.data.split import Split
 from asterism.data.splits import split_dataset
 from asterism.decoding.loading import load_recommender
 from asterism.evaluation.baselines import item_knn, markov, popularity
 from asterism.evaluation.generated import GeneratedRecommender
-from asterism.evaluation.metrics import mean_metrics, ndcg, target_ranks
+from asterism.evaluation.metrics import mean_metrics, target_ranks
 from asterism.evaluation.protocol import collect_lists
-from asterism.evaluation.ranking import PADDING, in_history
 from asterism.evaluation.recommender import Recommender
+from asterism.training.memory import keep_freed_memory
+from peer_libraries.matrix_models import fit_als, fit_bpr, fit_neighbours
+from peer_libraries.task import CUTOFF, Task
+from peer_libraries.transformers import COSINE, fit_transformer
 
-PUBLIC_DATA = ("amazon-beauty-2014", "amazon-office-2014", "minionerec-industrial")
-CUTOFF = 10
-PATIENCE = 10  # epochs
-MAX_EPOCHS = 200
-WIDTH = 64
-MAX_EVENTS = 50
+PUBLIC_DATA = (
+    "minionerec-industrial",
+    "movielens-latest-small",
+    "amazon-office-2014",
+    "amazon-beauty-2014",
+    "amazon-toys-2014",
+)
 PARTS = {
     f"{name}_{mode}": (name, mode == "excluded") for name in ("validation", "test") for mode in ("excluded", "included")
 }
 
 Row = dict[str, Any]
-Lists = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What a peer gets: the split, and how long and from which seed it may learn."""
-
-    split: Split
-    minutes: float
-    seed: int
-    threads: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,173 +69,6 @@ class Peer:
 
     fit: Callable[[Task], Recommender]
     packages: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class MatrixPeer:
-    """A model of `implicit`; users are rows of a user-item matrix, so repeats and order are lost to it."""
-
-    name: str
-    model: Any
-    items: int
-    fold_in: Callable[[Any, sparse.csr_matrix], Any] | None = None  # where the model knows only training users
-
-    def recommend(self, histories: Sequences, k: int, exclude_history: bool) -> Lists:
-        """See `Recommender.recommend`."""
-        liked = user_items(histories, self.items)
-        users = np.arange(len(histories))
-        model, recalculate = self.model, True
-        if self.fold_in is not None:
-            model, recalculate = self.fold_in(self.model, liked), False
-        found, scores = model.recommend(
-            users, liked, N=k, filter_already_liked_items=exclude_history, recalculate_user=recalculate
-        )
-        missing = scores < -1e30
-        if exclude_history:  # short of candidates, the library fills up with the history at score 0
-            missing |= in_history(found, histories, self.items)
-        return padded(np.where(missing, PADDING, found), k)
-
-
-@dataclass(slots=True)
-class SequencePeer:
-    """A transformer of RecTools; asked about rows of histories as if they were users."""
-
-    name: str
-    model: Any
-    items: int
-
-    def recommend(self, histories: Sequences, k: int, exclude_history: bool) -> Lists:
-        """See `Recommender.recommend`; a row in which the model knows no item stays empty."""
-        from rectools.dataset import Dataset
-        from rectools.dataset.context import get_context
-
-        out = np.full((len(histories), k), PADDING, dtype=np.int64)
-        known = self.model.data_preparator.get_known_item_ids()
-        askable = np.unique(np.repeat(np.arange(len(histories)), histories.lengths)[np.isin(histories.items, known)])
-        if len(askable) == 0:
-            return out
-        asked = frame(histories)
-        context = None
-        if self.model.require_recommend_context:  # the moment of asking, for which the newest event's stands in
-            context = get_context(asked.groupby("user_id", as_index=False).last())
-        found = self.model.recommend(
-            askable, Dataset.construct(asked), k, exclude_history, on_unsupported_targets="ignore", context=context
-        )
-        out[found["user_id"].to_numpy(), found["rank"].to_numpy() - 1] = found["item_id"].to_numpy()
-        return out
-
-
-def padded(lists: NDArray[np.integer], k: int) -> Lists:
-    """(rows, k) with what is missing as padding at the end."""
-    order = np.argsort(lists == PADDING, axis=1, kind="stable")
-    out = np.full((len(lists), k), PADDING, dtype=np.int64)
-    out[:, : lists.shape[1]] = np.take_along_axis(lists, order, axis=1)
-    return out
-
-
-def user_items(histories: Sequences, items: int) -> sparse.csr_matrix:
-    """(rows, items) one where the item is in the history."""
-    shape = (len(histories), items)
-    ones = np.ones(histories.events, dtype=np.float32)
-    parts = (ones, histories.items, histories.offsets.astype(np.int32))
-    matrix = sparse.csr_matrix(parts, shape=shape, copy=True)  # what follows sorts in place
-    matrix.sum_duplicates()
-    matrix.data[:] = 1.0
-    return matrix
-
-
-def frame(sequences: Sequences) -> Any:
-    """RecTools' table of interactions, a user a row of the sequences."""
-    import pandas as pd
-
-    users = np.repeat(np.arange(len(sequences)), sequences.lengths)
-    moments = pd.to_datetime(sequences.timestamps, unit="s")
-    columns = {"user_id": users, "item_id": sequences.items.astype(np.int64), "weight": 1.0, "datetime": moments}
-    return pd.DataFrame(columns)
-
-
-def fit_neighbours(kind: str) -> Callable[[Task], Recommender]:
-    """`implicit`'s item neighbours by `CosineRecommender` or `BM25Recommender`."""
-
-    def fit(task: Task) -> Recommender:
-        from implicit import nearest_neighbours
-
-        model = getattr(nearest_neighbours, kind)(K=100, num_threads=task.threads)
-        model.fit(user_items(task.split.train, len(task.split.items)), show_progress=False)
-        return MatrixPeer(kind, model, len(task.split.items))
-
-    return fit
-
-
-def fit_als(task: Task) -> Recommender:
-    """Implicit alternating least squares (Hu et al. 2008); a history's factors are solved for when it is asked."""
-    from implicit.cpu.als import AlternatingLeastSquares
-
-    model = AlternatingLeastSquares(factors=WIDTH, random_state=task.seed, num_threads=task.threads)
-    model.fit(user_items(task.split.train, len(task.split.items)), show_progress=False)
-    return MatrixPeer("als", model, len(task.split.items))
-
-
-def fit_bpr(task: Task) -> Recommender:
-    """Bayesian personalised ranking (Rendle et al. 2009); the library's 100 iterations at 0.01 end far too early."""
-    from implicit.cpu.bpr import BayesianPersonalizedRanking
-
-    learning = {"learning_rate": 0.05, "iterations": 300, "random_state": task.seed, "num_threads": task.threads}
-    model = BayesianPersonalizedRanking(factors=WIDTH, **learning)
-    model.fit(user_items(task.split.train, len(task.split.items)), show_progress=False)
-    return MatrixPeer("bpr", model, len(task.split.items), fold_in=mean_of_items)
-
-
-def mean_of_items(model: Any, liked: sparse.csr_matrix) -> Any:
-    """The library's BPR knows training users only: a history is the mean of its items, as long as a user is."""
-    from implicit.cpu.bpr import BayesianPersonalizedRanking
-
-    users = np.asarray(liked @ model.item_factors, dtype=np.float32)
-    users[:, -1] = 0.0  # the column that carries the items' biases
-    usual = np.linalg.norm(model.user_factors[:, :-1], axis=1).mean()
-    users *= usual / np.maximum(np.linalg.norm(users, axis=1, keepdims=True), 1e-12)
-    users[:, -1] = 1.0
-    folded = BayesianPersonalizedRanking(factors=WIDTH, num_threads=model.num_threads)
-    folded.item_factors, folded.user_factors = model.item_factors, users
-    return folded
-
-
-def fit_transformer(kind: str, **settings: Any) -> Callable[[Task], Recommender]:
-    """One of RecTools' transformers, stopped by our rule."""
-
-    def fit(task: Task) -> Recommender:
-        from pytorch_lightning import seed_everything
-        from rectools import models
-        from rectools.dataset import Dataset
-
-        seed_everything(task.seed)
-        common = {"n_blocks": 2, "n_factors": WIDTH, "session_max_len": MAX_EVENTS, "lr": 1e-3, "batch_size": 128}
-        model = getattr(models, kind)(**common, recommend_torch_device="cpu", **settings)
-        peer = SequencePeer(kind, model, len(task.split.items))
-        stop_early(peer, Dataset.construct(frame(task.split.train)), task)
-        return peer
-
-    return fit
-
-
-def stop_early(peer: SequencePeer, train: Any, task: Task) -> None:
-    """Train an epoch at a time; leave the weights of the best one by NDCG@10 on validation, history excluded."""
-    best, best_epoch, weights = -1.0, 0, {}
-    began = time.process_time()
-    for epoch in range(1, MAX_EPOCHS + 1):
-        peer.model.fit_partial(train, min_epochs=1, max_epochs=1)
-        cases = task.split.validation
-        lists, _ = collect_lists(peer, cases, peer.items, CUTOFF, exclude_history=True)
-        found = float(ndcg(target_ranks(lists, cases.targets), CUTOFF).mean())
-        if found > best:
-            state = peer.model.lightning_model.state_dict()
-            best, best_epoch, weights = found, epoch, {name: one.clone() for name, one in state.items()}
-        print(f"  {peer.name} epoch {epoch}: validation NDCG@{CUTOFF} {found:.4f}", file=sys.stderr)
-        if epoch - best_epoch >= PATIENCE or time.process_time() - began > task.minutes * 60:
-            break
-    peer.model.lightning_model.load_state_dict(weights)
-    spent = ", still rising when the minutes were spent" if best_epoch == epoch else ""
-    peer.name = f"{peer.name}, {best_epoch} epochs{spent}"
 
 
 TRANSFORMERS = ("rectools", "pytorch-lightning", "torch")
@@ -257,9 +80,17 @@ PEERS = {
     "implicit_bm25": Peer(fit_neighbours("BM25Recommender"), ("implicit",)),
     "als": Peer(fit_als, ("implicit",)),
     "bpr": Peer(fit_bpr, ("implicit",)),
-    "sasrec": Peer(fit_transformer("SASRecModel", n_heads=2, dropout_rate=0.5, loss="softmax"), TRANSFORMERS),
-    "bert4rec": Peer(fit_transformer("BERT4RecModel", n_heads=2, dropout_rate=0.2, loss="softmax"), TRANSFORMERS),
-    "hstu": Peer(fit_transformer("HSTUModel", n_heads=2, dropout_rate=0.5, loss="softmax"), TRANSFORMERS),
+    "sasrec": Peer(fit_transformer("SASRecModel", {"dropout_rate": 0.5}, {"dropout_rate": 0.2}), TRANSFORMERS),
+    "bert4rec": Peer(
+        fit_transformer("BERT4RecModel", {"mask_prob": 0.6}, {"mask_prob": 0.2}, dropout_rate=0.2), TRANSFORMERS
+    ),
+    "hstu": Peer(fit_transformer("HSTUModel", {"dropout_rate": 0.5}, {"dropout_rate": 0.2}, **COSINE), TRANSFORMERS),
+    "hstu_no_time": Peer(
+        fit_transformer(
+            "HSTUModel", {"dropout_rate": 0.5}, {"dropout_rate": 0.2}, relative_time_attention=False, **COSINE
+        ),
+        TRANSFORMERS,
+    ),
 }
 
 
@@ -349,6 +180,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
     warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning|rectools|implicit|threadpoolctl).*")
     rows = read_rows(arguments.rows)
     done = {(row["data"], row["peer"], row["seed"]) for row in rows}

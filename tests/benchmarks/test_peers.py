@@ -17,9 +17,10 @@ from asterism.data.market import Market, MarketConfig
 from asterism.data.splits import split_dataset
 from asterism.evaluation.baselines import item_knn
 from asterism.evaluation.metrics import ndcg, recall, target_ranks
-from worlds import sequences_of
+from worlds import leave_one_out, sequences_of
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "peers.py"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SCRIPT = BENCHMARKS / "peers.py"
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +42,56 @@ def rows_of(done: subprocess.CompletedProcess[str]) -> list[dict]:
     return found["rows"]
 
 
+@pytest.fixture
+def libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+@pytest.mark.usefixtures("libraries")
 def test_a_users_items_count_once_and_histories_stay_as_they_are() -> None:
-    spec = importlib.util.spec_from_file_location("peers", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["peers"] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
+    from peer_libraries.matrix_models import user_items
+
     histories = sequences_of([[3, 1, 3], [], [0]])
-    matrix = module.user_items(histories, 4)
+    matrix = user_items(histories, 4)
     assert matrix.toarray().tolist() == [[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]
     assert histories.items.tolist() == [3, 1, 3, 0]
+
+
+@pytest.mark.usefixtures("libraries")
+def test_a_round_is_an_epoch_or_as_many_as_make_a_hundred_steps() -> None:
+    from peer_libraries.transformers import epochs_a_round
+
+    assert epochs_a_round(users=610) == 10, "ten steps an epoch"
+    assert epochs_a_round(users=2620) == 3, "41"
+    assert epochs_a_round(users=22_363) == 1, "350"
+
+
+@pytest.mark.usefixtures("libraries")
+def test_a_large_catalogue_gets_the_sampled_softmax() -> None:
+    from peer_libraries.transformers import loss_over
+
+    assert loss_over(items=9_742) == {"loss": "softmax"}
+    assert loss_over(items=12_101) == {"loss": "sampled_softmax", "n_negatives": 256}
+
+
+@pytest.mark.usefixtures("libraries")
+def test_the_row_of_a_transformer_says_why_it_ended() -> None:
+    from peer_libraries.transformers import ending
+
+    assert ending(best_round=5, rounds=15, epochs=2) == "epoch 10 of 30, stopped early"
+    assert ending(best_round=5, rounds=14, epochs=2) == "epoch 10 of 28, cut by the minutes"
+    assert ending(best_round=14, rounds=14, epochs=2) == "epoch 28 of 28, cut by the minutes, still rising"
+    assert ending(best_round=195, rounds=200, epochs=1) == "epoch 195 of 200, all epochs done"
+
+
+@pytest.mark.usefixtures("libraries")
+def test_data_is_dense_where_an_average_history_fills_the_window() -> None:
+    from peer_libraries.task import Task
+
+    long, short = list(range(100)), [1]
+    for rows, dense in (([long, short], True), ([long, short, short], False)):  # 50.5 and 34 events a user
+        split = leave_one_out([[*row, 0, 0] for row in rows], items=100)
+        assert Task(split, minutes=1, seed=0, threads=1).dense is dense
 
 
 def test_peers_are_measured_once_by_the_protocol(market: Path, tmp_path: Path) -> None:

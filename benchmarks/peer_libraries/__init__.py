@@ -1,0 +1,1 @@
+"""Recommenders of other libraries, fitted for `benchmarks/peers.py`."""
