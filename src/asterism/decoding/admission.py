@@ -41,8 +41,9 @@ class Admission:
         if self._filters:
             self._groups[:] = [-1 if one is None else group[id(one)] for one in filters]
         self._sieves = [sieve_of(one, view) for one in self._filters]
-        self._bits = [self._stacked(level) for level in range(view.layout.head if self._filters else 0)]
         self._alike = len(self._filters) == 1 and bool((self._groups == 0).all())
+        stacked = range(view.layout.head if self._filters and not self._alike else 0)
+        self._bits = [self._stacked(level) for level in stacked]
         self._denied = exclusions.rows * view.known_items + exclusions.items
         self._dead: list[_Dead] = []
         nodes = view.layout.addresses(view.paths_of(exclusions.items))
@@ -72,8 +73,7 @@ class Admission:
         """Of the bitmaps of codes that may follow prefixes (n,) of rows (n,), those that leave the row something."""
         if level == self._view.layout.head:
             return self._narrow_nodes(rows, addresses, bits)
-        if self._filters:
-            bits = bits & self._bits[level][self._groups[rows], addresses]
+        bits = self._sieved(level, rows, addresses, bits)
         dead = self._dead[level]
         if len(dead.keys):
             keys = rows * len(self._view.heads[level]) + addresses
@@ -81,6 +81,12 @@ class Admission:
             codes = dead.codes[places]
             np.bitwise_and.at(bits, (positions, codes >> 6), ~(np.uint64(1) << (codes & 63).astype(np.uint64)))
         return bits
+
+    def _sieved(self, level: int, rows: Indices, addresses: Indices, bits: Words) -> Words:
+        """Of bitmaps above the nodes, what the rows' filters leave."""
+        if self._alike:
+            return bits & self._sieves[0].bits[level].take(addresses, axis=0)
+        return bits & self._bits[level][self._groups[rows], addresses] if self._filters else bits
 
     def _narrow_nodes(self, rows: Indices, nodes: Indices, bits: Words) -> Words:
         """Look at the entries of all nodes of filtered rows, and of those that hold something excluded."""
@@ -112,6 +118,9 @@ class Admission:
         for number, sieve in enumerate(self._sieves):  # what the filter closed already is not closed once more
             dead = dead[(groups[dead] != number) | sieve.nodes[addresses[dead]]]
         owners, addresses = owners[dead], addresses[dead]
+        if len(dead) == 0:  # as is usual
+            self._dead = [_Dead(owners, addresses)] * layout.head
+            return self._roots(rows, owners)
         for level in range(layout.head - 1, -1, -1):
             parents, codes = np.divmod(addresses, layout.sizes[level])
             keys = owners * len(view.heads[level]) + parents
@@ -119,9 +128,7 @@ class Admission:
             _, first, counts = np.unique(keys, return_index=True, return_counts=True)
             owners, addresses = owners[first], parents[first]
             bits = view.heads[level][addresses]
-            if self._filters:
-                bits = bits & self._bits[level][self._groups[owners], addresses]
-            gone = counts == count_bits(bits)
+            gone = counts == count_bits(self._sieved(level, owners, addresses, bits))
             owners, addresses = owners[gone], addresses[gone]
         return self._roots(rows, owners)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from asterism.decoding.admission import Admission
 from asterism.decoding.snapshot import Runs, TrieSnapshot
-from asterism.decoding.trie_layout import Indices, Words, count_bits, penalties, ranges, unpack
+from asterism.decoding.trie_layout import Indices, Words, ranges, unpack
 
 #: Where more than one in so many codes is legal, all are scored and the illegal ones put down to -inf; else the legal
 #: ones are gathered. Both give the same scores; gathering costs more a code, and leaves fewer to select from.
@@ -69,7 +69,7 @@ def expand(view: TrieSnapshot, level: int, beams: Beams, log_probs: Scores, admi
         bits = view.child_bits(level, starts)
         if admission is not None:
             bits = admission.narrow(level, live // width, starts, bits)
-        if int(count_bits(bits).sum()) * _DENSE > len(bits) * log_probs.shape[1]:
+        if int(np.bitwise_count(bits).sum(dtype=np.int64)) * _DENSE > len(bits) * log_probs.shape[1]:
             return _dense(level, beams, log_probs, live, bits)
         found = np.flatnonzero(unpack(bits, log_probs.shape[1]))
         positions = found // log_probs.shape[1]
@@ -98,12 +98,12 @@ def lead(view: TrieSnapshot, beams: Beams, found: Candidates, steps: Indices) ->
 def _dense(level: int, beams: Beams, log_probs: Scores, live: Indices, bits: Words) -> Candidates:
     rows, width = beams.starts.shape
     size = log_probs.shape[1]
-    if len(live) == rows * width:
-        scores = log_probs + beams.log_probs.reshape(-1, 1)
-        scores += penalties(bits, size)
-    else:
-        scores = np.full((rows * width, size), -np.inf, dtype=np.float32)
-        scores[live] = log_probs[live] + beams.log_probs.ravel()[live, None] + penalties(bits, size)
+    mask = unpack(bits, size)
+    if len(live) < rows * width:
+        whole = np.zeros((rows * width, size), dtype=np.bool_)
+        whole[live] = mask
+        mask = whole
+    scores = np.where(mask, log_probs + beams.log_probs.reshape(-1, 1), np.float32(-np.inf))
     return Candidates(scores.reshape(rows, width * size), level, size, None, np.zeros(rows, dtype=np.int64), None)
 
 

@@ -50,7 +50,7 @@ class TrieSnapshot:
     known_items: int  # one more than the highest item index ever held
     heads: tuple[Words, ...]  # by level < head: (addresses, words) codes that may follow
     node_table: NDArray[np.int32]
-    nodes: Columns  # spans (rows, 2): first entry and how many; bits (rows, words) where there are bitmaps
+    nodes: Columns  # bases and sizes (rows,): first entry and how many; bits (rows, words) where there are bitmaps
     entries: Columns  # items, code_<level> from level `head` on; starts: where a node's children begin, by rank
     item_table: NDArray[np.int32]
     items: Columns  # codes (rows, levels), states (rows,)
@@ -102,14 +102,15 @@ class TrieSnapshot:
 
     def node_ranges(self, addresses: Indices) -> tuple[Indices, Indices]:
         """The ranges of entries below nodes."""
-        spans = self.nodes["spans"].take(self.node_rows(addresses), axis=0).astype(np.int64)
-        return spans[:, 0], spans[:, 0] + spans[:, 1]
+        rows = self.node_rows(addresses)
+        starts = self.nodes["bases"].take(rows).astype(np.int64)
+        return starts, starts + self.nodes["sizes"].take(rows)
 
     def child_ranges(self, addresses: Indices, codes: Indices) -> tuple[Indices, Indices]:
         """The ranges of entries below children of nodes; the children are there, and the nodes have bitmaps."""
         rows = self.node_rows(addresses)
         before = self.nodes["bits"].take(rows, axis=0) & self.layout.below.take(codes, axis=0)
-        base = self.nodes["spans"][:, 0].take(rows).astype(np.int64)
+        base = self.nodes["bases"].take(rows).astype(np.int64)
         rank = base + count_bits(before)
         starts = self.entries["starts"]
         return base + starts.take(rank), base + starts.take(rank + 1)
@@ -117,10 +118,13 @@ class TrieSnapshot:
     def runs(self, level: int, starts: Indices, stops: Indices, admits: Admits | None = None) -> Runs:
         """The children of ranges (n,) on a level without bitmaps, those without an admitted item left out."""
         positions, entries = ranges(starts, stops)
+        single = len(entries) == len(starts)  # no range is empty, so every one has one entry
         if admits is not None:
             kept = admits(positions, self.items_at(entries))
             positions, entries = positions[kept], entries[kept]
         codes = self.entries[f"code_{level}"].take(entries)
+        if single:
+            return Runs(positions, codes.astype(np.int64), entries, entries + 1)
         first = np.ones(len(codes), dtype=np.bool_)
         first[1:] = (codes[1:] != codes[:-1]) | (positions[1:] != positions[:-1])
         firsts = np.flatnonzero(first)

@@ -190,7 +190,7 @@ class Trie:
         pages = self._node_pages
         row = (int(pages.table[node >> pages.shift]) << pages.shift) + (node & ((1 << pages.shift) - 1))
         columns = pages.arena.columns
-        base, size = columns["spans"][row].tolist()
+        base, size = int(columns["bases"][row]), int(columns["sizes"][row])
         children = 0
         if self.layout.node_bitmaps:
             children = int.from_bytes(columns["bits"][row].tobytes(), "little").bit_count()
@@ -207,7 +207,7 @@ class Trie:
         """Give a node another run of entries; `flip` tells that the child on the path comes or goes."""
         row = self._node_pages.renew(node, self._oldest(), self._now.version + 1)
         columns = self._node_pages.arena.columns
-        columns["spans"][row] = span
+        columns["bases"][row], columns["sizes"][row] = span
         if flip and self.layout.node_bitmaps:
             code = path[self.layout.head]
             columns["bits"][row, code >> 6] ^= np.uint64(1 << (code & 63))

@@ -78,7 +78,10 @@ def item_types(layout: Layout) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]
 
 def node_types(layout: Layout) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     """The columns of nodes."""
-    types: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {"spans": (np.dtype(np.int32), (2,))}
+    types: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+        "bases": (np.dtype(np.int32), ()),
+        "sizes": (np.dtype(np.int32), ()),
+    }
     if layout.node_bitmaps:
         types["bits"] = (np.dtype(np.uint64), (layout.words(layout.head),))
     return types
@@ -109,7 +112,8 @@ def _indexed(
     """Bitmaps of all levels that have them, the arena of nodes, and the entries with their children's starts."""
     page = 1 << NODE_PAGE
     nodes = Arena.of_types(node_types(layout), page + -(-layout.nodes // page) * page)
-    nodes.columns["spans"][page : page + layout.nodes] = spans
+    nodes.columns["bases"][page : page + layout.nodes] = spans[:, 0]
+    nodes.columns["sizes"][page : page + layout.nodes] = spans[:, 1]
     if layout.node_bitmaps:
         size = layout.sizes[layout.head]
         owners = np.repeat(np.arange(layout.nodes), counts)

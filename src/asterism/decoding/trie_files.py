@@ -35,7 +35,8 @@ def save_trie(path: Path, trie: Trie) -> None:
     """
     flat = trie.compact()
     arrays = _arrays(flat)
-    described, offset = [], 0
+    described: list[dict[str, Any]] = []
+    offset = 0
     for name, (array, used) in arrays.items():
         stored = array[:used]
         described.append(
@@ -107,12 +108,14 @@ def _read_header(path: Path, stream: BinaryIO) -> tuple[dict[str, Any], int]:
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _types(layout: Layout) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     """Types and row shapes of all arrays by name."""
-    types = {f"head_{level}": (np.dtype(np.uint64), (layout.words(level),)) for level in range(layout.head)}
+    types: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+        f"head_{level}": (np.dtype(np.uint64), (layout.words(level),)) for level in range(layout.head)
+    }
     for part, own in (("nodes", node_types), ("entries", entry_types), ("items", item_types)):
         types |= {f"{part}.{name}": one for name, one in own(layout).items()}
     return types
@@ -120,7 +123,8 @@ def _types(layout: Layout) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
 
 def _arrays(flat: FlatTrie) -> dict[str, tuple[NDArray[Any], int]]:
     """All arrays by name, with how many rows of each are in use."""
-    arrays = {f"head_{level}": (bits, len(bits)) for level, bits in enumerate(flat.heads)}
+    arrays: dict[str, tuple[NDArray[Any], int]] = {}
+    arrays |= {f"head_{level}": (bits, len(bits)) for level, bits in enumerate(flat.heads)}
     for part, arena in (("nodes", flat.nodes), ("entries", flat.entries), ("items", flat.items)):
         arrays |= {f"{part}.{name}": (column, arena.used) for name, column in arena.columns.items()}
     return arrays

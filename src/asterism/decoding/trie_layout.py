@@ -21,10 +21,6 @@ WORD: Final = 64
 Indices = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
-#: (256, 8) what a byte of a bitmap adds to eight log-probabilities.
-_PENALTIES: Final = np.full((256, 8), -np.inf, dtype=np.float32)
-_PENALTIES[np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little") == 1] = 0
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -100,11 +96,6 @@ def unpack(bits: Words, codes: int) -> NDArray[np.bool_]:
     return np.unpackbits(bits.view(np.uint8), axis=1, count=codes, bitorder="little").view(np.bool_)
 
 
-def penalties(bits: Words, codes: int) -> NDArray[np.float32]:
-    """(n, codes) 0 where a bit of contiguous bitmaps (n, words) is set, -inf elsewhere."""
-    return _PENALTIES[bits.view(np.uint8)].reshape(len(bits), -1)[:, :codes]
-
-
 def count_bits(bits: Words) -> Indices:
     """How many bits are set in each row (n,)."""
     return np.asarray(np.bitwise_count(bits).sum(axis=1, dtype=np.int64))
@@ -114,7 +105,7 @@ def ranges(starts: Indices, stops: Indices) -> tuple[Indices, Indices]:
     """All numbers of n ranges one after the other: which range each stems from, and the number."""
     lengths = stops - starts
     total = int(lengths.sum())
-    if total == len(starts) and (lengths == 1).all():
+    if total == len(starts) and int(lengths.max(initial=1)) == 1:
         return np.arange(total), starts
     positions = np.repeat(np.arange(len(starts)), lengths)
     return positions, np.arange(total) + (starts - np.cumsum(lengths) + lengths)[positions]
