@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,7 @@ _DENSE: Final = 4
 Scores = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class Beams:
+class Beams(NamedTuple):
     """The prefixes that a search holds for each row; start -1 where a row holds fewer."""
 
     starts: Indices  # (B, W) addresses, or where ranges of entries start
@@ -36,8 +34,7 @@ class Beams:
         return cls(starts, starts + 1, np.zeros((len(left), 1, 0), dtype=np.int64), log_probs)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidates:
+class Candidates(NamedTuple):
     """Scores of the steps of each row, in order of beam and code, -inf where a step is not legal."""
 
     scores: Scores  # (B, M)

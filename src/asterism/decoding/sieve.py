@@ -14,8 +14,8 @@ from asterism.decoding.trie_build import head_bits
 from asterism.decoding.trie_layout import Indices, Words, ranges
 
 #: Entries of each node that the first round of a search for an admitted one looks at; each later round looks at more.
-_FIRST_LOOK: Final = 2
-_GROWTH: Final = 4
+_FIRST_LOOK: Final = 4
+_GROWTH: Final = 8
 
 
 @dataclass(frozen=True, slots=True)

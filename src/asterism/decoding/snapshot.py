@@ -118,12 +118,13 @@ class TrieSnapshot:
     def runs(self, level: int, starts: Indices, stops: Indices, admits: Admits | None = None) -> Runs:
         """The children of ranges (n,) on a level without bitmaps, those without an admitted item left out."""
         positions, entries = ranges(starts, stops)
-        single = len(entries) == len(starts)  # no range is empty, so every one has one entry
+        # every range has one entry, for none is empty; or entries differ in their last code
+        apart = len(entries) == len(starts) or level == self.layout.levels - 1
         if admits is not None:
             kept = admits(positions, self.items_at(entries))
             positions, entries = positions[kept], entries[kept]
         codes = self.entries[f"code_{level}"].take(entries)
-        if single:
+        if apart:
             return Runs(positions, codes.astype(np.int64), entries, entries + 1)
         first = np.ones(len(codes), dtype=np.bool_)
         first[1:] = (codes[1:] != codes[:-1]) | (positions[1:] != positions[:-1])
