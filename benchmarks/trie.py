@@ -27,6 +27,7 @@ from asterism.decoding.trie import Trie
 from asterism.decoding.trie_files import load_trie, save_trie
 
 CODES = 256
+ROUNDS = 5
 Result = TypeVar("Result")
 Scores = NDArray[np.float32]
 
@@ -98,13 +99,12 @@ def measure_steps(view: TrieSnapshot, width: int, make: Callable[[], Admission |
     """
     admission = make()
     steps = walk(view, width, admission, np.random.default_rng(0))
-    _, preparing = timed(lambda: [make() for _ in range(repeats)])
     constraint, selection = [], []
     for one in steps:
         constraint.append(repeated(partial(_constrain, view, one, admission), repeats))
         selection.append(repeated(partial(select_top, torch.from_numpy(one.found.scores), width, by_position), repeats))
     return {
-        "prepare_us": microseconds(preparing, repeats),
+        "prepare_us": microseconds(repeated(make, repeats), 1),
         "constraint_us_by_level": [microseconds(one, 1) for one in constraint],
         "constraint_us_a_step": microseconds(sum(constraint) / len(constraint), 1),
         "selection_us_a_step": microseconds(sum(selection) / len(selection), 1),
@@ -155,12 +155,15 @@ def measure(items: int, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def repeated(work: Callable[[], object], repeats: int) -> float:
-    """Seconds of CPU time a call."""
+    """Seconds of CPU time a call, in the least disturbed of five rounds of calls."""
     work()
-    started = time.process_time()
-    for _ in range(repeats):
-        work()
-    return (time.process_time() - started) / repeats
+    rounds = []
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        for _ in range(repeats):
+            work()
+        rounds.append((time.process_time() - started) / repeats)
+    return min(rounds)
 
 
 def timed(work: Callable[[], Result]) -> tuple[Result, float]:

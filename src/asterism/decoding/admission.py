@@ -58,15 +58,19 @@ class Admission:
 
     def admits(self, rows: Indices, items: Indices) -> NDArray[np.bool_]:
         """Which of the items (n,), all present, the rows (n,) may be given."""
-        if self._alike:
-            admitted = self._filters[0].allows(items)
-        else:
-            admitted = np.ones(len(items), dtype=np.bool_)
-            for number, one in enumerate(self._filters):
-                own = np.flatnonzero(self._groups[rows] == number)
-                admitted[own] = one.allows(items[own])
+        admitted = self._allows(rows, items)
         if len(self._denied):
             admitted &= ~is_in(rows * self._view.known_items + items, self._denied)
+        return admitted
+
+    def _allows(self, rows: Indices, items: Indices) -> NDArray[np.bool_]:
+        """The same by filters alone."""
+        if self._alike:
+            return self._filters[0].allows(items)
+        admitted = np.ones(len(items), dtype=np.bool_)
+        for number, one in enumerate(self._filters):
+            own = np.flatnonzero(self._groups[rows] == number)
+            admitted[own] = one.allows(items[own])
         return admitted
 
     def narrow(self, level: int, rows: Indices, addresses: Indices, bits: Words) -> Words:
@@ -91,11 +95,15 @@ class Admission:
     def _narrow_nodes(self, rows: Indices, nodes: Indices, bits: Words) -> Words:
         """Look at the entries of all nodes of filtered rows, and of those that hold something excluded."""
         view = self._view
-        touched = np.flatnonzero((self._groups[rows] >= 0) | is_in(rows * view.layout.nodes + nodes, self._touched))
+        holding = is_in(rows * view.layout.nodes + nodes, self._touched)
+        touched = np.flatnonzero((self._groups[rows] >= 0) | holding)
         if len(touched) == 0:
             return bits
         positions, entries = ranges(*view.node_ranges(nodes[touched]))
-        kept = self.admits(rows[touched][positions], view.items_at(entries))
+        items, owners = view.items_at(entries), rows[touched]
+        kept = self._allows(owners[positions], items)
+        denied = np.flatnonzero(holding[touched][positions])  # elsewhere nothing is excluded
+        kept[denied] &= ~is_in(owners[positions[denied]] * view.known_items + items[denied], self._denied)
         size = view.layout.sizes[view.layout.head]
         mask = np.zeros((len(touched), size), dtype=np.bool_)
         codes = view.entries[f"code_{view.layout.head}"].take(entries[kept])

@@ -15,6 +15,9 @@ from asterism.decoding.trie_layout import Indices, Words, ranges, unpack
 #: ones are gathered. Both give the same scores; gathering costs more a code, and leaves fewer to select from.
 _DENSE: Final = 4
 
+#: The bits of -inf as float32.
+_MINUS_INFINITY: Final = np.float32(-np.inf).view(np.int32)
+
 Scores = NDArray[np.float32]
 
 
@@ -100,7 +103,11 @@ def _dense(level: int, beams: Beams, log_probs: Scores, live: Indices, bits: Wor
         whole = np.zeros((rows * width, size), dtype=np.bool_)
         whole[live] = mask
         mask = whole
-    scores = np.where(mask, log_probs + beams.log_probs.reshape(-1, 1), np.float32(-np.inf))
+    scores = log_probs + beams.log_probs.reshape(-1, 1)
+    closed = mask.astype(np.int32)  # 1 and 0 become the bits of 0.0 and of -inf: no branch to mispredict
+    closed -= 1
+    closed &= _MINUS_INFINITY
+    scores += closed.view(np.float32)
     return Candidates(scores.reshape(rows, width * size), level, size, None, np.zeros(rows, dtype=np.int64), None)
 
 
