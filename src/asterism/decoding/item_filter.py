@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asterism.core.errors import RequestError
-from asterism.decoding.trie_layout import Indices, is_in
+from asterism.decoding.trie_layout import Indices, Words, is_in
 
-if TYPE_CHECKING:
-    from asterism.decoding.sieve import Sieve
+
+@dataclass(frozen=True, slots=True)
+class Sieve:
+    """What a filter leaves of the upper levels of one snapshot: nodes with an allowed item, and the bitmaps above."""
+
+    trie: object  # which trie's snapshot
+    version: int
+    nodes: NDArray[np.bool_]  # (nodes,)
+    bits: list[Words]  # by level < head: (addresses, words)
 
 
 class ItemFilter:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asterism.decoding.item_filter import ItemFilter
+from asterism.decoding.item_filter import ItemFilter, Sieve
 from asterism.decoding.snapshot import Admits, TrieSnapshot
 from asterism.decoding.trie_build import head_bits
-from asterism.decoding.trie_layout import Indices, Words, ranges
+from asterism.decoding.trie_layout import Indices, ranges
 
 #: Entries of each node that the first round of a search for an admitted one looks at; each later round looks at more.
 _FIRST_LOOK: Final = 4
 _GROWTH: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Sieve:
-    """The nodes of one snapshot with an allowed item below, and the bitmaps above them."""
-
-    trie: object  # which trie's snapshot
-    version: int
-    nodes: NDArray[np.bool_]  # (nodes,)
-    bits: list[Words]  # by level < head: (addresses, words)
 
 
 def sieve_of(one: ItemFilter, view: TrieSnapshot) -> Sieve:
