@@ -43,7 +43,8 @@ class TablePolicy:
             assert prefixes[:, :, one].min() >= 0
             assert prefixes[:, :, one].max() < self.codebook_sizes[one]
         self.calls.append(tuple(prefixes.shape))
-        hashes = (prefixes * torch.tensor([31**power for power in range(level)], dtype=torch.long)).sum(dim=2)
+        powers = torch.tensor([pow(31, power, 2**40) for power in range(level)], dtype=torch.long)
+        hashes = (prefixes * powers).sum(dim=2)
         logits = self.of_prefix[level][hashes.remainder(PREFIX_CLASSES)] + self.of_taste[level][state[:, :1].long()]
         return logits.log_softmax(dim=2)
 

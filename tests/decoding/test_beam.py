@@ -14,6 +14,7 @@ from asterism.core.semantic_id import SemanticIdTable
 from asterism.decoding.beam import beam_search
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.exhaustive import item_log_probs
+from asterism.decoding.snapshot import TrieSnapshot
 from asterism.decoding.trie import Trie
 from decoding.table_policy import TASTES, TablePolicy, random_table
 
@@ -24,7 +25,7 @@ def states(rows: int, seed: int = 0) -> Tensor:
     return torch.randint(TASTES, (rows, 1), generator=torch.Generator().manual_seed(seed)).float()
 
 
-def random_exclusions(trie: Trie, rows: int, share: float, seed: int) -> Exclusions:
+def random_exclusions(trie: TrieSnapshot, rows: int, share: float, seed: int) -> Exclusions:
     random = np.random.default_rng(seed)
     return Exclusions.of_pairs(trie, *np.nonzero(random.random((rows, trie.known_items)) < share))
 
@@ -44,7 +45,7 @@ def test_log_probs_by_hand() -> None:
     probabilities = [torch.tensor([0.25, 0.75]), torch.tensor([0.5, 0.5])]
     policy.of_taste = [one.log().expand(TASTES, -1) for one in probabilities]
     policy.of_prefix = [torch.zeros_like(one) for one in policy.of_prefix]
-    trie = Trie.from_table(SemanticIdTable(np.array([[0, 0], [1, 1]]), (2, 2)))
+    trie = Trie.from_table(SemanticIdTable(np.array([[0, 0], [1, 1]]), (2, 2))).snapshot()
     found = beam_search(policy, states(1), trie, width=1, count=3)
     assert found.items.tolist() == [[1, 0, -1]]
     expected = [[np.log(0.75) + log_half, log_quarter + log_half, -np.inf]]
@@ -66,7 +67,7 @@ def test_a_full_beam_is_exact(
 ) -> None:
     table = random_table(sizes, items, seed)
     policy = TablePolicy(sizes, items, seed, coarse=coarse)
-    trie, state = Trie.from_table(table), states(rows, seed)
+    trie, state = Trie.from_table(table).snapshot(), states(rows, seed)
     exclusions = random_exclusions(trie, rows, share, seed)
     found = beam_search(policy, state, trie, width=items, count=count, exclusions=exclusions)
     exact = item_log_probs(policy, state, table)
@@ -92,7 +93,7 @@ def test_a_narrow_beam_keeps_its_promises(
     rows = 4
     table = random_table(sizes, items, seed)
     policy = TablePolicy(sizes, items, seed, coarse=coarse)
-    trie, state = Trie.from_table(table), states(rows, seed)
+    trie, state = Trie.from_table(table).snapshot(), states(rows, seed)
     exclusions = random_exclusions(trie, rows, share, seed)
     found = beam_search(policy, state, trie, width, count, exclusions)
     exact = item_log_probs(policy, state, table)
@@ -119,25 +120,26 @@ def greedy_trap() -> tuple[TablePolicy, Trie]:
     return policy, Trie.from_table(table)
 
 
-def excluding(trie: Trie, *items: int) -> Exclusions:
+def excluding(trie: TrieSnapshot, *items: int) -> Exclusions:
     return Exclusions.of_pairs(trie, np.zeros(len(items), dtype=np.int64), np.array(items, dtype=np.int64))
 
 
 def test_a_beam_does_not_walk_into_what_is_all_excluded() -> None:
     policy, trie = greedy_trap()
-    found = beam_search(policy, states(1), trie, width=1, count=1, exclusions=excluding(trie, 0, 1))
-    assert found.items.tolist() == [[2]]
-    trie.remove(1)
-    found = beam_search(policy, states(1), trie, width=1, count=1, exclusions=excluding(trie, 0, 1))
-    assert found.items.tolist() == [[2]]
+    for _ in range(2):
+        view = trie.snapshot()
+        found = beam_search(policy, states(1), view, width=1, count=1, exclusions=excluding(view, 0, 1))
+        assert found.items.tolist() == [[2]]
+        trie.set_present(1, False)
 
 
 def test_a_row_with_nothing_left_is_all_padding() -> None:
     policy, trie = greedy_trap()
-    found = beam_search(policy, states(2), trie, width=1, count=2, exclusions=excluding(trie, 0, 1, 2))
+    view = trie.snapshot()
+    found = beam_search(policy, states(2), view, width=1, count=2, exclusions=excluding(view, 0, 1, 2))
     assert found.items[0].tolist() == [-1, -1]
     assert found.items[1].tolist() in ([0, 1], [1, 0])
-    alone = beam_search(policy, states(1), trie, width=1, count=2, exclusions=excluding(trie, 0, 1, 2))
+    alone = beam_search(policy, states(1), view, width=1, count=2, exclusions=excluding(view, 0, 1, 2))
     assert alone.items.tolist() == [[-1, -1]]
     assert alone.code_log_probs.tolist() == [[-np.inf, -np.inf]]
 
@@ -147,40 +149,40 @@ def test_equal_items_stand_in_order_of_index() -> None:
     policy = TablePolicy((4, 4, 4), items=40)
     policy.of_prefix = [torch.zeros_like(one) for one in policy.of_prefix]
     policy.of_taste = [torch.zeros_like(one) for one in policy.of_taste]
-    found = beam_search(policy, states(2), Trie.from_table(table), width=64, count=7)
+    found = beam_search(policy, states(2), Trie.from_table(table).snapshot(), width=64, count=7)
     assert found.items.tolist() == [list(range(7))] * 2
 
 
 def test_an_empty_trie_is_an_error() -> None:
     with pytest.raises(ModelError, match="the trie holds no item"):
-        beam_search(TablePolicy((2, 2), items=1), states(1), Trie((2, 2)), width=1, count=1)
+        beam_search(TablePolicy((2, 2), items=1), states(1), Trie((2, 2)).snapshot(), width=1, count=1)
 
 
 def test_a_policy_that_rules_out_everything_is_an_error() -> None:
     policy, trie = greedy_trap()
     policy.of_taste[1] = torch.tensor([[-torch.inf, 0.0]]).expand(TASTES, -1)
-    assert beam_search(policy, states(1), trie, width=3, count=3).items.tolist() == [[1, -1, -1]]
-    with pytest.raises(ModelError, match=r"dead end at level 1 of row 0: .* the 2 items left"):
-        beam_search(policy, states(1), trie, width=3, count=3, exclusions=excluding(trie, 1))
+    assert beam_search(policy, states(1), trie.snapshot(), width=3, count=3).items.tolist() == [[1, -1, -1]]
+    with pytest.raises(ModelError, match=r"dead end at level 1 of row 0: .* to the items left"):
+        beam_search(policy, states(1), trie.snapshot(), width=3, count=3, exclusions=excluding(trie.snapshot(), 1))
 
 
 def test_not_a_number_is_an_error() -> None:
     policy, trie = greedy_trap()
     policy.of_taste[1] = torch.full((TASTES, 2), torch.nan)
     with pytest.raises(ModelError, match="row 0 is not a number"):
-        beam_search(policy, states(1), trie, width=3, count=3)
+        beam_search(policy, states(1), trie.snapshot(), width=3, count=3)
 
 
 def test_a_policy_of_other_codebooks_is_an_error() -> None:
     _, trie = greedy_trap()
     with pytest.raises(ModelError, match=r"shape \(1, 1, 3\) at level 0, not \(1, 1, 2\)"):
-        beam_search(TablePolicy((3, 2), items=3), states(1), trie, width=3, count=3)
+        beam_search(TablePolicy((3, 2), items=3), states(1), trie.snapshot(), width=3, count=3)
 
 
 def test_the_policy_is_asked_for_no_more_beams_than_there_are() -> None:
     table = random_table((256, 256, 19), items=50)
     policy = TablePolicy((256, 256, 19), items=50)
-    beam_search(policy, states(3), Trie.from_table(table), width=500, count=10)
+    beam_search(policy, states(3), Trie.from_table(table).snapshot(), width=500, count=10)
     first = len(set(table.codes[:, 0].tolist()))
     assert policy.calls[:2] == [(3, 1, 0), (3, first, 1)]
     assert policy.calls[2][1] <= 50

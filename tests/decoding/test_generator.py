@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from asterism.config import DecodingConfig
 from asterism.core.errors import ConfigError, ModelError, RequestError, UnknownIdError
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
-from asterism.decoding import Generator, Mode, Recommendations, generator, recommend_exhaustively
+from asterism.decoding import Generator, ItemFilter, Mode, Recommendations, generator, recommend_exhaustively
 from decoding.table_policy import TablePolicy, random_histories, random_table
 
 SIZES = [(4, 5), (32, 32, 8), (256, 256, 256, 19), (300, 4, 3)]
@@ -88,6 +89,62 @@ def test_many_rows_are_answered_as_one_by_one(mode: Mode, monkeypatch: pytest.Mo
         )
         np.testing.assert_array_equal(alone.items[0], whole.items[row])
         np.testing.assert_array_equal(alone.scores[0], whole.scores[row])
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    sizes=st.sampled_from(SIZES),
+    mode=st.sampled_from(MODES),
+    shared=st.booleans(),
+    log_probs=st.booleans(),
+    code_weight=st.sampled_from([0.0, 0.5]),
+    seed=st.integers(0, 10_000),
+)
+def test_filters_join_what_is_excluded_and_unavailable(
+    sizes: tuple[int, ...], mode: Mode, shared: bool, log_probs: bool, code_weight: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    table = random_table(sizes, 50, seed)
+    items, rows = len(table), 4
+    policy, histories = TablePolicy(sizes, items, seed), random_histories(rows, items, seed)
+    config = DecodingConfig(beam=items, code_weight=code_weight)
+    masks = random.random((rows, items)) < random.choice([0.1, 0.5, 0.9])
+    filters = [ItemFilter.of_mask(masks[0]), None, ItemFilter.allowing(np.flatnonzero(masks[2])), None]
+    allowed = [set(np.flatnonzero(masks[row]).tolist()) if row % 2 == 0 else set(range(items)) for row in range(rows)]
+    if shared:
+        allowed = [allowed[0]] * rows
+    banned = np.flatnonzero(random.random(items - 1) < 0.2)
+    own = [np.flatnonzero(random.random(items) < 0.2) for _ in range(rows)]
+    found = Generator(policy, table, config).recommend(
+        histories,
+        10,
+        unavailable=banned,
+        excluded=own,
+        filters=filters[0] if shared else filters,
+        mode=mode,
+        code_log_probs=log_probs,
+    )
+    gone = [set(range(items)) - allowed[row] | set(banned.tolist()) | set(own[row].tolist()) for row in range(rows)]
+    slow = recommend_exhaustively(policy, table, histories, 10, config, excluded=gone, mode=mode)
+    assert_same(found, slow if log_probs else replace(slow, code_log_probs=None))
+
+
+def test_filters_of_the_wrong_number_are_refused() -> None:
+    with pytest.raises(RequestError, match="`filters` has 1 rows for 2 histories"):
+        make().recommend(random_histories(2, 10), 1, filters=[None])
+
+
+def test_a_short_allow_list_needs_no_step_of_the_policy() -> None:
+    table = random_table((32, 32, 8), 200)
+    policy = TablePolicy((32, 32, 8), 200)
+    few = ItemFilter.allowing([3, 5, 8])
+    one = Generator(policy, table, DecodingConfig(beam=20))
+    found = one.recommend(random_histories(2, 200), 2, filters=few, code_log_probs=False)
+    assert policy.calls == []
+    assert (found.items >= 0).all()
+    assert set(found.items.ravel().tolist()) <= {3, 5, 8}
+    one.recommend(random_histories(2, 200), 2, filters=few)
+    assert len(policy.calls) == 3
 
 
 def test_rescoring_orders_the_beam_by_the_fused_score() -> None:

@@ -4,16 +4,20 @@ from asterism.decoding.beam import Generated, beam_search
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.exhaustive import item_log_probs, recommend_exhaustively
 from asterism.decoding.generator import Generator
+from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.recommendations import Mode, Recommendations
+from asterism.decoding.snapshot import TrieSnapshot
 from asterism.decoding.trie import Trie
 
 __all__ = [
     "Exclusions",
     "Generated",
     "Generator",
+    "ItemFilter",
     "Mode",
     "Recommendations",
     "Trie",
+    "TrieSnapshot",
     "beam_search",
     "item_log_probs",
     "recommend_exhaustively",

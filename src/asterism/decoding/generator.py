@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from asterism.data.sequences import Sequences
 from asterism.decoding.beam import beam_search
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
+from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.recommendations import Mode, Recommendations, check_request
 from asterism.decoding.rescoring import check_weights, rank, rescore
+from asterism.decoding.snapshot import TrieSnapshot
 from asterism.decoding.trie import Trie
-from asterism.decoding.trie_level import Indices
+from asterism.decoding.trie_layout import Indices
 from asterism.models.policy import Policy, read_histories
 
 #: So many scores, 64 MiB of them, a step may compute at once.
@@ -28,13 +30,22 @@ _SCORES_AT_ONCE = 1 << 24
 _MAX_ROWS_AT_ONCE = 256
 
 Excluded = tuple[Indices, Indices]  # rows and items, pair by pair
+Filters = Sequence[ItemFilter | None]  # one for each row, or none at all
+
+
+class _Asked(NamedTuple):
+    """What is the same for all rows of a call."""
+
+    view: TrieSnapshot
+    k: int
+    mode: Mode
+    scored: bool  # whether the codes' log-probabilities are wanted, or enter the score
 
 
 class Generator:
     """Recommends with one policy over one catalogue, whose items may come and go meanwhile.
 
-    Changes wait for the batch of rows that is being decoded, so an answer never mixes two catalogues
-    within a row.
+    A call decodes one snapshot of the catalogue: changes do not wait for it, and it sees none that come later.
     """
 
     def __init__(
@@ -58,7 +69,6 @@ class Generator:
         self._heads = heads
         self._device = device
         self._trie = Trie.from_table(table)
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """How many items can be recommended now."""
@@ -69,19 +79,11 @@ class Generator:
 
         Modes `rescored` and `rank` also ask the policy's item head for it.
         """
-        with self._lock:
-            self._trie.insert(item, path)
+        self._trie.insert(item, path)
 
     def set_available(self, item: int, available: bool) -> None:
         """Take an item out, or back in under its last path; raises `UnknownIdError` if it was never there."""
-        with self._lock:
-            path = self._trie.path_of(item)
-            if bool(self._trie.present[item]) == available:
-                return
-            if available:
-                self._trie.insert(item, path)
-            else:
-                self._trie.remove(item)
+        self._trie.set_present(item, available)
 
     def recommend(
         self,
@@ -91,58 +93,74 @@ class Generator:
         exclude_history: bool = False,
         unavailable: Iterable[int] | NDArray[np.integer] = (),
         excluded: Sequence[ArrayLike] | None = None,
+        filters: ItemFilter | Filters | None = None,
+        code_log_probs: bool = True,
         mode: Mode = "rescored",
         progress: bool = False,
     ) -> Recommendations:
         """The k best items for each history; -1 and -inf where fewer are left.
 
         `exclude_history` leaves out all of a row's own events, also those the policy does not read;
-        `unavailable` items are left out of every row, `excluded[r]` out of row r. The beam is the
-        configured one, or k if that is wider.
+        `unavailable` items are left out of every row, `excluded[r]` out of row r; of the rest row r is given
+        what `filters[r]` allows, or the one filter for all rows. The beam is the configured one, or k if
+        that is wider. A caller that needs no `code_log_probs` may save the policy's last steps: where they do not enter
+        the score either, it is not asked for them once the items they could choose from are no more than the beam.
         Raises `RequestError` on a senseless request, `UnknownIdError` on an item index that the
         catalogue never had, `ConfigError` where a head has weight and is not there,
         `ModelError` if no item is left for anyone or the policy fails.
         """
         check_request(k, mode)
         self._check_policy()
+        view = self._trie.snapshot()
         banned = np.unique(np.fromiter((int(item) for item in unavailable), dtype=np.int64))
         pairs = _excluded_pairs(histories, exclude_history, excluded)
-        with self._lock:
-            known = self._trie.known_items
-        _check_known(banned, known, "unavailable")
-        _check_known(pairs[1], known, "an excluded item or a history's event")
-        step = self._rows_at_once(k, mode)
+        _check_known(banned, view.known_items, "unavailable")
+        _check_known(pairs[1], view.known_items, "an excluded item or a history's event")
+        if len(banned) and np.count_nonzero(view.holds(banned)) == len(view):
+            raise ModelError("the trie holds no item that is available; give fewer unavailable items, or insert some")
+        of_rows = _filters_of_rows(filters, banned, len(histories))
+        asked = _Asked(view, k, mode, code_log_probs or self._config.code_weight != 0)
+        step = self._rows_at_once(view, k, mode)
         chunks = [np.arange(start, min(start + step, len(histories))) for start in range(0, len(histories), step)]
         parts = [
-            self._recommend_chunk(histories.take(rows), k, mode, banned, _pairs_of(pairs, rows))
+            self._recommend_chunk(asked, histories.take(rows), _pairs_of(pairs, rows), _rows_of(of_rows, rows))
             for rows in (track(chunks, "recommending") if progress else chunks)
         ]
-        return _joined(parts, k, mode)
+        return _joined(parts, k, mode != "rank" and code_log_probs)
 
     @torch.inference_mode()
     def _recommend_chunk(
-        self, histories: Sequences, k: int, mode: Mode, banned: Indices, pairs: Excluded
+        self, asked: _Asked, histories: Sequences, pairs: Excluded, filters: Filters
     ) -> Recommendations:
         batch = read_histories(self._policy, histories)
         state = self._policy.encode(batch.to(self._device))
-        with self._lock:
-            trie = self._trie.without(banned) if len(banned) else self._trie
-            exclusions = Exclusions.of_pairs(trie, *pairs)
-            if mode == "rank":
-                return Recommendations(*rank(self._policy, state, trie, k, exclusions), None)
-            width = max(self._config.beam, k) if mode == "rescored" else k
-            found = beam_search(self._policy, state, trie, self._config.beam, width, exclusions)
-        scores = found.code_log_probs.numpy()
-        if mode == "rescored":
-            found, scores = rescore(self._policy, state, batch, found, k, self._config, self._heads)
-        return Recommendations(found.items.numpy(), scores, found.code_log_probs.numpy())
+        exclusions = Exclusions.of_pairs(asked.view, *pairs)
+        if asked.mode == "rank":
+            return Recommendations(*rank(self._policy, state, asked.view, asked.k, exclusions, filters), None)
+        rescored = asked.mode == "rescored"
+        found = beam_search(
+            self._policy,
+            state,
+            asked.view,
+            self._config.beam,
+            max(self._config.beam, asked.k) if rescored else asked.k,
+            exclusions,
+            filters,
+            scored=asked.scored or not rescored,
+        )
+        if rescored:
+            found, scores = rescore(self._policy, state, batch, found, asked.k, self._config, self._heads)
+            log_probs = None if found.code_log_probs is None else found.code_log_probs.numpy()
+            return Recommendations(found.items.numpy(), scores, log_probs)
+        assert found.code_log_probs is not None
+        return Recommendations(found.items.numpy(), found.code_log_probs.numpy(), found.code_log_probs.numpy())
 
     def _check_policy(self) -> None:
         if isinstance(self._policy, torch.nn.Module) and self._policy.training:
             raise ModelError("the policy is in training mode, so dropout would change its scores; call eval() on it")
 
-    def _rows_at_once(self, k: int, mode: Mode) -> int:
-        wide = self._trie.known_items if mode == "rank" else max(self._config.beam, k) * max(self._trie.codebook_sizes)
+    def _rows_at_once(self, view: TrieSnapshot, k: int, mode: Mode) -> int:
+        wide = view.known_items if mode == "rank" else max(self._config.beam, k) * max(self._trie.codebook_sizes)
         return min(_MAX_ROWS_AT_ONCE, max(1, _SCORES_AT_ONCE // max(1, wide)))
 
 
@@ -170,18 +188,34 @@ def _pairs_of(pairs: Excluded, rows: Indices) -> Excluded:
     return pairs[0][start:stop] - rows[0], pairs[1][start:stop]
 
 
+def _filters_of_rows(filters: ItemFilter | Filters | None, banned: Indices, rows: int) -> Filters:
+    """A filter for each row that also leaves out what is banned; none at all where nothing is filtered."""
+    of_rows: Filters = [filters] * rows if isinstance(filters, ItemFilter) else filters or []
+    if filters is not None and len(of_rows) != rows:
+        raise RequestError(f"`filters` has {len(of_rows)} rows for {rows} histories; give one for each, or one for all")
+    if len(banned) == 0:
+        return of_rows
+    available = ItemFilter.denying(banned)
+    both: dict[int, ItemFilter] = {id(one): available & one for one in of_rows if one is not None}
+    return [available if one is None else both[id(one)] for one in of_rows or [None] * rows]
+
+
+def _rows_of(filters: Filters, rows: Indices) -> Filters:
+    return filters[int(rows[0]) : int(rows[-1]) + 1] if filters else filters
+
+
 def _check_known(items: Indices, known: int, what: str) -> None:
     strange = items[(items < 0) | (items >= known)]
     if len(strange):
         raise UnknownIdError(f"item index {int(strange[0])} ({what}) is outside the catalogue of {known} items")
 
 
-def _joined(parts: list[Recommendations], k: int, mode: Mode) -> Recommendations:
+def _joined(parts: list[Recommendations], k: int, with_log_probs: bool) -> Recommendations:
     """The parts' rows one below the other, in k columns."""
     rows = sum(len(part) for part in parts)
     items = np.full((rows, k), -1, dtype=np.int64)
     scores = np.full((rows, k), -np.inf, dtype=np.float32)
-    code_log_probs = None if mode == "rank" else scores.copy()
+    code_log_probs = scores.copy() if with_log_probs else None
     start = 0
     for part in parts:
         block = np.s_[start : start + len(part), : part.items.shape[1]]

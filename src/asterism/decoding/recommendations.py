@@ -22,7 +22,7 @@ class Recommendations:
 
     items: NDArray[np.int64]  # (B, k) dense item index
     scores: NDArray[np.float32]  # (B, k) what the items are ordered by
-    code_log_probs: NDArray[np.float32] | None  # (B, k) log p of the items' codes; None in mode rank
+    code_log_probs: NDArray[np.float32] | None  # (B, k) log p of the items' codes; None in mode rank, or not asked for
 
     def __len__(self) -> int:
         return len(self.items)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,9 +13,10 @@ from asterism.core.errors import ConfigError, ModelError
 from asterism.decoding.beam import Generated
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
+from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.selection import Scores, select_top
-from asterism.decoding.trie import Trie
-from asterism.decoding.trie_level import Indices
+from asterism.decoding.snapshot import TrieSnapshot
+from asterism.decoding.trie_layout import Indices
 from asterism.models.policy import HistoryBatch, Policy
 
 
@@ -24,9 +28,16 @@ def check_weights(config: DecodingConfig) -> None:
         )
 
 
-def fuse(item_scores: Tensor, code_log_probs: Tensor, of_history: Tensor | None, config: DecodingConfig) -> Tensor:
-    """`item_weight * item score + code_weight * code log-probability + what the history's heads add`, elementwise."""
-    fused = config.item_weight * item_scores + config.code_weight * code_log_probs
+def fuse(
+    item_scores: Tensor, code_log_probs: Tensor | None, of_history: Tensor | None, config: DecodingConfig
+) -> Tensor:
+    """`item_weight * item score + code_weight * code log-probability + what the history's heads add`, elementwise.
+
+    `code_log_probs` may be None where `code_weight` is 0, `of_history` where no head of the history has weight.
+    """
+    fused = config.item_weight * item_scores
+    if code_log_probs is not None:
+        fused = fused + config.code_weight * code_log_probs
     return fused if of_history is None else fused + of_history
 
 
@@ -59,27 +70,40 @@ def rescore(
     order = torch.from_numpy(positions)
     gone = torch.from_numpy(scores) == -torch.inf
     items = generated.items.gather(1, order).masked_fill(gone, -1)
-    return Generated(items, generated.code_log_probs.gather(1, order).masked_fill(gone, -torch.inf)), scores
+    log_probs = generated.code_log_probs
+    if log_probs is not None:
+        log_probs = log_probs.gather(1, order).masked_fill(gone, -torch.inf)
+    return Generated(items, log_probs), scores
 
 
-def rank(policy: Policy, state: Tensor, trie: Trie, count: int, exclusions: Exclusions) -> tuple[Indices, Scores]:
+def rank(
+    policy: Policy,
+    state: Tensor,
+    view: TrieSnapshot,
+    count: int,
+    exclusions: Exclusions,
+    filters: Sequence[ItemFilter | None] = (),
+) -> tuple[Indices, Scores]:
     """The `count` best of all items in the trie by the item head alone: items and scores (B, count).
 
     Of equal scores the lower item index stands first; -1 and -inf where a row has no more items.
     Raises `ModelError` if the trie holds an item that the policy cannot score.
     """
-    trie.require_items()
+    view.require_items()
     head = policy.item_scores(state).float().cpu()
-    known = head.shape[1]
-    if known < trie.known_items and trie.present[known:].any():
+    known, present = head.shape[1], view.present
+    if known < view.known_items and present[known:].any():
         raise ModelError(
-            f"the policy scores {known} items, the trie holds item index {trie.known_items - 1}; "
+            f"the policy scores {known} items, the trie holds item index {view.known_items - 1}; "
             "load a policy that knows the new items, or remove them"
         )
     legal = torch.zeros(known, dtype=torch.bool)
-    legal[: trie.known_items] = torch.from_numpy(trie.present[:known].copy())
+    legal[: view.known_items] = torch.from_numpy(present[:known])
     scores = head.masked_fill(~legal, -torch.inf)
     scores[torch.from_numpy(exclusions.rows), torch.from_numpy(exclusions.items)] = -torch.inf
+    for row, one in enumerate(filters):
+        if one is not None:
+            scores[row, torch.from_numpy(~one.allows(np.arange(known)))] = -torch.inf
     return _padded_ranking(scores, count)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asterism.core.errors import ModelError
-from asterism.decoding.trie_level import Indices
+from asterism.decoding.trie_layout import Indices
 
 #: Keys (n,) of candidates given by their rows (n,) and positions (n,); of equal scores the lower key wins.
 TieKeys = Callable[[Indices, Indices], Indices]
