@@ -29,7 +29,7 @@ def padded_states(model: UGT, histories: HistoryBatch) -> Tensor:
             assert isinstance(layer, FeedForward)
             states = states + _fed(layer, states, present, groups)
     normed: Tensor = model.norm(states[:, model.prefix.columns :])
-    return normed if model.pooling is None else normed + _pooled(model, model.pooling, histories)
+    return normed if model.pooling is None else torch.cat([normed, _pooled(model, model.pooling, histories)], dim=-1)
 
 
 def _pooled(model: UGT, pooling: RecencyPooling, histories: HistoryBatch) -> Tensor:
@@ -40,7 +40,7 @@ def _pooled(model: UGT, pooling: RecencyPooling, histories: HistoryBatch) -> Ten
         known = histories.mask[row, : column + 1].nonzero()[:, 0]
         shares = torch.softmax(pooling.scores[column - known], dim=0)
         pooled[row, column] = shares @ directions[row, known]
-    return pooling.gain * directions.shape[-1] ** 0.5 * pooled
+    return pooling.gain * pooled
 
 
 def padded_tokens(model: UGT, histories: HistoryBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
