@@ -25,11 +25,13 @@ from asterism.data.preferences import PreferencePairs, preference_pairs
 from asterism.data.splits import split_dataset
 from asterism.decoding import Generator, Mode
 from asterism.decoding.content import ContentHead
+from asterism.decoding.history_heads import HistoryHeads
+from asterism.decoding.neighbours import NeighbourHead
 from asterism.embeddings import ItemEmbedder
 from asterism.evaluation.metrics import ndcg, recall, target_ranks
 from asterism.models.ugt import UGT, ItemFeatures, load_ugt, save_ugt
 from asterism.semantic_ids import build_semantic_ids
-from asterism.training.candidates import with_chosen_weights
+from asterism.training.candidates import HEADS, with_chosen_weights
 from asterism.training.pipeline import train_model
 
 ORDERS: Final[dict[str, Mode]] = {"served": "rescored", "ranked": "rank", "beam": "generate"}
@@ -97,6 +99,11 @@ class World:
         )
         return vectors
 
+    @cached_property
+    def heads(self) -> HistoryHeads:
+        """What looks at histories alone."""
+        return HistoryHeads(ContentHead(self.vectors), NeighbourHead.learn(self.split.train, len(self.split.items)))
+
     def table(self, config: RunConfig) -> SemanticIdTable:
         """The codes that a configuration asks for."""
         key = config.semantic_ids.model_dump_json()
@@ -127,11 +134,11 @@ def ask(world: World, config: RunConfig, model: UGT) -> tuple[Ranking, Figures]:
     """Ranks and means of both parts in all orders, the history excluded; weights are chosen where they are to be."""
     table = world.table(config)
     if config.decoding.choose_weights:
-        config = with_chosen_weights(config, model, table, world.vectors, world.split.validation)
+        config = with_chosen_weights(config, model, table, world.heads, world.split.validation)
     decoding = config.decoding
     device = model.items.codes.device
-    generator = Generator(model, table, decoding, content=ContentHead(world.vectors), device=device)
-    weights = {head: getattr(decoding, f"{head}_weight") for head in ("item", "code", "content")}
+    generator = Generator(model, table, decoding, heads=world.heads, device=device)
+    weights = {head: getattr(decoding, f"{head}_weight") for head in HEADS}
     ranking: Ranking = {}
     found: Figures = {"weights": weights}
     for part in PARTS:

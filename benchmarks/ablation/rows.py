@@ -37,7 +37,11 @@ class Row:
     needs: str | None = None  # a key of SENTENCES
 
 
-ITEM_ALONE: Final = {"decoding.choose_weights": False, "decoding.content_weight": 0.0}
+ITEM_ALONE: Final = {
+    "decoding.choose_weights": False,
+    "decoding.content_weight": 0.0,
+    "decoding.neighbour_weight": 0.0,
+}
 CODES_ALONE: Final = {**ITEM_ALONE, "decoding.item_weight": 0.0, "decoding.code_weight": 1.0}
 EVENT_PARTS: Final = dict.fromkeys(
     (f"model.{one}" for one in ("actions", "values", "time_gaps", "contexts", "asked", "user_attributes")), True
@@ -77,9 +81,11 @@ ROWS: Final = (
     Row("100 events read", {"model.max_events": 100}),
     Row("id vectors", {"model.id_vectors": Turned()}),
     Row("content", {"model.content": Turned()}),
+    Row("recency pooling", {"model.recency_pooling": Turned()}),
     # The loss
     Row("no code loss", {"training.code_loss_weight": 0.0}),
     Row("no item loss, answers by codes", {"training.item_loss_weight": 0.0, **CODES_ALONE}),
+    Row("weight averages", {"training.average_epochs": Turned(3.0, 0.0)}),
     Row("alignment", {"training.alignment_weight": Turned(0.1, 0.0)}),
     Row("preference", {"training.preference_weight": Turned(0.1, 0.0)}, needs="pairs"),
     Row("full softmax", {"training.negatives": 0, "training.negative_sampling": "uniform"}),
@@ -98,6 +104,7 @@ ROWS: Final = (
     Row("ordered by items alone", {**ITEM_ALONE, "decoding.item_weight": 1.0, "decoding.code_weight": 0.0}),
     Row("ordered by codes alone", CODES_ALONE),
     Row("ordered by content alone", {**ITEM_ALONE, "decoding.item_weight": 0.0, "decoding.content_weight": 1.0}),
+    Row("ordered by neighbours alone", {**ITEM_ALONE, "decoding.item_weight": 0.0, "decoding.neighbour_weight": 1.0}),
     Row("code weight 0.5", {"decoding.choose_weights": False, "decoding.code_weight": 0.5}),
     Row("content weight 5", {"decoding.choose_weights": False, "decoding.content_weight": 5.0}),
     # Semantic ids; the last level is the de-duplicating one

@@ -17,7 +17,13 @@ UNUSUAL = {
     "semantic_ids": {"levels": 6, "codes": 100},
     "model": {"width": 64, "blocks": 5, "heads": 8, "max_events": 30, "experts": 3, "expert_top_k": 3},
     "training": {"negatives": 1000, "temperature": 0.11},
-    "decoding": {"choose_weights": True, "item_weight": 0.3, "code_weight": 0.3, "content_weight": 0.3},
+    "decoding": {
+        "choose_weights": True,
+        "item_weight": 0.3,
+        "code_weight": 0.3,
+        "content_weight": 0.3,
+        "neighbour_weight": 0.3,
+    },
 }
 #: Of the four ways to draw negatives the recipe must have one.
 ALREADY = {

@@ -19,7 +19,7 @@ from asterism.models.windows import OlderEvents
 
 
 def padded_states(model: UGT, histories: HistoryBatch) -> Tensor:
-    """(B, T, S) a state after each event; what stands at padded positions means nothing. Without dropout."""
+    """(B, T, D) a state after each event; what stands at padded positions means nothing. Without dropout."""
     states, times, present, groups = padded_tokens(model, histories)
     for depth, block in enumerate(model.blocks):
         assert isinstance(block, PointwiseAttentionBlock)
@@ -29,9 +29,7 @@ def padded_states(model: UGT, histories: HistoryBatch) -> Tensor:
             assert isinstance(layer, FeedForward)
             states = states + _fed(layer, states, present, groups)
     normed: Tensor = model.norm(states[:, model.prefix.columns :])
-    if model.pooling is None:
-        return normed
-    return torch.cat([normed, _pooled(model, model.pooling, histories)], dim=-1)
+    return normed if model.pooling is None else torch.cat([normed, _pooled(model, model.pooling, histories)], dim=-1)
 
 
 def _pooled(model: UGT, pooling: RecencyPooling, histories: HistoryBatch) -> Tensor:

@@ -139,5 +139,5 @@ def test_a_user_without_events_starts_from_their_attributes() -> None:
         assert sequences.attributes is not None
         codes = torch.from_numpy(sequences.attributes[:1]).long()
         by_hand = model.norm(model.start + model.prefix.user(codes, 1)[0])  # type: ignore[misc]
-        torch.testing.assert_close(states[0], by_hand)
+        torch.testing.assert_close(states[0, :8], by_hand)
         assert not torch.allclose(states[0], states[1])

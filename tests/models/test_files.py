@@ -34,7 +34,7 @@ def test_what_was_saved_scores_as_before(tmp_path: Path) -> None:
     again = load(tmp_path, known)
     assert not again.training
     with torch.inference_mode():
-        state = torch.randn(2, 8)
+        state = torch.randn(2, 16)
         torch.testing.assert_close(again.item_scores(state), model.item_scores(state), rtol=0, atol=0)
     assert again.shape == model.shape
 

@@ -19,7 +19,7 @@ def packing_of(present: list[list[int]], prefix: int = 0) -> Packing:
     return Packing(torch.zeros(there.shape, dtype=torch.long), there, there.flatten().nonzero()[:, 0], prefix)
 
 
-def make_pooling(gain: float = 1.0) -> RecencyPooling:
+def make_pooling(gain: float = 2.0) -> RecencyPooling:
     one = RecencyPooling(4)
     with torch.no_grad():
         one.gain.fill_(gain)
@@ -27,7 +27,7 @@ def make_pooling(gain: float = 1.0) -> RecencyPooling:
 
 
 def test_weights_by_hand() -> None:
-    """Each third of a step older, an event weighs e^(-1/3) of the next newer one."""
+    """Each third of a step older, an event weighs e^(-1/3) of the next newer one; the gain is 2."""
     directions = torch.eye(4)
     found = make_pooling()(directions[:3], packing_of([[0, 1, 1, 1]]).views(), 0)
     one, two = exp(-1 / 3), exp(-2 / 3)
@@ -36,7 +36,7 @@ def test_weights_by_hand() -> None:
         [one / (1 + one), 1 / (1 + one), 0.0, 0.0],
         [two / (1 + one + two), one / (1 + one + two), 1 / (1 + one + two), 0.0],
     ]
-    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(found.detach().numpy(), np.multiply(2.0, expected), rtol=1e-6)
 
 
 def test_scores_are_learned_by_age() -> None:
@@ -45,7 +45,7 @@ def test_scores_are_learned_by_age() -> None:
         one.scores.copy_(torch.tensor([0.0, 5.0, -40.0, 0.0]))
     found = one(torch.eye(4)[:3], packing_of([[1, 1, 1]]).views(), 0)[2]
     share = exp(5) / (1 + exp(5))
-    np.testing.assert_allclose(found.detach().numpy(), [0.0, share, 1 - share, 0.0], atol=1e-6)
+    np.testing.assert_allclose(found.detach().numpy(), [0.0, 2 * share, 2 - 2 * share, 0.0], atol=1e-6)
 
 
 def test_tokens_before_the_events_do_not_count() -> None:
@@ -53,7 +53,7 @@ def test_tokens_before_the_events_do_not_count() -> None:
     found = one(torch.eye(4), packing_of([[1, 1, 0, 1, 1]], prefix=2).views(), 2)
     assert found[:2].abs().sum() == 0, "before the first event there is nothing"
     share = exp(-1 / 3) / (1 + exp(-1 / 3))
-    np.testing.assert_allclose(found[2:].detach().numpy(), [[0, 0, 1, 0], [0, 0, share, 1 - share]], rtol=1e-6)
+    np.testing.assert_allclose(found[2:].detach().numpy(), [[0, 0, 2, 0], [0, 0, 2 * share, 2 - 2 * share]], rtol=1e-6)
     found.sum().backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in one.parameters() if parameter.grad is not None)
 
@@ -80,14 +80,29 @@ def test_a_gain_of_zero_changes_nothing_and_is_where_training_starts(switch: dic
     without.load_state_dict({name: one for name, one in with_it.state_dict().items() if "pooling" not in name})
     batch = batch_of(with_it, full_sequences([25, 0, 3]))
     with torch.inference_mode():
-        assert not torch.allclose(with_it.item_queries(with_it(batch)), without.item_queries(without(batch)))
+        plain = without.encode(batch)
+        state, prefixes = with_it.encode(batch), torch.zeros(3, 1, 0, dtype=torch.long)
+        assert not torch.allclose(with_it.item_scores(state), without.item_scores(plain))
+        codes = with_it.next_code_log_probs(state, prefixes)
+        assert torch.equal(codes, without.next_code_log_probs(plain, prefixes)), "codes do not read it"
         with_it.pooling.gain.zero_()
-        width = with_it.shape.model.width
-        states, plain = with_it(batch), without(batch)
-        torch.testing.assert_close(states[:, :width], plain, rtol=0, atol=0)
-        assert not states[:, width:].any()
-        torch.testing.assert_close(with_it.item_queries(states), without.item_queries(plain))
+        torch.testing.assert_close(with_it.item_scores(with_it.encode(batch)), without.item_scores(plain))
     assert RecencyPooling(3).gain.item() == 0.0
+
+
+def test_a_query_is_the_turned_state_and_what_is_pooled() -> None:
+    model = make_model()
+    state = torch.randn(1, 16)
+    own = state[0, :8] + model.turn(state[0, :8])
+    by_hand = own / own.norm() + state[0, 8:]
+    torch.testing.assert_close(model.item_queries(state)[0], by_hand / by_hand.norm())
+
+
+def test_a_later_event_does_not_change_what_was_pooled_before() -> None:
+    one, views = make_pooling(), packing_of([[0, 1, 1, 1]]).views()
+    before, after = torch.eye(4)[:3], torch.eye(4)[[0, 1, 3]]
+    assert torch.equal(one(before, views, 0)[:2], one(after, views, 0)[:2])
+    assert not torch.equal(one(before, views, 0)[2], one(after, views, 0)[2])
 
 
 def test_the_gain_learns_from_the_first_step() -> None:

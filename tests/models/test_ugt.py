@@ -57,7 +57,8 @@ def test_a_user_without_events_gets_the_learned_start() -> None:
     model = make_model()
     torch.nn.init.normal_(model.start)
     state = model.encode(histories([], [1]))
-    torch.testing.assert_close(state[0], model.norm(model.start))
+    torch.testing.assert_close(state[0, :8], model.norm(model.start))
+    assert state[0, 8:].tolist() == [0.0] * 8, "nothing is pooled"
 
 
 def test_an_item_is_the_sum_of_its_parts() -> None:
@@ -100,7 +101,8 @@ def test_item_scores_are_cosines_over_the_temperature() -> None:
         everything = model.item_scores(state)
         some = model.item_scores(state, torch.tensor([[3, 1], [0, 11]]))
         by_hand = (
-            functional.cosine_similarity(state[1] + model.turn(state[1]), model.items(torch.tensor(11)), dim=0) / 0.1
+            functional.cosine_similarity(state[1, :8] + model.turn(state[1, :8]), model.items(torch.tensor(11)), dim=0)
+            / 0.1
         )
     torch.testing.assert_close(some, everything.gather(1, torch.tensor([[3, 1], [0, 11]])))
     torch.testing.assert_close(some[1, 1], by_hand)

@@ -157,13 +157,13 @@ def test_the_model_that_is_left_forgets_what_validation_kept(tmp_path: Path) -> 
 
     def validate(model: UGT) -> Validation:
         with torch.inference_mode():
-            model.next_code_log_probs(torch.ones(1, 8), torch.zeros(1, 1, 0, dtype=torch.long))
+            model.next_code_log_probs(torch.ones(1, 16), torch.zeros(1, 1, 0, dtype=torch.long))
             model.item_directions()
         return Validation(0.0, next(worth))
 
     fit(Run(run.model, run.train, run.config, 0, tmp_path, "hash", validate), resume=False)
     with torch.inference_mode():
-        states, nothing = torch.randn(1, 8), torch.zeros(1, 1, 0, dtype=torch.long)
+        states, nothing = torch.randn(1, 16), torch.zeros(1, 1, 0, dtype=torch.long)
         found = run.model.next_code_log_probs(states, nothing), run.model.item_scores(states)
         run.model.train().eval()
         anew = run.model.next_code_log_probs(states, nothing), run.model.item_scores(states)

@@ -29,6 +29,14 @@ def test_the_right_mixture_is_found_whatever_the_scales(truth: tuple[float, ...]
     assert found.ndcg_at_10_before < 0.95
 
 
+def test_the_right_mixture_of_four_is_found() -> None:
+    scales, truth = (14.0, 0.5, 0.02, 3.0), (0.3, 0.2, 0.1, 0.4)
+    found = choose_weights(world(truth, scales), np.array([1.0, 0.0, 0.0, 0.0]))
+    shares = found.weights * np.array(scales)
+    np.testing.assert_allclose(shares / shares.sum(), truth, atol=0.05)
+    assert found.ndcg_at_10 > 0.95
+
+
 def test_what_it_says_is_what_the_weights_are_worth() -> None:
     candidates = world((0.5, 0.2, 0.3), (3.0, 1.0, 0.1))
     missed = candidates.targets.copy()

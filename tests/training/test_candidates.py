@@ -1,0 +1,57 @@
+"""What each head says of the candidates of validation cases, and in which order the heads stand."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+import worlds
+from asterism.config import DecodingConfig, ModelConfig
+from asterism.core.semantic_id import SemanticIdTable
+from asterism.decoding.content import ContentHead
+from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
+from asterism.decoding.neighbours import NeighbourHead
+from asterism.models.policy import read_histories
+from asterism.models.ugt import UGT, ItemFeatures, UGTShape
+from asterism.training.candidates import HEADS, score_candidates
+
+ITEMS = 20
+CODES = np.array([[item // 5, item % 5] for item in range(ITEMS)])
+
+
+def test_four_heads_score_the_generated_items_and_absent_ones_say_nothing() -> None:
+    torch.manual_seed(0)
+    split = worlds.markov_chain(items=ITEMS)
+    content = torch.randn(ITEMS, 4)
+    shape = UGTShape(ModelConfig(width=8, blocks=1, heads=2, max_events=8, dropout=0.0), 0.1)
+    model = UGT(ItemFeatures(torch.from_numpy(CODES), (4, 5), content), shape).eval()
+    heads = HistoryHeads(ContentHead(content), NeighbourHead.learn(split.train, ITEMS))
+    cases, config = split.validation, DecodingConfig(beam=ITEMS)
+    table = SemanticIdTable(CODES, (4, 5))
+    found = score_candidates(model, table, heads, cases, config)
+    assert HEADS == ("item", "code", "content", "neighbour")
+    assert found.scores.shape == (4, len(cases), ITEMS)
+    histories = read_histories(model, cases.histories)
+    for row in (0, 7, len(cases) - 1):
+        history = set(cases.histories.items[cases.histories.row(row)].tolist())
+        items = [item for item in range(ITEMS) if item not in history]
+        assert found.present[row].sum() == len(items)
+        assert items[found.targets[row]] == cases.targets[row]
+        asked = torch.arange(ITEMS).expand(len(cases), -1)
+        assert heads.content is not None
+        assert heads.neighbours is not None
+        with torch.inference_mode():
+            expected = (
+                model.item_scores(model.encode(histories)),
+                None,
+                heads.content.scores(heads.content.queries(histories), asked),
+                heads.neighbours.scores(histories, asked),
+            )
+        for place, one in enumerate(expected):
+            if one is not None:
+                of_row = one[row, items].numpy()
+                np.testing.assert_allclose(found.scores[place, row, : len(items)], of_row, rtol=1e-4, atol=1e-5)
+    assert found.scores[3].any(), "the ring's successors are neighbours"
+    nothing = score_candidates(model, table, NO_HEADS, cases, config)
+    assert not nothing.scores[2:].any()
+    np.testing.assert_array_equal(nothing.scores[:2], found.scores[:2])
