@@ -91,7 +91,7 @@ def test_a_gain_of_zero_changes_nothing_and_is_where_training_starts(switch: dic
 
 
 def test_a_query_is_the_turned_state_and_what_is_pooled() -> None:
-    model = make_model()
+    model = make_model(recency_pooling=True)
     state = torch.randn(1, 16)
     own = state[0, :8] + model.turn(state[0, :8])
     by_hand = own / own.norm() + state[0, 8:]

@@ -54,7 +54,7 @@ def test_neighbours_in_the_batch_and_padding_change_nothing() -> None:
 
 
 def test_a_user_without_events_gets_the_learned_start() -> None:
-    model = make_model()
+    model = make_model(recency_pooling=True)
     torch.nn.init.normal_(model.start)
     state = model.encode(histories([], [1]))
     torch.testing.assert_close(state[0, :8], model.norm(model.start))
