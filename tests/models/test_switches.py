@@ -60,7 +60,7 @@ def test_without_switches_the_model_is_what_it_was() -> None:
         [0.600095, -0.95428, 1.41116, -1.384394, 1.261678, -0.472249, 0.439653, -0.901663],
     ]
     torch.testing.assert_close(states[:, :8], torch.tensor(expected), rtol=0, atol=2e-6)
-    assert len(model.state_dict()) == 44
+    assert len(model.state_dict()) == 42
 
 
 def with_other_future(sequences: Sequences, event: int, seed: int, *, same_request: bool) -> Sequences:
