@@ -1,0 +1,26 @@
+"""The benchmark of a training step's cost, on sizes that take seconds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "training_cost.py"
+
+
+def test_every_point_is_measured_and_drawn(tmp_path: Path) -> None:
+    picture = tmp_path / "cost.png"
+    sizes = ["--events", "50", "400", "--items", "3000", "60000", "--steps", "1", "--plot", str(picture)]
+    finished = subprocess.run([sys.executable, str(SCRIPT), *sizes], capture_output=True, text=True, check=True)
+    report = json.loads(finished.stdout.splitlines()[-1])
+    history = {(one["variant"], one["events"]): one for one in report["history"]}
+    assert set(history) == {("one_by_one", 50), ("one_by_one", 400), ("windows", 400)}
+    assert history["windows", 400]["peak_mb"] < history["one_by_one", 400]["peak_mb"]
+    assert history["windows", 400]["cpu_ms"] < history["one_by_one", 400]["cpu_ms"]
+    catalogue = {(one["variant"], one["items"]): one for one in report["catalogue"]}
+    assert len(catalogue) == 2 * 4
+    assert catalogue["own_vectors", 60000]["peak_mb"] > catalogue["drawn", 60000]["peak_mb"] + 60
+    assert catalogue["codes", 60000]["cpu_ms"] < catalogue["drawn", 60000]["cpu_ms"]
+    assert picture.stat().st_size > 10_000
