@@ -104,6 +104,7 @@ class ModelConfig(Section):
     dropout: Probability = 0.5
     id_vectors: bool = True  # one learned vector an item, beside codes and content
     content: bool = True  # the projected item vector
+    recency_pooling: bool = True  # the newest items' mean direction is added to the state
     actions: bool = False  # what was done with an item
     values: bool = False  # how strong it was: rating, dwell seconds
     time_gaps: bool = False  # since the event before
@@ -149,7 +150,7 @@ class TrainingConfig(Section):
     """The optimisation."""
 
     epochs: Positive = 100
-    patience: Positive = 10  # validations without a better NDCG@10 before stopping
+    patience: Positive = 5  # validations without a better NDCG@10 before stopping
     batch_users: Positive = 64
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
     weight_decay: Weight = 0.01
@@ -164,6 +165,7 @@ class TrainingConfig(Section):
         0.01  # of how unevenly the experts are asked; without experts there is nothing to weigh
     )
     temperature: Annotated[float, Field(gt=0.0)] = 0.07  # of the item head's cosine
+    average_epochs: Weight = 3.0  # weights are averaged over about so many epochs' steps; 0 takes them as they are
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
 
@@ -183,10 +185,11 @@ class DecodingConfig(Section):
     """Generate wide, then re-score."""
 
     beam: Positive = 200
-    item_weight: Weight = 1.0  # of the item head against the other two
+    item_weight: Weight = 1.0  # of the item head against the other three
     code_weight: Weight = 0.0  # of the code log-probability
     content_weight: Weight = 0.0  # of the likeness to the newest events by item vectors
-    choose_weights: bool = False  # after training, on validation; these three are then where the search starts
+    neighbour_weight: Weight = 0.0  # of what other users took beside and after the newest events
+    choose_weights: bool = True  # after training, on validation; these four are then where the search starts
 
 
 class EvaluationConfig(Section):

@@ -12,6 +12,7 @@ ITEM_VECTORS: Final = "item_vectors.safetensors"  # `vectors` (N, D) float32
 SEMANTIC_IDS: Final = "semantic_ids.safetensors"  # the table and its codebooks
 EMBEDDER_ARRAYS: Final = "embedder.safetensors"  # turns a later item into a vector
 EMBEDDER: Final = "embedder.json"
+NEIGHBOURS: Final = "neighbours.safetensors"  # what followed each item, where the neighbour head has weight
 MODEL_WEIGHTS: Final = "model.safetensors"
 MODEL: Final = "model.json"
 METRICS: Final = "metrics.json"  # of training and validation

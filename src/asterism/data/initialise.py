@@ -21,7 +21,6 @@ from asterism.data.split import Split
 from asterism.data.splits import SMALLEST_SPLITTABLE, by_column, by_time, leave_one_out
 
 _SMALLEST_CODEBOOK, _LARGEST_CODEBOOK = 8, 256
-_LONGEST_HISTORY = 50
 _FEW_EVENTS = 10_000
 _MANY_EVENTS = 500_000
 _FULL_SOFTMAX_ITEMS = 2_048
@@ -70,9 +69,8 @@ def choose(dataset: Dataset, summary: ImportSummary) -> Choices:
         "embeddings.width": _power_of_two(items / 4, 16, 256),
         "semantic_ids.codes": _codes(items),
         "model.width": 32 if events < _FEW_EVENTS else 64,
-        "model.max_events": _max_events(events / users),
         "model.dropout": 0.5 if events < _MANY_EVENTS else 0.2,
-        "training.batch_users": _power_of_two(users / 50, 16, 256),
+        "training.batch_users": _power_of_two(users / 50, 16, 64 if events < _MANY_EVENTS else 256),
         "training.epochs": 100 if events < _MANY_EVENTS else 30 if events < 10 * _MANY_EVENTS else 10,
         "training.warmup_steps": 20 if users < 1_000 else 100,
         "training.negatives": 0 if items <= _FULL_SOFTMAX_ITEMS else _FULL_SOFTMAX_ITEMS,
@@ -120,10 +118,6 @@ def _has_text(dataset: Dataset) -> bool:
 def _codes(items: int) -> int:
     """Codes per level: three levels of them must be able to part the catalogue many times over."""
     return _power_of_two(4 * items ** (1 / 2), _SMALLEST_CODEBOOK, _LARGEST_CODEBOOK)
-
-
-def _max_events(mean_events: float) -> int:
-    return min(_LONGEST_HISTORY, max(10, 5 * round(2 * mean_events / 5)))
 
 
 def _power_of_two(wanted: float, least: int, most: int) -> int:

@@ -12,10 +12,10 @@ from torch import Tensor
 from asterism.config.run import DecodingConfig
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
-from asterism.decoding.content import ContentHead
+from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.recommendations import Mode, Recommendations, check_request
-from asterism.decoding.rescoring import fuse, weighted_content
-from asterism.models.policy import HistoryBatch, Policy, read_histories
+from asterism.decoding.rescoring import fuse
+from asterism.models.policy import Policy, read_histories
 
 
 @torch.inference_mode()
@@ -28,7 +28,7 @@ def recommend_exhaustively(
     *,
     excluded: Sequence[Collection[int]],
     mode: Mode = "rescored",
-    content: ContentHead | None = None,
+    heads: HistoryHeads = NO_HEADS,
 ) -> Recommendations:
     """What `Generator.recommend` answers when its beam covers the catalogue, computed item by item.
 
@@ -42,8 +42,10 @@ def recommend_exhaustively(
         one = read_histories(policy, histories.take(np.array([row])))
         state = policy.encode(one)
         of_codes = item_log_probs(policy, state, table)[0].numpy()
-        likeness = _likeness(content, one, len(of_codes), config) if mode == "rescored" else None
-        of_items = _scores(policy, state, of_codes, likeness, config, mode)
+        of_history = None
+        if mode == "rescored":
+            of_history = heads.weighted(one, torch.arange(len(of_codes))[None], config)
+        of_items = _scores(policy, state, of_codes, of_history, config, mode)
         reached = of_items if mode == "rank" else np.minimum(of_items, of_codes)
         best = _best(of_items, reached, excluded[row], k)
         items[row, : len(best)] = best
@@ -66,7 +68,7 @@ def _scores(
     policy: Policy,
     state: Tensor,
     code_log_probs: NDArray[np.float32],
-    likeness: Tensor | None,
+    of_history: Tensor | None,
     config: DecodingConfig,
     mode: Mode,
 ) -> NDArray[np.float32]:
@@ -75,13 +77,8 @@ def _scores(
     head = policy.item_scores(state)[0]
     if mode == "rank":
         return head.numpy()
-    return fuse(head, torch.from_numpy(code_log_probs), likeness, config).numpy()
-
-
-def _likeness(content: ContentHead | None, one: HistoryBatch, items: int, config: DecodingConfig) -> Tensor | None:
-    """(items,) content scores of the whole catalogue, None where they have no weight."""
-    head = weighted_content(content, config)
-    return None if head is None else head.scores(head.queries(one), torch.arange(items)[None])[0]
+    added = None if of_history is None else of_history[0]
+    return fuse(head, torch.from_numpy(code_log_probs), added, config).numpy()
 
 
 def _best(

@@ -15,8 +15,8 @@ from asterism.core.progress import track
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
 from asterism.decoding.beam import beam_search
-from asterism.decoding.content import ContentHead
 from asterism.decoding.exclusion import Exclusions
+from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.recommendations import Mode, Recommendations, check_request
 from asterism.decoding.rescoring import check_weights, rank, rescore
 from asterism.decoding.trie import Trie
@@ -43,7 +43,7 @@ class Generator:
         table: SemanticIdTable,
         config: DecodingConfig,
         *,
-        content: ContentHead | None = None,
+        heads: HistoryHeads = NO_HEADS,
         device: torch.device | str = "cpu",
     ) -> None:
         """Raise `ModelError` if the policy's codebooks are not the table's, `ConfigError` if all weights are zero."""
@@ -55,7 +55,7 @@ class Generator:
         check_weights(config)
         self._policy = policy
         self._config = config
-        self._content = content
+        self._heads = heads
         self._device = device
         self._trie = Trie.from_table(table)
         self._lock = threading.Lock()
@@ -100,7 +100,7 @@ class Generator:
         `unavailable` items are left out of every row, `excluded[r]` out of row r. The beam is the
         configured one, or k if that is wider.
         Raises `RequestError` on a senseless request, `UnknownIdError` on an item index that the
-        catalogue never had, `ConfigError` where content has weight and there is no content head,
+        catalogue never had, `ConfigError` where a head has weight and is not there,
         `ModelError` if no item is left for anyone or the policy fails.
         """
         check_request(k, mode)
@@ -134,7 +134,7 @@ class Generator:
             found = beam_search(self._policy, state, trie, self._config.beam, width, exclusions)
         scores = found.code_log_probs.numpy()
         if mode == "rescored":
-            found, scores = rescore(self._policy, state, batch, found, k, self._config, self._content)
+            found, scores = rescore(self._policy, state, batch, found, k, self._config, self._heads)
         return Recommendations(found.items.numpy(), scores, found.code_log_probs.numpy())
 
     def _check_policy(self) -> None:

@@ -24,6 +24,8 @@ from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.attributes import UserAttributes
 from asterism.decoding.content import ContentHead
 from asterism.decoding.generator import Generator
+from asterism.decoding.history_heads import HistoryHeads
+from asterism.decoding.neighbours import NeighbourHead
 from asterism.models.ugt import UGT, ItemFeatures, load_ugt
 from asterism.semantic_ids import load_semantic_ids
 
@@ -57,10 +59,18 @@ def load_recommender(bundle: Bundle, *, device: torch.device | str = "cpu") -> T
         torch.from_numpy(table.codes).long(), table.codebook_sizes, torch.from_numpy(vectors).float()
     )
     policy = load_ugt(bundle.part(parts.MODEL_WEIGHTS), bundle.part(parts.MODEL), features).to(device)
-    content = ContentHead(vectors) if config.decoding.content_weight > 0 else None
-    generator = Generator(policy, table, config.decoding, content=content, device=device)
+    generator = Generator(policy, table, config.decoding, heads=_load_heads(bundle, config, vectors), device=device)
     attributes = _load_attributes(bundle) if config.model.user_attributes else None
     return TrainedRecommender(bundle, config, items, ids, vectors, table, policy, generator, attributes)
+
+
+def _load_heads(bundle: Bundle, config: RunConfig, vectors: NDArray[np.float32]) -> HistoryHeads:
+    """The heads that have weight."""
+    content = ContentHead(vectors) if config.decoding.content_weight > 0 else None
+    neighbours = None
+    if config.decoding.neighbour_weight > 0:
+        neighbours = NeighbourHead.load(bundle.part(parts.NEIGHBOURS), len(vectors))
+    return HistoryHeads(content, neighbours)
 
 
 def _load_attributes(bundle: Bundle) -> UserAttributes | None:

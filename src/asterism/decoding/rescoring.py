@@ -8,8 +8,8 @@ from torch import Tensor
 from asterism.config.run import DecodingConfig
 from asterism.core.errors import ConfigError, ModelError
 from asterism.decoding.beam import Generated
-from asterism.decoding.content import ContentHead
 from asterism.decoding.exclusion import Exclusions
+from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.selection import Scores, select_top
 from asterism.decoding.trie import Trie
 from asterism.decoding.trie_level import Indices
@@ -18,30 +18,16 @@ from asterism.models.policy import HistoryBatch, Policy
 
 def check_weights(config: DecodingConfig) -> None:
     """Raise `ConfigError` if all weights are zero, which would leave nothing to order items by."""
-    if config.item_weight == 0 and config.code_weight == 0 and config.content_weight == 0:
+    if not any((config.item_weight, config.code_weight, config.content_weight, config.neighbour_weight)):
         raise ConfigError(
-            "decoding.item_weight, decoding.code_weight and decoding.content_weight are all 0; give one of them weight"
+            "decoding.item_weight, code_weight, content_weight and neighbour_weight are all 0; give one of them weight"
         )
 
 
-def fuse(item_scores: Tensor, code_log_probs: Tensor, content_scores: Tensor | None, config: DecodingConfig) -> Tensor:
-    """`item_weight * item score + code_weight * code log-probability + content_weight * content score`, elementwise.
-
-    `content_scores` is None where `content_weight` is 0.
-    """
+def fuse(item_scores: Tensor, code_log_probs: Tensor, of_history: Tensor | None, config: DecodingConfig) -> Tensor:
+    """`item_weight * item score + code_weight * code log-probability + what the history's heads add`, elementwise."""
     fused = config.item_weight * item_scores + config.code_weight * code_log_probs
-    return fused if content_scores is None else fused + config.content_weight * content_scores
-
-
-def weighted_content(content: ContentHead | None, config: DecodingConfig) -> ContentHead | None:
-    """The content head if it has weight; raises `ConfigError` if it has weight and there is none."""
-    if config.content_weight == 0:
-        return None
-    if content is None:
-        raise ConfigError(
-            "decoding.content_weight is above 0, but there are no item vectors; give them, or set it to 0"
-        )
-    return content
+    return fused if of_history is None else fused + of_history
 
 
 def rescore(
@@ -51,7 +37,7 @@ def rescore(
     generated: Generated,
     count: int,
     config: DecodingConfig,
-    content: ContentHead | None = None,
+    heads: HistoryHeads = NO_HEADS,
 ) -> tuple[Generated, Scores]:
     """The `count` best of the generated items (B, W) by fused score, with these scores (B, min(count, W)).
 
@@ -63,9 +49,8 @@ def rescore(
     head = policy.item_scores(state, items.to(state.device)).float().cpu()
     if head.shape != items.shape:
         raise ModelError(f"the item head answered shape {tuple(head.shape)} for candidates {tuple(items.shape)}")
-    content = weighted_content(content, config)
-    likeness = None if content is None else content.scores(content.queries(histories), items)
-    fused = fuse(head, generated.code_log_probs, likeness, config).masked_fill(~real, -torch.inf)
+    of_history = heads.weighted(histories, items, config)
+    fused = fuse(head, generated.code_log_probs, of_history, config).masked_fill(~real, -torch.inf)
 
     def by_item(rows: Indices, positions: Indices) -> Indices:
         return generated.items.numpy()[rows, positions]

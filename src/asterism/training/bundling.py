@@ -22,6 +22,7 @@ from asterism.core.hashing import hash_array, hash_texts
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.attributes import categorical_columns
 from asterism.data.dataset import Dataset
+from asterism.decoding.neighbours import NeighbourHead
 from asterism.embeddings import ItemEmbedder
 from asterism.models.ugt import UGT, save_ugt
 from asterism.semantic_ids import Quantizer, save_semantic_ids
@@ -47,6 +48,7 @@ class TrainedParts:
     quantizer: Quantizer
     model: UGT
     result: FitResult
+    neighbours: NeighbourHead
 
 
 def write_bundle(made: TrainedParts, target: Path) -> Bundle:
@@ -71,6 +73,8 @@ def _write_parts(made: TrainedParts, writer: BundleWriter) -> Bundle:
     if made.config.model.user_attributes and users is not None:
         pq.write_table(users.select([records.USER_ID, *categorical_columns(users)]), writer.part(parts.USERS))
     save_file({"vectors": made.vectors}, writer.part(parts.ITEM_VECTORS))
+    if made.config.decoding.neighbour_weight > 0:
+        made.neighbours.save(writer.part(parts.NEIGHBOURS))
     save_semantic_ids(writer.part(parts.SEMANTIC_IDS), made.semantic_ids, made.quantizer)
     made.embedder.save(writer.part(parts.EMBEDDER_ARRAYS), writer.part(parts.EMBEDDER))
     save_ugt(made.model, writer.part(parts.MODEL_WEIGHTS), writer.part(parts.MODEL))

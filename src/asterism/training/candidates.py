@@ -8,33 +8,34 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from asterism.config import DecodingConfig, RunConfig
 from asterism.core.progress import track
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Cases
-from asterism.decoding.content import ContentHead
 from asterism.decoding.generator import Generator
+from asterism.decoding.history_heads import HistoryHeads
 from asterism.evaluation.metrics import target_ranks
 from asterism.models.policy import read_histories
 from asterism.models.ugt import UGT
 from asterism.training.fusion_weights import CandidateScores, choose_weights
 from asterism.training.validation import sample_cases
 
-HEADS: Final = ("item", "code", "content")
-MAX_CASES: Final = 20_000  # their scores are held at once, 12 bytes a candidate
+HEADS: Final = ("item", "code", "content", "neighbour")
+MAX_CASES: Final = 20_000  # their scores are held at once, 16 bytes a candidate
 
 _ROWS_AT_ONCE = 256
 _NONE = np.iinfo(np.int64).max
 
 
 def with_chosen_weights(
-    config: RunConfig, model: UGT, table: SemanticIdTable, vectors: NDArray[np.float32], validation: Cases
+    config: RunConfig, model: UGT, table: SemanticIdTable, heads: HistoryHeads, validation: Cases
 ) -> RunConfig:
     """The configuration with the weights that order the validation cases' candidates best, histories excluded."""
     start = config.decoding
     cases = sample_cases(validation, min(MAX_CASES, config.evaluation.validation_cases or MAX_CASES), config.seed)
-    candidates = score_candidates(model, table, vectors, cases, start)
+    candidates = score_candidates(model, table, heads, cases, start)
     found = choose_weights(candidates, np.array([getattr(start, f"{head}_weight") for head in HEADS], dtype=float))
     weights = {f"{head}_weight": float(f"{one:.6g}") for head, one in zip(HEADS, found.weights, strict=True)}
     said = ", ".join(f"{head} {weights[f'{head}_weight']:g}" for head in HEADS)
@@ -47,7 +48,7 @@ def with_chosen_weights(
 
 
 def score_candidates(
-    model: UGT, table: SemanticIdTable, vectors: NDArray[np.float32], cases: Cases, config: DecodingConfig
+    model: UGT, table: SemanticIdTable, heads: HistoryHeads, cases: Cases, config: DecodingConfig
 ) -> CandidateScores:
     """Generate `config.beam` items a case, once, and score them by HEADS."""
     model.eval()
@@ -60,19 +61,20 @@ def score_candidates(
     present = items >= 0
     scores = np.zeros((len(HEADS), *items.shape), dtype=np.float32)
     scores[1] = np.where(present, np.take_along_axis(found.code_log_probs, order, axis=1), 0.0)
-    content = ContentHead(vectors)
     for begin in track(range(0, len(cases), _ROWS_AT_ONCE), "scoring candidates"):
         rows = np.arange(begin, min(begin + _ROWS_AT_ONCE, len(cases)))
-        scores[0, rows], scores[2, rows] = _two_heads(model, content, cases.take(rows), items[rows])
+        scores[0, rows], scores[2, rows], scores[3, rows] = _other_heads(model, heads, cases.take(rows), items[rows])
     return CandidateScores(scores, present, target_ranks(items, cases.targets))
 
 
 @torch.inference_mode()
-def _two_heads(
-    model: UGT, content: ContentHead, cases: Cases, items: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    device = model.items.codes.device
+def _other_heads(model: UGT, heads: HistoryHeads, cases: Cases, items: NDArray[np.int64]) -> tuple[Tensor, ...]:
+    """What the item, content and neighbour heads say, each (cases, candidates); zeros of a head that is not there."""
     histories = read_histories(model, cases.histories)
     asked = torch.from_numpy(items).clamp(min=0)
+    device = model.items.codes.device
     head = model.item_scores(model.encode(histories.to(device)), asked.to(device)).float().cpu()
-    return head.numpy(), content.scores(content.queries(histories), asked).numpy()
+    nothing = torch.zeros_like(head)
+    content = nothing if heads.content is None else heads.content.scores(heads.content.queries(histories), asked)
+    neighbours = nothing if heads.neighbours is None else heads.neighbours.scores(histories, asked)
+    return head, content, neighbours

@@ -23,6 +23,7 @@ from asterism.data.preferences import PreferencePairs
 from asterism.data.sequences import Sequences
 from asterism.models.ugt import UGT
 from asterism.models.ugt.jagged import attention_positions
+from asterism.training.averaging import WeightAverage
 from asterism.training.batches import (
     LengthBucketedBatches,
     TrainingBatch,
@@ -103,6 +104,8 @@ class _Fitting:
         )
         prepared = self.accelerator.prepare(objective, optimizer, schedule, loader)
         self.objective, self.optimizer, self.schedule, self.loader = prepared
+        self.average = WeightAverage(run.model, config.average_epochs * len(self.loader))
+        self.accelerator.register_for_checkpointing(self.average)
         self.checkpoints = Checkpoints(run.folder / CHECKPOINT_FOLDER)
         self.progress = self._start(resume)
 
@@ -141,10 +144,11 @@ class _Fitting:
         self.batches.epoch = self.progress.epoch
         sums = self._train_epoch(monitor)
         trained_seconds = time.monotonic() - started
-        validation = self._validate()
-        self.progress.epoch += 1
+        with self.average.applied():
+            validation = self._validate()
+            self.progress.epoch += 1
+            better = self._note(validation)
         self.progress.seconds += time.monotonic() - started
-        better = self._note(validation)
         self.checkpoints.save(self.accelerator, self.progress, self.best)
         monitor.epoch_ends(self._report(sums, validation, trained_seconds), better, self._seconds_left())
 
@@ -169,6 +173,7 @@ class _Fitting:
         self.schedule.step()
         self.optimizer.zero_grad()
         self.progress.step += 1
+        self.average.update(self.progress.step)
         return losses
 
     def _validate(self) -> Validation:

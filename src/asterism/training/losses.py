@@ -11,14 +11,14 @@ from torch.nn import functional
 from asterism.training.partition import coincidences, log_partition
 
 
-def code_loss(logits: Sequence[Tensor], codes: Tensor) -> Tensor:
+def code_loss(levels: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Next-token prediction: −mean over positions of Σ_l log p(c_l | c_<l, state).
 
-    `logits`: per level (P, codes of that level), teacher-forced; `codes`: (P, levels) long.
-    TIGER (Rajput et al. 2023), section 3.2, with a decoder that sees the state instead of the history.
+    `levels`: per level the score of the right code (P,) and log Σ exp (P,) over all codes that can stand there.
+    TIGER (Rajput et al. 2023), section 3.2, with a decoder that sees the state instead of the history and a softmax
+    over the catalogue's own paths.
     """
-    terms = [functional.cross_entropy(level_logits, codes[:, level]) for level, level_logits in enumerate(logits)]
-    return torch.stack(terms).sum()
+    return torch.stack([(log_sum - own).mean() for own, log_sum in levels]).sum()
 
 
 def full_item_loss(queries: Tensor, directions: Tensor, targets: Tensor, temperature: float) -> Tensor:

@@ -85,8 +85,9 @@ class NextItemObjective(nn.Module):
         return _Asked(torch.cat([states, starts]), torch.cat([batch.targets[asked], firsts]), asked)
 
     def _code_loss(self, one: _Asked) -> Tensor:
-        codes = self.model.items.codes[one.targets]
-        return code_loss(self.model.decoder.teacher_forced(one.states, codes), codes)
+        if self.config.code_loss_weight == 0:
+            return one.states.new_zeros(())
+        return code_loss(self.model.decoder(one.states, one.targets))
 
     def _item_loss(self, queries: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss, and the unit vectors (M, D) that it was computed from with their items (M,)."""

@@ -25,6 +25,9 @@ from asterism.data.locating import images_folder, resolve_data
 from asterism.data.preferences import PreferencePairs, preference_pairs
 from asterism.data.split import Split
 from asterism.data.splits import split_dataset
+from asterism.decoding.content import ContentHead
+from asterism.decoding.history_heads import HistoryHeads
+from asterism.decoding.neighbours import NeighbourHead
 from asterism.embeddings import ItemEmbedder
 from asterism.models.ugt import UGT, ItemFeatures, UGTShape
 from asterism.semantic_ids import build_semantic_ids, load_earlier_ids
@@ -68,12 +71,15 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
         earlier = _earlier_ids(dataset.items, config.semantic_ids, config_folder)
         table, quantizer = build_semantic_ids(vectors, config.semantic_ids, config.seed, earlier)
     model, result = train_model(config, split, vectors, table, folder, pairs=pairs, resume=resume)
+    neighbours = NeighbourHead.learn(split.train, len(split.items))
     if PartialState().is_main_process:
         ended = f"training ended after {result.epochs} epochs and {result.seconds:.0f} s: {result.stopped}"
         print(ended, file=sys.stderr)
         if config.decoding.choose_weights:
             with _stage("fusion weights"):
-                config = with_chosen_weights(config, model, table, vectors, split.validation)
+                config = with_chosen_weights(
+                    config, model, table, HistoryHeads(ContentHead(vectors), neighbours), split.validation
+                )
     return TrainedParts(
         config=config,
         config_folder=config_folder,
@@ -85,6 +91,7 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
         quantizer=quantizer,
         model=model,
         result=result,
+        neighbours=neighbours,
     )
 
 

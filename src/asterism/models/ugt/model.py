@@ -11,11 +11,12 @@ from torch.nn import functional
 from asterism.config import ModelConfig
 from asterism.models.policy import HistoryBatch, HistoryLayout
 from asterism.models.ugt.attention import PointwiseAttentionBlock
-from asterism.models.ugt.decoder import CodeDecoder
+from asterism.models.ugt.decoder import CodeDecoder, zero_linear
 from asterism.models.ugt.dropout import Dropout
 from asterism.models.ugt.events import EventTokens
 from asterism.models.ugt.experts import FeedForward, MixtureOfExperts
 from asterism.models.ugt.items import ItemEncoder, small_embedding
+from asterism.models.ugt.pooling import RecencyPooling
 from asterism.models.ugt.prefix import Prefix
 
 
@@ -63,11 +64,12 @@ class UGT(nn.Module):
             for _ in range(config.blocks if config.experts else 0)
         )
         self.norm = nn.LayerNorm(config.width)
-        self.decoder = CodeDecoder(config.width, items.codebook_sizes, config.dropout)
-        # A turn away from the state itself, whose residual stream carries the newest item; zero at the start.
-        self.turn = nn.Linear(config.width, config.width)
-        nn.init.zeros_(self.turn.weight)
-        nn.init.zeros_(self.turn.bias)
+        self.pooling = RecencyPooling(config.max_events) if config.recency_pooling else None
+        self.decoder = CodeDecoder(
+            config.width, items.codes, items.codebook_sizes, content, temperature=shape.temperature
+        )
+        # A turn away from the state itself, whose residual stream carries the newest item.
+        self.turn = zero_linear(config.width)
         self._item_directions: Tensor | None = None
 
     @property
@@ -98,8 +100,9 @@ class UGT(nn.Module):
 
     def forward(self, histories: HistoryBatch) -> Tensor:
         """(E, D) a state after each event, row by row and oldest first: the order of `histories.mask`."""
-        items = self._inputs(histories.items[histories.mask])
-        events = self.events(items, histories)
+        items = histories.items[histories.mask]
+        vectors = self.items(items)
+        events = self.events(vectors if self.seen is None else vectors + self.seen(items), histories)
         tokens = self.prefix(events, self.start, histories, self.items, self.seen)
         states = self.dropout(tokens.states)
         views = tokens.packing.views()
@@ -107,13 +110,12 @@ class UGT(nn.Module):
             states = block(states, views, tokens.groups)
             if self.feed_forwards:
                 states = self.feed_forwards[depth](states, tokens.groups)
-        normed: Tensor = self.norm(states[len(states) - len(events) :])
-        return normed
-
-    def _inputs(self, items: Tensor) -> Tensor:
-        """(..., D) an item as an event; its own `seen` vector lets what follows an item differ from what is like it."""
-        vectors: Tensor = self.items(items)
-        return vectors if self.seen is None else vectors + self.seen(items)
+        first = len(states) - len(events)
+        result: Tensor = self.norm(states[first:])
+        if self.pooling is not None:
+            directions = functional.pad(functional.normalize(vectors, dim=-1), (0, 0, first, 0))
+            result = result + self.pooling(directions, views, self.prefix.columns)[first:]
+        return result
 
     def encode(self, histories: HistoryBatch) -> Tensor:
         """(B, D) the state after the newest event; of a user without events, the start state."""
@@ -139,8 +141,7 @@ class UGT(nn.Module):
 
     def next_code_log_probs(self, state: Tensor, prefixes: Tensor) -> Tensor:
         """(B, D) states, (B, W, l) prefixes → (B, W, codes of level l) log-probabilities."""
-        beams = state[:, None, :].expand(-1, prefixes.shape[1], -1)
-        return self.decoder.log_probs(beams, prefixes)
+        return self.decoder.log_probs(state, prefixes)
 
     def item_scores(self, state: Tensor, items: Tensor | None = None) -> Tensor:
         """Cosine of state and item over the temperature: (B, N), or (B, C) for candidates (B, C)."""
