@@ -29,9 +29,17 @@ def _block(base, rows, dims, tokens, D: tl.constexpr):  # type: ignore[no-untype
 
 
 @triton.jit
+def _product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Of two blocks, summed in fp32."""
+    if WIDEN:
+        return tl.dot(a.to(tl.float32), b.to(tl.float32), input_precision=PRECISION)
+    return tl.dot(a, b, input_precision=PRECISION)
+
+
+@triton.jit
 def _scores(  # type: ignore[no-untyped-def]
     q, k, queries, keys, position, time, when, here, tokens, places, events, prefix,
-    PRECISION: tl.constexpr, BUCKETS: tl.constexpr,
+    PRECISION: tl.constexpr, WIDEN: tl.constexpr, BUCKETS: tl.constexpr,
 ):  # fmt: skip
     """Scores with their bias, what is visible, and the rows of both tables that the bias came from."""
     asked = tl.load(when + queries, queries < tokens, 0)
@@ -43,13 +51,14 @@ def _scores(  # type: ignore[no-untyped-def]
     present = tl.load(here + keys, keys < tokens, 0) != 0
     visible = (queries[:, None] >= keys[None, :]) & present[None, :] & (queries[:, None] < tokens)
     bias = tl.load(position + place, visible, 0.0) + tl.load(time + bucket, visible, 0.0)
-    return tl.dot(q, tl.trans(k), input_precision=PRECISION) + bias, visible, place, bucket
+    return _product(q, tl.trans(k), PRECISION, WIDEN) + bias, visible, place, bucket
 
 
 @triton.jit
 def _attend(  # type: ignore[no-untyped-def]
     Q, K, V, POSITION, TIME, WHEN, HERE, OUT, heads, tokens, places, events, prefix, share,
-    D: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, BUCKETS: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, BUCKETS: tl.constexpr,
+    PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     at, pair = tl.program_id(0), tl.program_id(1)
     row, head = pair // heads, pair % heads
@@ -62,10 +71,10 @@ def _attend(  # type: ignore[no-untyped-def]
         k, v = _block(K + own, keys, dims, tokens, D), _block(V + own, keys, dims, tokens, D)
         score, visible, _, _ = _scores(
             q, k, queries, keys, POSITION + head * places, TIME + head * BUCKETS, WHEN + row * tokens,
-            HERE + row * tokens, tokens, places, events, prefix, PRECISION, BUCKETS,
+            HERE + row * tokens, tokens, places, events, prefix, PRECISION, WIDEN, BUCKETS,
         )  # fmt: skip
         weight = tl.where(visible, score * tl.sigmoid(score) * share, 0.0)
-        total += tl.dot(weight.to(v.dtype), v, input_precision=PRECISION)
+        total += _product(weight.to(v.dtype), v, PRECISION, WIDEN)
     mask = (queries[:, None] < tokens) & (dims[None, :] < D)
     tl.store(OUT + own + queries[:, None] * D + dims[None, :], total.to(OUT.dtype.element_ty), mask)
 
@@ -80,7 +89,8 @@ def _slope(score, visible, share):  # type: ignore[no-untyped-def]
 @triton.jit
 def _of_queries(  # type: ignore[no-untyped-def]
     Q, K, V, POSITION, TIME, WHEN, HERE, GRAD, DQ, DPOSITION, DTIME, heads, tokens, places, events, prefix, share,
-    D: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, BUCKETS: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, BUCKETS: tl.constexpr,
+    PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the queries and of both tables; many programs add to a table, in no fixed order."""
     at, pair = tl.program_id(0), tl.program_id(1)
@@ -94,10 +104,10 @@ def _of_queries(  # type: ignore[no-untyped-def]
         k, v = _block(K + own, keys, dims, tokens, D), _block(V + own, keys, dims, tokens, D)
         score, visible, place, bucket = _scores(
             q, k, queries, keys, POSITION + head * places, TIME + head * BUCKETS, WHEN + row * tokens,
-            HERE + row * tokens, tokens, places, events, prefix, PRECISION, BUCKETS,
+            HERE + row * tokens, tokens, places, events, prefix, PRECISION, WIDEN, BUCKETS,
         )  # fmt: skip
-        slope = tl.dot(grad, tl.trans(v), input_precision=PRECISION) * _slope(score, visible, share)
-        total += tl.dot(slope.to(k.dtype), k, input_precision=PRECISION)
+        slope = _product(grad, tl.trans(v), PRECISION, WIDEN) * _slope(score, visible, share)
+        total += _product(slope.to(k.dtype), k, PRECISION, WIDEN)
         tl.atomic_add(DPOSITION + head * places + place, slope, visible)
         for one in range(BUCKETS):  # few addresses for all pairs: summed here, so that programs rarely meet
             tl.atomic_add(DTIME + head * BUCKETS + one, tl.sum(tl.where(bucket == one, slope, 0.0)))
@@ -108,7 +118,8 @@ def _of_queries(  # type: ignore[no-untyped-def]
 @triton.jit
 def _of_keys(  # type: ignore[no-untyped-def]
     Q, K, V, POSITION, TIME, WHEN, HERE, GRAD, DK, DV, heads, tokens, places, events, prefix, share,
-    D: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, BUCKETS: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, BUCKETS: tl.constexpr,
+    PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     at, pair = tl.program_id(0), tl.program_id(1)
     row, head = pair // heads, pair % heads
@@ -121,12 +132,12 @@ def _of_keys(  # type: ignore[no-untyped-def]
         q, grad = _block(Q + own, queries, dims, tokens, D), _block(GRAD + own, queries, dims, tokens, D)
         score, visible, _, _ = _scores(
             q, k, queries, keys, POSITION + head * places, TIME + head * BUCKETS, WHEN + row * tokens,
-            HERE + row * tokens, tokens, places, events, prefix, PRECISION, BUCKETS,
+            HERE + row * tokens, tokens, places, events, prefix, PRECISION, WIDEN, BUCKETS,
         )  # fmt: skip
         weight = tl.where(visible, score * tl.sigmoid(score) * share, 0.0)
-        of_values += tl.dot(tl.trans(weight.to(grad.dtype)), grad, input_precision=PRECISION)
-        slope = tl.dot(grad, tl.trans(v), input_precision=PRECISION) * _slope(score, visible, share)
-        of_keys += tl.dot(tl.trans(slope.to(q.dtype)), q, input_precision=PRECISION)
+        of_values += _product(tl.trans(weight.to(grad.dtype)), grad, PRECISION, WIDEN)
+        slope = _product(grad, tl.trans(v), PRECISION, WIDEN) * _slope(score, visible, share)
+        of_keys += _product(tl.trans(slope.to(q.dtype)), q, PRECISION, WIDEN)
     mask = (keys[:, None] < tokens) & (dims[None, :] < D)
     place = own + keys[:, None] * D + dims[None, :]
     tl.store(DK + place, of_keys.to(DK.dtype.element_ty), mask)
@@ -190,10 +201,12 @@ def _grid(q: Tensor) -> tuple[int, int]:
 
 def _constants(q: Tensor) -> dict[str, Any]:
     exact = q.dtype is torch.float32 and not torch.backends.cuda.matmul.allow_tf32
+    bits_alone = triton.knobs.runtime.interpret and q.dtype is torch.bfloat16  # the interpreter multiplies bf16 as ints
     return {
         "D": q.shape[-1],
         "WIDE": max(16, triton.next_power_of_2(q.shape[-1])),  # the least that a product of blocks takes
         "BLOCK": _BLOCK,
         "BUCKETS": TIME_BUCKETS,
         "PRECISION": "ieee" if exact else "tf32",
+        "WIDEN": bits_alone,
     }
