@@ -4,10 +4,11 @@
 
 Random histories on one thread, width 64, two blocks, every point in a process of its own. History: four users,
 every event a token of its own (as long as the scores of attention fit), or the newest 50 and eight windows over
-the rest. Catalogue: 64 users of 50 events, content vectors of width 64; code heads alone, with 2,048 drawn items,
-with a vector of its own for every item, and with the softmax over the whole catalogue where it fits. The least
-time of the steps counts; memory is what the process grew by at its peak, the catalogue included. The last line is
-JSON.
+the rest. Catalogue: 64 users of 20 events, content vectors of width 64; the code head alone, with 2,048 drawn
+items, with a vector of its own for every item, and with the softmax over the whole catalogue where it fits. Codes
+are random, so that nearly every item has a prefix of its own: the most vectors that the code head can have. The
+least time of the steps counts; memory is what the process grew by at its peak, the catalogue included. The last
+line is JSON.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ EVENTS, ITEMS = [50, 200, 1_000, 2_000, 5_000, 10_000], [10_000, 100_000, 1_000_
 NAMES = {
     "one_by_one": "every event a token",
     "windows": "50 newest and 8 windows",
-    "codes": "code heads alone",
+    "codes": "code head alone",
     "drawn": "and 2,048 drawn items",
     "own_vectors": "and a vector of its own for each item",
     "whole": "and the softmax over all items",
@@ -67,7 +68,7 @@ def catalogue_points(sizes: list[int]) -> list[dict[str, Any]]:
         "whole": ({"id_vectors": False}, {"negatives": 0}),
     }
     return [
-        {"events": 50, "items": items, "users": 64, "variant": name, "model": model, "training": training}
+        {"events": 20, "items": items, "users": 64, "variant": name, "model": model, "training": training}
         for items in sizes
         for name, (model, training) in variants.items()
         if name != "whole" or items <= MOST_IN_SOFTMAX
@@ -75,7 +76,7 @@ def catalogue_points(sizes: list[int]) -> list[dict[str, Any]]:
 
 
 def measure(point: dict[str, Any], steps: int) -> dict[str, Any]:
-    """CPU milliseconds of a step (batch, loss, gradients, update) and peak MB, in a process of its own."""
+    """CPU milliseconds of a step (batch, loss, gradients, update), peak MB and learned numbers, in its own process."""
     context = multiprocessing.get_context("fork")
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(point, steps, send))
@@ -109,7 +110,9 @@ def _run(point: dict[str, Any], steps: int, send: Any) -> None:
         optimizer.step()
         optimizer.zero_grad()
         seconds.append(time.process_time() - started)
-    send.send({"cpu_ms": round(1e3 * min(seconds[1:]), 1), "peak_mb": round(_peak_mb() - before)})
+    learned = sum(one.numel() for one in objective.parameters()) / 1e6
+    found = {"cpu_ms": round(1e3 * min(seconds[1:]), 1), "peak_mb": round(_peak_mb() - before)}
+    send.send(found | {"learned_millions": round(learned, 2)})
 
 
 def _peak_mb() -> float:
@@ -130,6 +133,7 @@ def _histories(point: dict[str, Any], random: np.random.Generator) -> Sequences:
 def plot(history: list[dict[str, Any]], catalogue: list[dict[str, Any]], target: Path) -> None:
     """Time above memory; histories on the left, the catalogue on the right."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     figure, axes = plt.subplots(2, 2, figsize=(9, 6), sharex="col", layout="constrained")
     for column, (rows, along) in enumerate(((history, "events"), (catalogue, "items"))):
@@ -139,11 +143,15 @@ def plot(history: list[dict[str, Any]], catalogue: list[dict[str, Any]], target:
                 points = [(row[along], row[figures]) for row in rows if row["variant"] == name]
                 axis.plot(*zip(*points, strict=True), marker="o", label=NAMES[name])
             axis.set(xscale="log", yscale="log", ylabel=label)
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_minor_formatter(NullFormatter())
+            for scale in (axis.xaxis, axis.yaxis):
+                scale.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axis.grid(alpha=0.3)
         axes[1][column].set_xlabel(
-            {"events": "events of a history, 4 users", "items": "items, 64 users of 50 events"}[along]
+            {"events": "events of a history, 4 users", "items": "items, 64 users of 20 events"}[along]
         )
-        axes[0][column].legend(fontsize=8)
+        axes[0][column].legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     figure.savefig(target, dpi=150)
 
 
