@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +16,9 @@ from asterism.models.ugt.buckets import TIME_BUCKETS
 from asterism.models.ugt.dropout import Dropout
 from asterism.models.ugt.group_norm import normalise, token_norm
 from asterism.models.ugt.jagged import DenseView, joined
+
+#: Set to 1, attention on CUDA is a Triton kernel. Not the default: so far only the interpreter has run it.
+KERNEL_VARIABLE: Final = "ASTERISM_TRITON"
 
 
 class RelativeBias(nn.Module):
@@ -49,11 +56,16 @@ def pointwise_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, visible: 
     return weights @ v
 
 
+def kernel_for(queries: Tensor) -> bool:
+    """Whether attention runs as a Triton kernel: on CUDA, where ASTERISM_TRITON is 1 and Triton is there."""
+    return queries.is_cuda and os.environ.get(KERNEL_VARIABLE) == "1" and importlib.util.find_spec("triton") is not None
+
+
 class PointwiseAttentionBlock(nn.Module):
     """One HSTU layer: Y = f(Norm(A V) * U), A = SiLU(Q Kᵀ + bias) / T, without a softmax.
 
-    Zhai et al., "Actions Speak Louder than Words" (2024), equations 2-4. Left out: the fused
-    kernel and the stochastic length of the paper.
+    Zhai et al., "Actions Speak Louder than Words" (2024), equations 2-4. Left out: the
+    stochastic length of the paper.
     """
 
     def __init__(
@@ -85,6 +97,17 @@ class PointwiseAttentionBlock(nn.Module):
         """(b, l, 3 D) values, queries and keys → (b, l, D)."""
         rows, tokens, _ = dense.shape
         value, query, key = dense.view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        bias = self.bias(view.columns, view.gaps)
-        attended = pointwise_attention(query, key, value, bias, view.visible, self.max_tokens)
+        if kernel_for(query) and view.tokens is None:
+            attended = self._in_one_kernel(query, key, value, view)
+        else:
+            bias = self.bias(view.columns, view.gaps)
+            attended = pointwise_attention(query, key, value, bias, view.visible, self.max_tokens)
         return attended.transpose(1, 2).flatten(2)
+
+    def _in_one_kernel(self, query: Tensor, key: Tensor, value: Tensor, view: DenseView) -> Tensor:
+        kernel = importlib.import_module("asterism.models.ugt.triton_attention")  # needs Triton, which has CUDA alone
+        tables = kernel.BiasTables(self.bias.position, self.bias.time, self.bias.prefix)
+        attended: Tensor = kernel.fused_attention(
+            query, key, value, tables, view.timestamps, view.present, self.max_tokens
+        )
+        return attended

@@ -17,7 +17,8 @@ _VALUE_STEPS = 8  # a doubling, so that ratings a half apart differ
 
 def gap_bucket(seconds: Tensor) -> Tensor:
     """Bucket b of 0 … 31 holds gaps of [2**b − 1, 2**(b + 1) − 1) seconds; the last one all longer gaps too."""
-    return torch.log2(seconds.float() + 1.0).long().clamp(max=TIME_BUCKETS - 1)
+    exponent = torch.frexp(seconds.float() + 1.0).exponent  # of a fraction below one: no logarithm, no rounding
+    return (exponent.long() - 1).clamp(max=TIME_BUCKETS - 1)
 
 
 def value_bucket(values: Tensor) -> Tensor:
