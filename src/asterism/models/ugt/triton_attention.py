@@ -181,7 +181,7 @@ class _FusedAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc,untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         read = ctx.saved_tensors
         q, k, v, position, time = read[:5]
