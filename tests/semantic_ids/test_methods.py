@@ -23,7 +23,7 @@ from asterism.semantic_ids import (
     load_semantic_ids,
     save_semantic_ids,
 )
-from semantic_ids.trees import tree
+from semantic_id_trees import tree
 
 WIDTH = 6
 

@@ -28,7 +28,7 @@ from asterism.semantic_ids import (
 )
 from asterism.semantic_ids.balanced import size_limit
 from asterism.semantic_ids.relabelling import matching_deduplication, matching_names
-from semantic_ids.trees import tree
+from semantic_id_trees import tree
 
 NONE = [UNKNOWN] * 3
 
