@@ -85,8 +85,6 @@ class NextItemObjective(nn.Module):
         return _Asked(torch.cat([states, starts]), torch.cat([batch.targets[asked], firsts]), asked)
 
     def _code_loss(self, one: _Asked) -> Tensor:
-        if self.config.code_loss_weight == 0:
-            return one.states.new_zeros(())
         return code_loss(self.model.decoder(self.model.code_states(one.states), one.targets))
 
     def _item_loss(self, queries: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
