@@ -48,7 +48,7 @@ class TrainedParts:
     quantizer: Quantizer
     model: UGT
     result: FitResult
-    neighbours: NeighbourHead
+    neighbours: NeighbourHead | None  # where the final order may use it
 
 
 def write_bundle(made: TrainedParts, target: Path) -> Bundle:
@@ -73,7 +73,7 @@ def _write_parts(made: TrainedParts, writer: BundleWriter) -> Bundle:
     if made.config.model.user_attributes and users is not None:
         pq.write_table(users.select([records.USER_ID, *categorical_columns(users)]), writer.part(parts.USERS))
     save_file({"vectors": made.vectors}, writer.part(parts.ITEM_VECTORS))
-    if made.config.decoding.neighbour_weight > 0:
+    if made.neighbours is not None and made.config.decoding.neighbour_weight > 0:
         made.neighbours.save(writer.part(parts.NEIGHBOURS))
     save_semantic_ids(writer.part(parts.SEMANTIC_IDS), made.semantic_ids, made.quantizer)
     made.embedder.save(writer.part(parts.EMBEDDER_ARRAYS), writer.part(parts.EMBEDDER))

@@ -71,8 +71,11 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
         earlier = _earlier_ids(dataset.items, config.semantic_ids, config_folder)
         table, quantizer = build_semantic_ids(vectors, config.semantic_ids, config.seed, earlier)
     model, result = train_model(config, split, vectors, table, folder, pairs=pairs, resume=resume)
-    neighbours = NeighbourHead.learn(split.train, len(split.items))
+    neighbours = None
     if PartialState().is_main_process:
+        if config.decoding.choose_weights or config.decoding.neighbour_weight > 0:
+            with _stage("neighbours"):
+                neighbours = NeighbourHead.learn(split.train, len(split.items))
         ended = f"training ended after {result.epochs} epochs and {result.seconds:.0f} s: {result.stopped}"
         print(ended, file=sys.stderr)
         if config.decoding.choose_weights:

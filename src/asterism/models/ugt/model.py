@@ -50,6 +50,7 @@ class UGT(nn.Module):
         self._codebook_sizes = items.codebook_sizes
         content = items.content if config.content else None
         self.items = ItemEncoder(items.codes, items.codebook_sizes, content, config.width, config.id_vectors)
+        # An item as an event has one vector more, so that what follows it may differ from what is like it.
         self.seen = small_embedding(self.items.count, config.width) if config.id_vectors else None
         self.start = nn.Parameter(torch.zeros(config.width))
         self.events = EventTokens(config)

@@ -43,7 +43,14 @@ class _PairProducts(torch.autograd.Function):
 
 def _sparse(offsets: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
     """A matrix (rows, `width`) of compressed rows."""
-    with warnings.catch_warnings():  # "in beta state": what is used of it here is tested against a slow twin
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        shape = (len(offsets) - 1, width)
-        return torch.sparse_csr_tensor(offsets, columns, values, shape, check_invariants=False)
+    return torch.sparse_csr_tensor(offsets, columns, values, (len(offsets) - 1, width), check_invariants=False)
+
+
+def _let_torch_warn() -> None:
+    """Make the first compressed matrix of the process, with which torch says once that they are in beta state."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _sparse(torch.zeros(2, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0), 1)
+
+
+_let_torch_warn()  # here, since silencing warnings is neither cheap nor safe among threads
