@@ -54,6 +54,12 @@ class Sequences:
         """(rows,) events in each row."""
         return np.diff(self.offsets)
 
+    def pairs_apart(self, distance: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """(earlier, later) items of all pairs of one row's events that lie `distance` >= 1 events apart."""
+        rows = np.repeat(np.arange(len(self)), self.lengths)
+        together = rows[:-distance] == rows[distance:]
+        return self.items[:-distance][together], self.items[distance:][together]
+
     def row(self, index: int) -> slice:
         """Where the events of a row lie."""
         return slice(int(self.offsets[index]), int(self.offsets[index + 1]))

@@ -112,12 +112,10 @@ class NeighbourHead:
 
 def _decayed_counts(train: Sequences, items: int) -> sparse.csr_array:
     """(items, items) pairs within the window: [earlier, later] in full, [later, earlier] by `BACKWARD`."""
-    row_of = np.repeat(np.arange(len(train)), train.lengths)
     total = sparse.csr_array((items, items), dtype=np.float64)
-    for distance in range(1, min(WINDOW, max(0, train.events - 1)) + 1):
-        near = row_of[:-distance] == row_of[distance:]
-        pair = (train.items[:-distance][near], train.items[distance:][near])
-        worth: NDArray[np.float64] = np.full(int(near.sum()), DISTANCE_DECAY ** (distance - 1))
+    for distance in range(1, WINDOW + 1):
+        pair = train.pairs_apart(distance)
+        worth: NDArray[np.float64] = np.full(len(pair[0]), DISTANCE_DECAY ** (distance - 1))
         pairs = sparse.coo_array((worth, pair), shape=(items, items)).tocsr()
         total = total + pairs + BACKWARD * pairs.T
     return sparse.csr_array(total)

@@ -41,11 +41,10 @@ def cooccurrence_part(train: Sequences, items: int, width: int, seed: int) -> Pa
 
 def cooccurrence_counts(train: Sequences, items: int) -> sp.csr_array:
     """(items, items) symmetric sums of 1/distance over pairs of different items within the window."""
-    row_of = np.repeat(np.arange(len(train)), train.lengths)
     total = sp.csr_array((items, items), dtype=np.float64)
-    for distance in range(1, min(WINDOW, max(0, train.events - 1)) + 1):
-        first, second = train.items[:-distance], train.items[distance:]
-        near = (row_of[:-distance] == row_of[distance:]) & (first != second)
+    for distance in range(1, WINDOW + 1):
+        first, second = train.pairs_apart(distance)
+        near = first != second
         weights: NDArray[np.float64] = np.full(int(near.sum()), 1.0 / distance)
         pairs = sp.coo_array((weights, (first[near], second[near])), shape=(items, items)).tocsr()
         total = total + pairs + pairs.T

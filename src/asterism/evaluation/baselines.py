@@ -71,12 +71,9 @@ def popularity(train: Sequences, catalogue_size: int) -> LinearBaseline:
 
 def markov(train: Sequences, catalogue_size: int) -> LinearBaseline:
     """A first-order Markov chain: what most often came directly after the newest item."""
-    newest_of_row = np.zeros(train.events, dtype=np.bool_)
-    newest_of_row[train.offsets[1:][train.lengths > 0] - 1] = True
-    followed = np.flatnonzero(~newest_of_row)
-    pairs = (train.items[followed], train.items[followed + 1])
+    pairs = train.pairs_apart(1)
     shape = (catalogue_size, catalogue_size)
-    transitions = sparse.coo_array((np.ones(len(followed), dtype=np.float32), pairs), shape=shape).tocsr()
+    transitions = sparse.coo_array((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=shape).tocsr()
     popular = _by_popularity(train, catalogue_size)
     return LinearBaseline("markov", popular, transitions[:, popular], recency_decay=0.0)
 
