@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from asterism.core.errors import ModelError
+from asterism.core.errors import ModelError, RequestError
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.decoding.beam import beam_search
 from asterism.decoding.exclusion import Exclusions
@@ -186,3 +186,52 @@ def test_the_policy_is_asked_for_no_more_beams_than_there_are() -> None:
     first = len(set(table.codes[:, 0].tolist()))
     assert policy.calls[:2] == [(3, 1, 0), (3, first, 1)]
     assert policy.calls[2][1] <= 50
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sizes=st.sampled_from(SIZES),
+    items=st.integers(1, 120),
+    asked=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 12)), min_size=1, max_size=6),
+    share=st.sampled_from([0.0, 0.5]),
+    scored=st.booleans(),
+    coarse=st.booleans(),
+    seed=st.integers(0, 10_000),
+)
+def test_every_row_has_a_width_and_a_count_of_its_own(
+    sizes: tuple[int, ...],
+    items: int,
+    asked: list[tuple[int, int]],
+    share: float,
+    scored: bool,
+    coarse: bool,
+    seed: int,
+) -> None:
+    rows = len(asked)
+    policy = TablePolicy(sizes, items, seed, coarse=coarse)
+    trie, state = Trie.from_table(random_table(sizes, items, seed)).snapshot(), states(rows, seed)
+    exclusions = random_exclusions(trie, rows, share, seed)
+    widths, counts = zip(*asked, strict=True)
+    found = beam_search(policy, state, trie, widths, np.array(counts), exclusions, scored=scored)
+    assert found.items.shape == (rows, max(counts))
+    for row, (width, count) in enumerate(asked):
+        own = exclusions.items[exclusions.rows == row]
+        alone = beam_search(
+            policy, state[row : row + 1], trie, width, count, Exclusions(np.zeros(len(own), dtype=np.int64), own)
+        )
+        whole, one = found.items[row].tolist(), alone.items[0].tolist()
+        assert whole[:count] == one if scored else sorted(whole[:count]) == sorted(one)
+        assert set(whole[count:]) <= {-1}
+        if scored:
+            assert torch.equal(found.code_log_probs[row, :count], alone.code_log_probs[0])
+
+
+def test_senseless_widths_and_counts_are_refused() -> None:
+    policy, trie = greedy_trap()
+    for width, count, said in (
+        (0, 1, "`width` is 0 in row 0; it must be at least 1"),
+        ([2, 2, 2], 1, r"`width` has shape \(3,\) for 2 rows; give one for each, or one for all"),
+        (1, [1, -4], "`count` is -4 in row 1"),
+    ):
+        with pytest.raises(RequestError, match=said):
+            beam_search(policy, states(2), trie.snapshot(), width, count)

@@ -6,6 +6,7 @@ from asterism.decoding.exhaustive import item_log_probs, recommend_exhaustively
 from asterism.decoding.generator import Generator
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.recommendations import Mode, Recommendations
+from asterism.decoding.sampling import Sampled, sample_items
 from asterism.decoding.snapshot import TrieSnapshot
 from asterism.decoding.trie import Trie
 
@@ -16,9 +17,11 @@ __all__ = [
     "ItemFilter",
     "Mode",
     "Recommendations",
+    "Sampled",
     "Trie",
     "TrieSnapshot",
     "beam_search",
     "item_log_probs",
     "recommend_exhaustively",
+    "sample_items",
 ]

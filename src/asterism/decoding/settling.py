@@ -13,13 +13,14 @@ from asterism.decoding.trie_layout import Indices, ranges
 class Settled:
     """Tells when every row's beams have no more items below them than are asked for, and which these are."""
 
-    def __init__(self, view: TrieSnapshot, rows: int, count: int, admission: Admission | None) -> None:
+    def __init__(self, view: TrieSnapshot, counts: Indices, admission: Admission | None) -> None:
+        """Row r is asked for counts[r] items."""
         self._view = view
-        self._rows = rows
-        self._count = count
+        self._rows = len(counts)
+        self._counts = counts
         self._admission = admission
-        #: (B, count) the items once all rows are settled, ascending; -1 where a row has no more.
-        self.items: Indices = np.full((rows, count), -1, dtype=np.int64)
+        #: (B, largest count) the items once all rows are settled, ascending; -1 where a row has no more.
+        self.items: Indices = np.full((len(counts), int(counts.max(initial=0))), -1, dtype=np.int64)
 
     def all_of(self, beams: Beams, level: int) -> bool:
         """Whether all rows are settled at prefixes of `level` codes."""
@@ -31,7 +32,7 @@ class Settled:
             admitted = self._admission.admits(rows, items)
             rows, items = rows[admitted], items[admitted]
         counts = np.bincount(rows, minlength=self._rows)
-        if int(counts.max(initial=0)) > self._count:
+        if (counts > self._counts).any():
             return False
         order = np.lexsort((items, rows))
         self.items[rows, np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)] = items[order]
@@ -41,12 +42,13 @@ class Settled:
         """All rows' items where few are allowed, as pairs ordered by row; None where these are more than asked for."""
         sets: list[Indices] = []
         whole: Indices | None = None
-        for one in self._admission.of_rows if self._admission is not None else [None] * self._rows:
-            if one is not None and one.count is not None and one.count <= self._count:
+        of_rows = self._admission.of_rows if self._admission is not None else [None] * self._rows
+        for one, count in zip(of_rows, self._counts.tolist(), strict=True):
+            if one is not None and one.count is not None and one.count <= count:
                 items = one.listed()
                 items = items[items < self._view.known_items]
                 sets.append(items[self._view.holds(items)])
-            elif self._view.count <= self._count:
+            elif self._view.count <= count:
                 whole = np.flatnonzero(self._view.present) if whole is None else whole
                 sets.append(whole)
             else:
@@ -57,7 +59,7 @@ class Settled:
         """The items below all beams, as pairs ordered by row; None where these are more than may be looked at."""
         rows, columns = np.nonzero(beams.starts >= 0)
         starts, stops = beams.starts[rows, columns], beams.stops[rows, columns]
-        if self._admission is None and int((stops - starts).sum()) > self._rows * self._count:
+        if self._admission is None and int((stops - starts).sum()) > int(self._counts.sum()):
             return None
         positions, entries = ranges(starts, stops)
         return rows[positions], self._view.items_at(entries)
