@@ -1,6 +1,7 @@
 """Constrained generation over semantic ids: trie, beam search, re-scoring, and their slow twin."""
 
 from asterism.decoding.beam import Generated, beam_search
+from asterism.decoding.diverse import Groups, diverse_beam_search
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.exhaustive import item_log_probs, recommend_exhaustively
 from asterism.decoding.generator import Generator
@@ -14,6 +15,7 @@ __all__ = [
     "Exclusions",
     "Generated",
     "Generator",
+    "Groups",
     "ItemFilter",
     "Mode",
     "Recommendations",
@@ -21,6 +23,7 @@ __all__ = [
     "Trie",
     "TrieSnapshot",
     "beam_search",
+    "diverse_beam_search",
     "item_log_probs",
     "recommend_exhaustively",
     "sample_items",

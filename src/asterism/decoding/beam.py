@@ -7,17 +7,24 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from asterism.core.errors import ModelError
-from asterism.decoding.candidates import Beams, Candidates, expand, lead
+from asterism.decoding.candidates import Beams, Candidates, expand
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.selection import by_position, select_top
 from asterism.decoding.settling import Settled
 from asterism.decoding.snapshot import TrieSnapshot
-from asterism.decoding.steps import PerRow, admission_of, go_on, items_of, next_log_probs, per_row
+from asterism.decoding.steps import (
+    PerRow,
+    admission_of,
+    by_item,
+    check_dead_end,
+    go_on,
+    items_of,
+    next_log_probs,
+    per_row,
+)
 from asterism.decoding.trie_layout import Indices
 from asterism.models.policy import Policy
 
@@ -70,26 +77,12 @@ def beam_search(
         last = level == view.layout.levels - 1
         found = expand(view, level, beams, next_log_probs(policy, state, view, beams.codes), admission)
         beams = _step(view, beams, found, counts if last else widths, last)
-        _check_dead_end(beams, left, level)
+        check_dead_end(beams, left, level)
     items, log_probs = items_of(view, beams, most)
     return Generated(torch.from_numpy(items), torch.from_numpy(log_probs) if scored else None)
 
 
 def _step(view: TrieSnapshot, beams: Beams, found: Candidates, widths: Indices, last: bool) -> Beams:
-    def by_item(rows: Indices, positions: Indices) -> Indices:
-        keys = np.zeros(len(rows), dtype=np.int64)
-        legal = found.scores[rows, positions] > -np.inf
-        keys[legal] = view.items_at(lead(view, beams, found, found.at(rows[legal], positions[legal]))[0])
-        return keys
-
-    best = select_top(torch.from_numpy(found.scores), int(widths.max()), by_item if last else by_position)
+    keys = by_item(view, beams, found) if last else by_position
+    best = select_top(torch.from_numpy(found.scores), int(widths.max()), keys)
     return go_on(view, beams, found, best, widths)[0]
-
-
-def _check_dead_end(beams: Beams, left: NDArray[np.bool_], level: int) -> None:
-    stuck = np.flatnonzero(left & (beams.starts[:, 0] < 0))
-    if len(stuck):
-        raise ModelError(
-            f"dead end at level {level} of row {int(stuck[0])}: the policy gives probability zero to every path to the "
-            "items left; check its log-probabilities for -inf"
-        )

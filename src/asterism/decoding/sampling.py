@@ -131,7 +131,7 @@ def _perturb(beams: Beams, draw: _Draw, found: Candidates, log_probs: Scores, te
     """log q, perturbed log q and keys (B, M) of all candidates.
 
     Gumbel numbers are put on the children's log q, then moved so that the largest is the parent's own perturbed log q
-    (Kool et al. 2019, equation 8, by the stable way of their appendix B.3).
+    (Kool et al. 2019, section 4 and, for the numerically stable way, appendix B.3).
     """
     if np.isnan(found.scores).any():
         row = int(np.flatnonzero(np.isnan(found.scores).any(axis=1))[0])

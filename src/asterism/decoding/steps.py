@@ -15,6 +15,7 @@ from asterism.decoding.admission import Admission
 from asterism.decoding.candidates import Beams, Candidates, Scores, lead
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.item_filter import ItemFilter
+from asterism.decoding.selection import TieKeys
 from asterism.decoding.snapshot import TrieSnapshot
 from asterism.decoding.trie_layout import Indices
 from asterism.models.policy import Policy
@@ -93,6 +94,28 @@ def go_on(
     prefixes[rows, columns, :level] = beams.codes[origins // width, origins % width]
     prefixes[rows, columns, level] = codes
     return Beams(starts, stops, prefixes, log_probs), Chosen(rows, columns, places, origins, codes)
+
+
+def by_item(view: TrieSnapshot, beams: Beams, found: Candidates) -> TieKeys:
+    """Of equal scores of whole paths the lower item index wins; what is not legal has key 0."""
+
+    def keys(rows: Indices, positions: Indices) -> Indices:
+        items = np.zeros(len(rows), dtype=np.int64)
+        legal = found.scores[rows, positions] > -np.inf
+        items[legal] = view.items_at(lead(view, beams, found, found.at(rows[legal], positions[legal]))[0])
+        return items
+
+    return keys
+
+
+def check_dead_end(beams: Beams, left: NDArray[np.bool_], level: int) -> None:
+    """Raise `ModelError` if a row (B,) that has something left is without a beam after a level."""
+    stuck = np.flatnonzero(left & (beams.starts[:, 0] < 0))
+    if len(stuck):
+        raise ModelError(
+            f"dead end at level {level} of row {int(stuck[0])}: the policy gives probability zero to every path to the "
+            "items left; check its log-probabilities for -inf"
+        )
 
 
 def items_of(view: TrieSnapshot, beams: Beams, count: int) -> tuple[Indices, Scores]:
