@@ -42,6 +42,7 @@ def assert_same(one: Recommendations, other: Recommendations) -> None:
     exclude_history=st.booleans(),
     coarse=st.booleans(),
     weights=st.sampled_from([(1.0, 0.0), (0.0, 1.0), (0.7, 0.3)]),
+    kept=st.sampled_from([0, 1, 7, 30]),
     seed=st.integers(0, 10_000),
 )
 def test_the_twin_agrees(
@@ -53,6 +54,7 @@ def test_the_twin_agrees(
     exclude_history: bool,
     coarse: bool,
     weights: tuple[float, float],
+    kept: int,
     seed: int,
 ) -> None:
     random = np.random.default_rng(seed)
@@ -60,7 +62,7 @@ def test_the_twin_agrees(
     items = len(table)
     policy = TablePolicy(sizes, items, seed, coarse=coarse)
     histories = random_histories(rows, items, seed)
-    config = DecodingConfig(beam=items, item_weight=weights[0], code_weight=weights[1])
+    config = DecodingConfig(beam=items, kept=kept, item_weight=weights[0], code_weight=weights[1])
     unavailable = np.flatnonzero(random.random(items - 1) < 0.3)
     own = [np.flatnonzero(random.random(items) < 0.3) for _ in range(rows)]
     found = Generator(policy, table, config).recommend(
@@ -167,6 +169,45 @@ def test_rescoring_orders_the_beam_by_the_fused_score() -> None:
         best = sorted(fused, key=lambda item: (-fused[item], item))[:4]
         assert found.items[row].tolist() == best
         np.testing.assert_allclose(found.scores[row], [fused[item] for item in best], rtol=1e-6)
+
+
+def test_the_cascade_by_hand() -> None:
+    """Four items are generated; the item head keeps two; the codes' log-probabilities then put the worse one first."""
+    table = SemanticIdTable(np.arange(6)[:, None], (6,))
+    policy = TablePolicy((6,), 6)
+    policy.of_prefix = [torch.zeros((101, 6))]
+    policy.of_taste = [torch.tensor([0.3, 0.2, 0.2, 0.2, 0.05, 0.05]).log().expand(13, -1)]
+    policy.of_item = torch.tensor([[1.0, 5.0, 3.0, 5.0, 9.0, 9.0]]).expand(13, -1)
+    histories = random_histories(1, 6)
+
+    def answer(config: DecodingConfig, beam: int | None = None) -> list[int]:
+        return Generator(policy, table, config).recommend(histories, 1, beam=beam).items[0].tolist()
+
+    assert answer(DecodingConfig(beam=4, kept=0, code_weight=100.0)) == [0]
+    assert answer(DecodingConfig(beam=4, kept=2, code_weight=100.0)) == [1]  # 1 and 3 are kept, and alike in all
+    assert answer(DecodingConfig(beam=4, kept=4, code_weight=100.0)) == [0]
+    assert answer(DecodingConfig(beam=4, kept=1, code_weight=0.0)) == [1]
+    assert answer(DecodingConfig(beam=4, kept=1), beam=6) == [4]
+    assert answer(DecodingConfig(beam=6, kept=1), beam=1) == [0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_row_has_a_beam_of_its_own(mode: Mode) -> None:
+    table = random_table((16, 16, 16), 300)
+    one = Generator(TablePolicy((16, 16, 16), 300), table, DecodingConfig(beam=20, kept=15))
+    histories, widths = random_histories(9, 300), np.array([1, 300, 7, 40, 12, 300, 2, 5, 11])
+    whole = one.recommend(histories, 5, exclude_history=True, beam=widths, mode=mode)
+    for row, width in enumerate(widths.tolist()):
+        own = histories.take(np.array([row]))
+        alone = one.recommend(own, 5, exclude_history=True, beam=width, mode=mode)
+        np.testing.assert_array_equal(alone.items[0], whole.items[row])
+        np.testing.assert_array_equal(alone.scores[0], whole.scores[row])
+    usual = one.recommend(histories, 5, exclude_history=True, mode=mode)
+    assert_same(usual, one.recommend(histories, 5, exclude_history=True, beam=20, mode=mode))
+    if mode == "rescored":
+        assert not np.array_equal(usual.items, whole.items)
+    with pytest.raises(RequestError, match=r"`beam` has shape \(2,\) for 9 rows"):
+        one.recommend(histories, 5, beam=[1, 2], mode=mode)
 
 
 def test_all_of_a_history_is_excluded_not_only_what_the_policy_reads() -> None:

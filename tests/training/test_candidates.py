@@ -11,6 +11,7 @@ from asterism.core.semantic_id import SemanticIdTable
 from asterism.decoding.content import ContentHead
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.neighbours import NeighbourHead
+from asterism.evaluation.metrics import NOT_FOUND
 from asterism.models.policy import read_histories
 from asterism.models.ugt import UGT, ItemFeatures, UGTShape
 from asterism.training.candidates import HEADS, score_candidates
@@ -55,3 +56,23 @@ def test_four_heads_score_the_generated_items_and_absent_ones_say_nothing() -> N
     nothing = score_candidates(model, table, NO_HEADS, cases, config)
     assert not nothing.scores[2:].any()
     np.testing.assert_array_equal(nothing.scores[:2], found.scores[:2])
+
+
+def test_only_what_the_item_head_keeps_stands_for_choice() -> None:
+    torch.manual_seed(0)
+    split = worlds.markov_chain(items=ITEMS)
+    shape = UGTShape(ModelConfig(width=8, blocks=1, heads=2, max_events=8, dropout=0.0), 0.1)
+    model = UGT(ItemFeatures(torch.from_numpy(CODES), (4, 5), torch.randn(ITEMS, 4)), shape).eval()
+    table = SemanticIdTable(CODES, (4, 5))
+    whole = score_candidates(model, table, NO_HEADS, split.validation, DecodingConfig(beam=ITEMS))
+    for kept, left in ((11, 11), (3, 10)):  # as many as NDCG@10 looks at are always kept
+        found = score_candidates(model, table, NO_HEADS, split.validation, DecodingConfig(beam=ITEMS, kept=kept))
+        np.testing.assert_array_equal(found.scores, whole.scores)
+        assert (found.present.sum(axis=1) == np.minimum(left, whole.present.sum(axis=1))).all()
+        assert (found.present.sum(axis=1) < whole.present.sum(axis=1)).any()
+        for row in range(len(split.validation)):
+            head = np.where(whole.present[row], whole.scores[0, row], -np.inf)
+            assert head[found.present[row]].min() >= head[whole.present[row] & ~found.present[row]].max(initial=-np.inf)
+            place = whole.targets[row]
+            assert found.targets[row] == (place if found.present[row, place] else NOT_FOUND)
+        assert (found.targets == NOT_FOUND).any()

@@ -184,7 +184,8 @@ class TrainingConfig(Section):
 class DecodingConfig(Section):
     """Generate wide, then re-score."""
 
-    beam: Positive = 200
+    beam: Positive = 200  # items generated
+    kept: Annotated[int, Field(ge=0)] = 0  # of them by the item head alone, before all heads look; 0 = all
     item_weight: Weight = 1.0  # of the item head against the other three
     code_weight: Weight = 0.0  # of the code log-probability
     content_weight: Weight = 0.0  # of the likeness to the newest events by item vectors

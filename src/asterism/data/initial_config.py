@@ -82,6 +82,7 @@ COMMENTS = {
     "training.max_minutes": "stop after this time; no limit while commented out",
     "training.precision": "fp32 or bf16",
     "decoding.beam": "paths kept while generating",
+    "decoding.kept": "of the generated items, by the item score, before the other scores are taken; 0 keeps all",
     "decoding.item_weight": "of the item score in the final order",
     "decoding.code_weight": "of the path's log-probability in the final order",
     "decoding.content_weight": "of the likeness to the newest events' content in the final order",

@@ -47,6 +47,11 @@ def recommend_exhaustively(
             of_history = heads.weighted(one, torch.arange(len(of_codes))[None], config)
         of_items = _scores(policy, state, of_codes, of_history, config, mode)
         reached = of_items if mode == "rank" else np.minimum(of_items, of_codes)
+        if mode == "rescored" and config.kept:
+            head = policy.item_scores(state)[0].numpy()
+            dropped = np.ones(len(head), dtype=np.bool_)
+            dropped[_best(head, np.minimum(head, of_codes), excluded[row], max(config.kept, k))] = False
+            reached = np.where(dropped, -np.inf, reached)
         best = _best(of_items, reached, excluded[row], k)
         items[row, : len(best)] = best
         scores[row, : len(best)] = of_items[best]

@@ -21,6 +21,7 @@ from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.recommendations import Mode, Recommendations, check_request
 from asterism.decoding.rescoring import check_weights, rank, rescore
 from asterism.decoding.snapshot import TrieSnapshot
+from asterism.decoding.steps import PerRow, per_row
 from asterism.decoding.trie import Trie
 from asterism.decoding.trie_layout import Indices
 from asterism.models.policy import Policy, read_histories
@@ -34,10 +35,11 @@ Filters = Sequence[ItemFilter | None]  # one for each row, or none at all
 
 
 class _Asked(NamedTuple):
-    """What is the same for all rows of a call."""
+    """What a call asks for, beside histories and what they must not be given."""
 
     view: TrieSnapshot
     k: int
+    widths: Indices  # (rows,) of the beams
     mode: Mode
     scored: bool  # whether the codes' log-probabilities are wanted, or enter the score
 
@@ -95,6 +97,7 @@ class Generator:
         excluded: Sequence[ArrayLike] | None = None,
         filters: ItemFilter | Filters | None = None,
         code_log_probs: bool = True,
+        beam: PerRow | None = None,
         mode: Mode = "rescored",
         progress: bool = False,
     ) -> Recommendations:
@@ -102,9 +105,10 @@ class Generator:
 
         `exclude_history` leaves out all of a row's own events, also those the policy does not read;
         `unavailable` items are left out of every row, `excluded[r]` out of row r; of the rest row r is given
-        what `filters[r]` allows, or the one filter for all rows. The beam is the configured one, or k if
-        that is wider. A caller that needs no `code_log_probs` may save the policy's last steps: where they do not enter
-        the score either, it is not asked for them once the items they could choose from are no more than the beam.
+        what `filters[r]` allows, or the one filter for all rows. The beam is as wide as configured unless `beam` says
+        otherwise, for all rows or for each, and never narrower than k. A caller that needs no `code_log_probs` may
+        save the policy's last steps: where they do not enter the score either, it is not asked for them once the items
+        they could choose from are no more than the beam.
         Raises `RequestError` on a senseless request, `UnknownIdError` on an item index that the
         catalogue never had, `ConfigError` where a head has weight and is not there,
         `ModelError` if no item is left for anyone or the policy fails.
@@ -119,11 +123,17 @@ class Generator:
         if len(banned) and np.count_nonzero(view.holds(banned)) == len(view):
             raise ModelError("the trie holds no item that is available; give fewer unavailable items, or insert some")
         of_rows = _filters_of_rows(filters, banned, len(histories))
-        asked = _Asked(view, k, mode, code_log_probs or self._config.code_weight != 0)
-        step = self._rows_at_once(view, k, mode)
+        widths = np.maximum(per_row(self._config.beam if beam is None else beam, len(histories), "beam"), k)
+        asked = _Asked(view, k, widths, mode, code_log_probs or self._config.code_weight != 0)
+        step = self._rows_at_once(asked)
         chunks = [np.arange(start, min(start + step, len(histories))) for start in range(0, len(histories), step)]
         parts = [
-            self._recommend_chunk(asked, histories.take(rows), _pairs_of(pairs, rows), _rows_of(of_rows, rows))
+            self._recommend_chunk(
+                asked._replace(widths=widths[rows]),
+                histories.take(rows),
+                _pairs_of(pairs, rows),
+                _rows_of(of_rows, rows),
+            )
             for rows in (track(chunks, "recommending") if progress else chunks)
         ]
         return _joined(parts, k, mode != "rank" and code_log_probs)
@@ -142,8 +152,8 @@ class Generator:
             self._policy,
             state,
             asked.view,
-            self._config.beam,
-            max(self._config.beam, asked.k) if rescored else asked.k,
+            asked.widths,
+            asked.widths if rescored else asked.k,
             exclusions,
             filters,
             scored=asked.scored or not rescored,
@@ -159,8 +169,9 @@ class Generator:
         if isinstance(self._policy, torch.nn.Module) and self._policy.training:
             raise ModelError("the policy is in training mode, so dropout would change its scores; call eval() on it")
 
-    def _rows_at_once(self, view: TrieSnapshot, k: int, mode: Mode) -> int:
-        wide = view.known_items if mode == "rank" else max(self._config.beam, k) * max(self._trie.codebook_sizes)
+    def _rows_at_once(self, asked: _Asked) -> int:
+        widest = int(asked.widths.max(initial=1))
+        wide = asked.view.known_items if asked.mode == "rank" else widest * max(self._trie.codebook_sizes)
         return min(_MAX_ROWS_AT_ONCE, max(1, _SCORES_AT_ONCE // max(1, wide)))
 
 

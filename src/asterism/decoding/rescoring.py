@@ -1,4 +1,4 @@
-"""The cascade's second step: generated items ordered by the fused score, whole catalogues by the item head."""
+"""The cascade after generation: a cut by the item head, then all heads; or whole catalogues by the item head alone."""
 
 from __future__ import annotations
 
@@ -52,28 +52,36 @@ def rescore(
 ) -> tuple[Generated, Scores]:
     """The `count` best of the generated items (B, W) by fused score, with these scores (B, min(count, W)).
 
-    `state` is what the policy makes of `histories`, which are on the CPU. Of equal scores the lower item index stands
-    first; -1 and -inf where a row has no more items, an item whose score is -inf counted as none.
+    Where `config.kept` is above 0 only so many of a row's items, or `count` if that is more, get a fused score: the
+    best by the item head. `state` is what the policy makes of `histories`, which are on the CPU. Of equal scores the
+    lower item index stands first; -1 and -inf where a row has no more items, an item whose score is -inf counted as
+    none.
     """
-    real = generated.items >= 0
     items = generated.items.clamp(min=0)
     head = policy.item_scores(state, items.to(state.device)).float().cpu()
     if head.shape != items.shape:
         raise ModelError(f"the item head answered shape {tuple(head.shape)} for candidates {tuple(items.shape)}")
+    if 0 < config.kept < items.shape[1]:
+        generated, head = _best(generated, head, max(config.kept, count))
+        items = generated.items.clamp(min=0)
     of_history = heads.weighted(histories, items, config)
-    fused = fuse(head, generated.code_log_probs, of_history, config).masked_fill(~real, -torch.inf)
+    generated, fused = _best(generated, fuse(head, generated.code_log_probs, of_history, config), count)
+    return generated, fused.numpy()
+
+
+def _best(generated: Generated, scores: Tensor, count: int) -> tuple[Generated, Tensor]:
+    """The `count` best of the generated items by scores (B, W), in their order, with their scores."""
 
     def by_item(rows: Indices, positions: Indices) -> Indices:
         return generated.items.numpy()[rows, positions]
 
-    scores, positions = select_top(fused, count, by_item)
-    order = torch.from_numpy(positions)
-    gone = torch.from_numpy(scores) == -torch.inf
-    items = generated.items.gather(1, order).masked_fill(gone, -1)
+    values, positions = select_top(scores.masked_fill(generated.items < 0, -torch.inf), count, by_item)
+    order, kept = torch.from_numpy(positions), torch.from_numpy(values)
+    gone = kept == -torch.inf
     log_probs = generated.code_log_probs
     if log_probs is not None:
         log_probs = log_probs.gather(1, order).masked_fill(gone, -torch.inf)
-    return Generated(items, log_probs), scores
+    return Generated(generated.items.gather(1, order).masked_fill(gone, -1), log_probs), kept
 
 
 def rank(

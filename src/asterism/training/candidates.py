@@ -16,10 +16,11 @@ from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Cases
 from asterism.decoding.generator import Generator
 from asterism.decoding.history_heads import HistoryHeads
+from asterism.decoding.selection import by_position, select_top
 from asterism.evaluation.metrics import target_ranks
 from asterism.models.policy import read_histories
 from asterism.models.ugt import UGT
-from asterism.training.fusion_weights import CandidateScores, choose_weights
+from asterism.training.fusion_weights import CUTOFF, CandidateScores, choose_weights
 from asterism.training.validation import sample_cases
 
 HEADS: Final = ("item", "code", "content", "neighbour")
@@ -50,7 +51,7 @@ def with_chosen_weights(
 def score_candidates(
     model: UGT, table: SemanticIdTable, heads: HistoryHeads, cases: Cases, config: DecodingConfig
 ) -> CandidateScores:
-    """Generate `config.beam` items a case, once, and score them by HEADS."""
+    """Generate `config.beam` items a case, once, and score by HEADS those that `config.kept` leaves."""
     model.eval()
     device = model.items.codes.device
     generator = Generator(model, table, config, device=device)
@@ -64,7 +65,17 @@ def score_candidates(
     for begin in track(range(0, len(cases), _ROWS_AT_ONCE), "scoring candidates"):
         rows = np.arange(begin, min(begin + _ROWS_AT_ONCE, len(cases)))
         scores[0, rows], scores[2, rows], scores[3, rows] = _other_heads(model, heads, cases.take(rows), items[rows])
-    return CandidateScores(scores, present, target_ranks(items, cases.targets))
+    if config.kept:
+        present &= _kept(scores[0], present, max(config.kept, CUTOFF))
+    return CandidateScores(scores, present, target_ranks(np.where(present, items, -1), cases.targets))
+
+
+def _kept(head: NDArray[np.float32], present: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+    """Which candidates (cases, candidates), in order of item index, are a case's `count` best by the item head."""
+    _, places = select_top(torch.from_numpy(np.where(present, head, -np.inf)), count, by_position)
+    kept = np.zeros_like(present)
+    np.put_along_axis(kept, places, True, axis=1)
+    return kept
 
 
 @torch.inference_mode()

@@ -34,7 +34,8 @@ class GeneratorEngine:
         """See `Engine.recommend`; events of items that the model does not know are left out of a history."""
         histories = self._histories(requests)
         excluded = [self._known(request.excluded) for request in requests]
-        found = self._generator.recommend(histories, max(request.count for request in requests), excluded=excluded)
+        count = max(request.count for request in requests)
+        found = self._generator.recommend(histories, count, excluded=excluded, code_log_probs=False)
         return [
             self._answer(items[: request.count], scores[: request.count])
             for request, items, scores in zip(requests, found.items.tolist(), found.scores.tolist(), strict=True)
