@@ -192,7 +192,8 @@ def test_the_cascade_by_hand() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_row_has_a_beam_of_its_own(mode: Mode) -> None:
+def test_every_row_has_a_beam_of_its_own(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "_MAX_ROWS_AT_ONCE", 4)
     table = random_table((16, 16, 16), 300)
     one = Generator(TablePolicy((16, 16, 16), 300), table, DecodingConfig(beam=20, kept=15))
     histories, widths = random_histories(9, 300), np.array([1, 300, 7, 40, 12, 300, 2, 5, 11])
