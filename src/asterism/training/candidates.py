@@ -65,17 +65,18 @@ def score_candidates(
     for begin in track(range(0, len(cases), _ROWS_AT_ONCE), "scoring candidates"):
         rows = np.arange(begin, min(begin + _ROWS_AT_ONCE, len(cases)))
         scores[0, rows], scores[2, rows], scores[3, rows] = _other_heads(model, heads, cases.take(rows), items[rows])
-    if config.kept:
-        present &= _kept(scores[0], present, max(config.kept, CUTOFF))
-    return CandidateScores(scores, present, target_ranks(np.where(present, items, -1), cases.targets))
+    everything = CandidateScores(scores, present, target_ranks(items, cases.targets))
+    return keep_best(everything, max(config.kept, CUTOFF)) if config.kept else everything
 
 
-def _kept(head: NDArray[np.float32], present: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
-    """Which candidates (cases, candidates), in order of item index, are a case's `count` best by the item head."""
-    _, places = select_top(torch.from_numpy(np.where(present, head, -np.inf)), count, by_position)
-    kept = np.zeros_like(present)
-    np.put_along_axis(kept, places, True, axis=1)
-    return kept
+def keep_best(candidates: CandidateScores, count: int) -> CandidateScores:
+    """Only a case's `count` best candidates by the item head, in ascending order of item index."""
+    head = np.where(candidates.present, candidates.scores[0], -np.inf)
+    _, places = select_top(torch.from_numpy(head), count, by_position)
+    places.sort(axis=1)
+    scores = np.take_along_axis(candidates.scores, places[None], axis=2)
+    present = np.take_along_axis(candidates.present, places, axis=1)
+    return CandidateScores(scores, present, target_ranks(places, candidates.targets))
 
 
 @torch.inference_mode()
