@@ -17,7 +17,7 @@ from asterism.core.errors import ConfigError, RequestError
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
 from asterism.decoding.generator import Generator
-from asterism.decoding.state_cache import StateCache
+from asterism.decoding.state_cache import CacheLimits, StateCache
 from asterism.models.histories import HistoryBatch
 from asterism.models.ugt import UGT
 from asterism.models.ugt.inference import InferenceUGT
@@ -54,7 +54,7 @@ def assert_states(found: Tensor, expected: Tensor) -> None:
 def test_growing_histories_are_answered_as_if_computed_anew(switch: dict[str, object]) -> None:
     """From no event to as many as the model reads, some rows faster than others."""
     model = make_model(**switch)
-    cache = StateCache(InferenceUGT(model), max_bytes=PLENTY)
+    cache = StateCache(InferenceUGT(model), CacheLimits(max_bytes=PLENTY))
     whole = full_sequences([MAX_EVENTS] * 3)
     for events in range(MAX_EVENTS + 1):
         histories = batch_of(model, cut(whole, [events, min(MAX_EVENTS, 2 * events), max(0, events - 1)]))
@@ -77,8 +77,8 @@ def test_any_order_of_histories_gives_the_full_answer(
     """Grown, shortened and repeated ones, beyond what the model reads, with little room and without compression."""
     model = make_model(**switch)
     policy = InferenceUGT(model)
-    bytes_a_user = StateCache(policy, max_bytes=PLENTY)._hot.user_bytes
-    cache = StateCache(policy, max_bytes=bytes_a_user * users, compressed_share=0.0)
+    bytes_a_user = StateCache(policy, CacheLimits(max_bytes=PLENTY))._hot.user_bytes
+    cache = StateCache(policy, CacheLimits(max_bytes=bytes_a_user * users, compressed_share=0.0))
     whole = full_sequences([3 * MAX_EVENTS] * 3, seed)
     for one in lengths:
         histories = batch_of(model, cut(whole, one))
@@ -91,7 +91,7 @@ def test_a_changed_history_is_a_miss() -> None:
     whole = full_sequences([MAX_EVENTS])
     columns = ("items", "timestamps", "actions", "values", "scenes", "devices")
     for column in columns:
-        cache = StateCache(InferenceUGT(model), max_bytes=PLENTY)
+        cache = StateCache(InferenceUGT(model), CacheLimits(max_bytes=PLENTY))
         cache.encode(batch_of(model, cut(whole, [3])), ["a"])
         changed = getattr(whole, column).copy()
         changed[1] = 4 if changed[1] == 3 else 3
@@ -103,7 +103,9 @@ def test_a_changed_history_is_a_miss() -> None:
 def test_a_user_beyond_the_window_is_computed_anew_or_resumed_for_a_while() -> None:
     model = make_model()
     whole = full_sequences([4 * MAX_EVENTS])
-    exact, near = (StateCache(InferenceUGT(model), max_bytes=PLENTY, most_slides=slides) for slides in (0, 2))
+    exact, near = (
+        StateCache(InferenceUGT(model), CacheLimits(max_bytes=PLENTY, most_slides=slides)) for slides in (0, 2)
+    )
     for events in range(MAX_EVENTS, MAX_EVENTS + 7):
         histories = batch_of(model, cut(whole, [events]))
         assert_states(exact.encode(histories, ["a"]), full(model, histories))
@@ -115,7 +117,7 @@ def test_a_user_beyond_the_window_is_computed_anew_or_resumed_for_a_while() -> N
 def test_the_first_layer_of_a_slid_window_is_exact() -> None:
     """With one layer nothing that is remembered has seen the event that leaves."""
     model = make_model(blocks=1)
-    cache = StateCache(InferenceUGT(model), max_bytes=PLENTY, most_slides=10**6)
+    cache = StateCache(InferenceUGT(model), CacheLimits(max_bytes=PLENTY, most_slides=10**6))
     whole = full_sequences([4 * MAX_EVENTS])
     for events in range(1, 4 * MAX_EVENTS):
         histories = batch_of(model, cut(whole, [events]))
@@ -130,7 +132,7 @@ def test_the_first_layer_of_a_slid_window_is_exact() -> None:
 )
 def test_what_cannot_be_resumed_is_computed_in_full(switch: dict[str, object]) -> None:
     model = make_model(**switch)
-    cache = StateCache(InferenceUGT(model), max_bytes=1)
+    cache = StateCache(InferenceUGT(model), CacheLimits(max_bytes=1))
     assert not cache.resumes
     whole = full_sequences([9, 3])
     for lengths in ([2, 1], [3, 1], [9, 3]):
@@ -142,11 +144,11 @@ def test_what_cannot_be_resumed_is_computed_in_full(switch: dict[str, object]) -
 def test_who_was_asked_for_longest_ago_is_compressed_then_thrown_away() -> None:
     model = make_model()
     policy = InferenceUGT(model)
-    sizes = StateCache(policy, max_bytes=PLENTY)
+    sizes = StateCache(policy, CacheLimits(max_bytes=PLENTY))
     hot, cold = sizes._hot.user_bytes, sizes._cold.user_bytes
     assert cold < 0.6 * hot
     room = 2 * (hot + cold)
-    cache = StateCache(policy, max_bytes=room + 2, compressed_share=(2 * cold + 1) / (room + 2))
+    cache = StateCache(policy, CacheLimits(max_bytes=room + 2, compressed_share=(2 * cold + 1) / (room + 2)))
     histories = batch_of(model, full_sequences([3]))
     for key in "abacd":  # "a" is newer than "b"
         cache.encode(histories, [key])
@@ -164,8 +166,8 @@ def test_a_compressed_user_is_answered_nearly_as_well() -> None:
     model = make_model(width=32)
     policy = InferenceUGT(model)
     whole = full_sequences([MAX_EVENTS] * 2)
-    hot = StateCache(policy, max_bytes=PLENTY)._hot.user_bytes
-    cache = StateCache(policy, max_bytes=2 * hot + 2, compressed_share=0.5)
+    hot = StateCache(policy, CacheLimits(max_bytes=PLENTY))._hot.user_bytes
+    cache = StateCache(policy, CacheLimits(max_bytes=2 * hot + 2, compressed_share=0.5))
     cache.encode(batch_of(model, cut(whole, [4, 0])), ["a", None])
     cache.encode(batch_of(model, cut(whole, [0, 4])), [None, "b"])  # "a" is compressed
     histories = batch_of(model, cut(whole, [5, 0]))
@@ -176,7 +178,7 @@ def test_a_compressed_user_is_answered_nearly_as_well() -> None:
 
 def test_rows_without_a_key_and_the_same_user_twice() -> None:
     model = make_model()
-    cache = StateCache(InferenceUGT(model), max_bytes=PLENTY)
+    cache = StateCache(InferenceUGT(model), CacheLimits(max_bytes=PLENTY))
     whole = full_sequences([3, 4, 2, 0])
     histories = batch_of(model, whole)
     for _ in range(2):
@@ -187,8 +189,8 @@ def test_rows_without_a_key_and_the_same_user_twice() -> None:
 def test_more_users_than_find_room_in_one_batch() -> None:
     model = make_model()
     policy = InferenceUGT(model)
-    hot = StateCache(policy, max_bytes=PLENTY)._hot.user_bytes
-    cache = StateCache(policy, max_bytes=2 * hot, compressed_share=0.0)
+    hot = StateCache(policy, CacheLimits(max_bytes=PLENTY))._hot.user_bytes
+    cache = StateCache(policy, CacheLimits(max_bytes=2 * hot, compressed_share=0.0))
     histories = batch_of(model, full_sequences([3, 4, 2, 5, 1]))
     for keys in ("abcde", "edcba", "caebd"):
         assert_states(cache.encode(histories, list(keys)), full(model, histories))
@@ -197,7 +199,7 @@ def test_more_users_than_find_room_in_one_batch() -> None:
 
 def test_threads_take_turns() -> None:
     model = make_model()
-    cache = StateCache(InferenceUGT(model), max_bytes=PLENTY)
+    cache = StateCache(InferenceUGT(model), CacheLimits(max_bytes=PLENTY))
     whole = full_sequences([MAX_EVENTS] * 4)
     wrong: list[str] = []
 
@@ -217,14 +219,14 @@ def test_threads_take_turns() -> None:
 
 def test_a_cache_without_room_is_refused() -> None:
     with pytest.raises(ConfigError, match="give the cache more memory"):
-        StateCache(InferenceUGT(make_model()), max_bytes=100)
+        StateCache(InferenceUGT(make_model()), CacheLimits(max_bytes=100))
 
 
 def test_the_generator_finds_users_again() -> None:
     model = make_model()
     policy = InferenceUGT(model)
     table = SemanticIdTable(make_features().codes.numpy().astype(np.int32), (3, 4, 2))
-    cache = StateCache(policy, max_bytes=PLENTY)
+    cache = StateCache(policy, CacheLimits(max_bytes=PLENTY))
     kept, plain = (Generator(policy, table, DecodingConfig(beam=20), states=one) for one in (cache, None))
     whole = full_sequences([MAX_EVENTS] * 3)
     for events in (1, 2, 5):

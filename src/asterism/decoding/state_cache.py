@@ -21,6 +21,15 @@ from asterism.models.ugt.inference.resumption import advance, can_resume, finger
 _MOST_NEW: Final = 8
 
 
+@dataclass(frozen=True, slots=True)
+class CacheLimits:
+    """How much a `StateCache` may hold, and how far it may go; see there."""
+
+    max_bytes: int
+    compressed_share: float = 0.5
+    most_slides: int = 0
+
+
 @dataclass(slots=True)
 class CacheCounts:
     """What became of the users that were asked for with a key."""
@@ -45,17 +54,16 @@ class StateCache:
     Safe to use from several threads, one at a time. A model that reads what cannot be resumed is asked in full.
     """
 
-    def __init__(
-        self, policy: InferenceUGT, *, max_bytes: int, compressed_share: float = 0.5, most_slides: int = 0
-    ) -> None:
+    def __init__(self, policy: InferenceUGT, limits: CacheLimits) -> None:
         """`compressed_share` of the bytes hold cold users; raise `ConfigError` if not one user finds room."""
+        max_bytes = limits.max_bytes
         self.counts = CacheCounts()
         self.resumes = can_resume(policy.encoder.model.shape.model)
         self._policy = policy
         self._encoder = policy.encoder
-        self._most_slides = most_slides
+        self._most_slides = limits.most_slides
         self._lock = threading.Lock()
-        cold_bytes = int(max_bytes * compressed_share)
+        cold_bytes = int(max_bytes * limits.compressed_share)
         hot = memory_shape(self._encoder, compressed=False)
         if self.resumes and max_bytes - cold_bytes < hot.bytes:
             raise ConfigError(

@@ -76,8 +76,8 @@ class InferenceBlock:
     def ask(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """(b, D) newest events → their gates and queries (b, 2 D), and their values and keys (b, 2 D)."""
         normed = self._norm.of_events(states).to(self._type)
-        asked = functional.silu(self._ask(normed), inplace=True)
-        return asked, functional.silu(self._answer(normed), inplace=True)
+        parts = functional.silu(self._expand(normed), inplace=True).view(len(states), 4, -1)
+        return parts[:, ::2].reshape(len(states), -1), parts[:, 1::2].reshape(len(states), -1)
 
     def read(self, states: Tensor, asked: Tensor, answers: Tensor, rows: Tensor) -> Tensor:
         """(b, D) states that ask (b, 2 D) the kept values and keys (b, t, 2 D) → (b, D) states one layer on.

@@ -35,6 +35,8 @@ class InferenceDecoder:
 
     def log_probs(self, states: Tensor, prefixes: Tensor) -> Tensor:
         """(B, D) states, (B, W, l) prefixes → (B, W, codes of level l) log-probabilities, which sum to one."""
+        if prefixes.shape[-1] == 0:
+            return self._levels[0].at_root(states)[:, None].expand(-1, prefixes.shape[1], -1)
         parents = torch.zeros(prefixes.shape[:-1], dtype=torch.long)
         for number in range(prefixes.shape[-1]):
             parents = self._levels[number].child(parents, prefixes[..., number])
@@ -85,6 +87,19 @@ class _Level:
             result[rows, beams] = self._of_pairs(states, rows, parents[rows, beams])
         return result
 
+    def at_root(self, states: Tensor) -> Tensor:
+        """(B, D) → (B, codes) of the empty prefix."""
+        if self._vectors is None:
+            scores = torch.zeros(len(states), self._count)
+        else:
+            scores = (self._queries(states) @ self._vectors.T).float()
+        log_probs = torch.log_softmax(scores, dim=1) + self._of_seen[0]
+        if self._count == self._size:
+            return log_probs
+        result = self._of_unseen[:1].repeat(len(states), self._size)
+        result[:, self._level.paths[:, 0]] = log_probs
+        return result
+
     def _of_pairs(self, states: Tensor, rows: Tensor, parents: Tensor) -> Tensor:
         """(n,) rows of states and the parents (n,) that they ask about, in order of rows → (n, codes)."""
         if self._nodes is not None and self._vectors is not None:
@@ -119,14 +134,20 @@ class _Level:
             return torch.zeros(len(nodes))
         if len(nodes) * _COPY_COST > self._count:
             return self._products(states)[nodes, rows].float()
+        queries = self._queries(states)
+        if len(states) == 1:
+            return (self._vectors.index_select(0, nodes) @ queries[0]).float()
         counts = torch.bincount(rows, minlength=len(states))
         within = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
         block = torch.zeros(len(states), int(counts.max()), dtype=torch.long)
         block[rows, within] = nodes
-        queries = self._decoder.queries(states, self._number).to(self._vectors.dtype)
         asked = self._vectors.index_select(0, block.view(-1)).view(*block.shape, -1)
         products = torch.bmm(asked, queries[:, :, None])[:, :, 0]
         return products[rows, within].float()
+
+    def _queries(self, states: Tensor) -> Tensor:
+        assert self._vectors is not None
+        return self._decoder.queries(states, self._number).to(self._vectors.dtype)
 
     def _products(self, states: Tensor) -> Tensor:
         """(nodes + 1, at least B) scores of all nodes, the last row next to nothing.
@@ -134,7 +155,7 @@ class _Level:
         Far faster than the other way round.
         """
         assert self._vectors is not None
-        queries = self._decoder.queries(states, self._number).to(self._vectors.dtype)
+        queries = self._queries(states)
         if len(queries) == 1:  # one column is multiplied by another, slower kernel
             queries = queries.repeat(2, 1)
         found = self._vectors.new_empty(self._count + 1, len(queries))
