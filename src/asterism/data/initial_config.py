@@ -88,6 +88,7 @@ COMMENTS = {
     "decoding.content_weight": "of the likeness to the newest events' content in the final order",
     "decoding.neighbour_weight": "of what others took beside and after the newest events, in the final order",
     "decoding.choose_weights": "find the four weights on validation after training",
+    "decoding.precision": "fp32, or bf16: faster answers from a CPU that multiplies it; int8",
     "evaluation.cutoffs": "lengths of list at which metrics are taken",
     "evaluation.bootstrap_samples": "for confidence intervals",
     "evaluation.validation_cases": "validate on a sample of this many; on all while commented out",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from asterism.config.run import DecodingConfig
 from asterism.core.errors import ModelError, RequestError, UnknownIdError
@@ -21,10 +22,11 @@ from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.recommendations import Mode, Recommendations, check_request
 from asterism.decoding.rescoring import check_weights, rank, rescore
 from asterism.decoding.snapshot import TrieSnapshot
+from asterism.decoding.state_cache import StateCache
 from asterism.decoding.steps import PerRow, per_row
 from asterism.decoding.trie import Trie
 from asterism.decoding.trie_layout import Indices
-from asterism.models.policy import Policy, read_histories
+from asterism.models.policy import HistoryBatch, Policy, read_histories
 
 #: So many scores, 64 MiB of them, a step may compute at once.
 _SCORES_AT_ONCE = 1 << 24
@@ -58,8 +60,12 @@ class Generator:
         *,
         heads: HistoryHeads = NO_HEADS,
         device: torch.device | str = "cpu",
+        states: StateCache | None = None,
     ) -> None:
-        """Raise `ModelError` if the policy's codebooks are not the table's, `ConfigError` if all weights are zero."""
+        """`states` keeps what was made of users who return.
+
+        Raise `ModelError` if the policy's codebooks are not the table's, `ConfigError` if all weights are zero.
+        """
         if tuple(policy.codebook_sizes) != table.codebook_sizes:
             raise ModelError(
                 f"the policy writes codes of sizes {tuple(policy.codebook_sizes)}, the table has "
@@ -70,6 +76,7 @@ class Generator:
         self._config = config
         self._heads = heads
         self._device = device
+        self._states = states
         self._trie = Trie.from_table(table)
 
     def __len__(self) -> int:
@@ -99,16 +106,18 @@ class Generator:
         code_log_probs: bool = True,
         beam: PerRow | None = None,
         mode: Mode = "rescored",
+        users: Sequence[str | None] | None = None,
         progress: bool = False,
     ) -> Recommendations:
         """The k best items for each history; -1 and -inf where fewer are left.
 
         `exclude_history` leaves out all of a row's own events, also those the policy does not read;
         `unavailable` items are left out of every row, `excluded[r]` out of row r; of the rest row r is given
-        what `filters[r]` allows, or the one filter for all rows. The beam is as wide as configured unless `beam` says
-        otherwise, for all rows or for each, and never narrower than k. A caller that needs no `code_log_probs` may
-        save the policy's last steps: where they do not enter the score either, it is not asked for them once the items
-        they could choose from are no more than the beam.
+        what `filters[r]` allows, or the one filter for all rows. Where states are kept, `users` names the rows that may
+        be found again. The beam is as wide as configured unless `beam` says otherwise, for all rows or for each, and
+        never narrower than k. A caller that needs no `code_log_probs` may save the policy's last steps: where they do
+        not enter the score either, it is not asked for them once the items they could choose from are no more than
+        the beam.
         Raises `RequestError` on a senseless request, `UnknownIdError` on an item index that the
         catalogue never had, `ConfigError` where a head has weight and is not there,
         `ModelError` if no item is left for anyone or the policy fails.
@@ -123,6 +132,8 @@ class Generator:
         if len(banned) and np.count_nonzero(view.holds(banned)) == len(view):
             raise ModelError("the trie holds no item that is available; give fewer unavailable items, or insert some")
         of_rows = _filters_of_rows(filters, banned, len(histories))
+        if users is not None and len(users) != len(histories):
+            raise RequestError(f"`users` has {len(users)} rows for {len(histories)} histories; give one for each")
         widths = np.maximum(per_row(self._config.beam if beam is None else beam, len(histories), "beam"), k)
         asked = _Asked(view, k, widths, mode, code_log_probs or self._config.code_weight != 0)
         step = self._rows_at_once(asked)
@@ -133,6 +144,7 @@ class Generator:
                 histories.take(rows),
                 _pairs_of(pairs, rows),
                 _rows_of(of_rows, rows),
+                None if users is None else [users[row] for row in rows.tolist()],
             )
             for rows in (track(chunks, "recommending") if progress else chunks)
         ]
@@ -140,10 +152,15 @@ class Generator:
 
     @torch.inference_mode()
     def _recommend_chunk(
-        self, asked: _Asked, histories: Sequences, pairs: Excluded, filters: Filters
+        self,
+        asked: _Asked,
+        histories: Sequences,
+        pairs: Excluded,
+        filters: Filters,
+        users: Sequence[str | None] | None,
     ) -> Recommendations:
         batch = read_histories(self._policy, histories)
-        state = self._policy.encode(batch.to(self._device))
+        state = self._encoded(batch, users)
         exclusions = Exclusions.of_pairs(asked.view, *pairs)
         if asked.mode == "rank":
             return Recommendations(*rank(self._policy, state, asked.view, asked.k, exclusions, filters), None)
@@ -164,6 +181,11 @@ class Generator:
             return Recommendations(found.items.numpy(), scores, log_probs)
         assert found.code_log_probs is not None
         return Recommendations(found.items.numpy(), found.code_log_probs.numpy(), found.code_log_probs.numpy())
+
+    def _encoded(self, histories: HistoryBatch, users: Sequence[str | None] | None) -> Tensor:
+        if self._states is None or users is None:
+            return self._policy.encode(histories.to(self._device))
+        return self._states.encode(histories, users)
 
     def _check_policy(self) -> None:
         if isinstance(self._policy, torch.nn.Module) and self._policy.training:

@@ -26,7 +26,10 @@ from asterism.decoding.content import ContentHead
 from asterism.decoding.generator import Generator
 from asterism.decoding.history_heads import HistoryHeads
 from asterism.decoding.neighbours import NeighbourHead
+from asterism.decoding.state_cache import CacheLimits, StateCache
+from asterism.models.policy import Policy
 from asterism.models.ugt import UGT, ItemFeatures, load_ugt
+from asterism.models.ugt.inference import InferenceUGT, Precision
 from asterism.semantic_ids import load_semantic_ids
 
 
@@ -45,8 +48,18 @@ class TrainedRecommender:
     attributes: UserAttributes | None = None  # where the model reads them
 
 
-def load_recommender(bundle: Bundle, *, device: torch.device | str = "cpu") -> TrainedRecommender:
-    """Load a bundle; raises `BundleError` naming the part that does not belong to the rest."""
+def load_recommender(
+    bundle: Bundle,
+    *,
+    device: torch.device | str = "cpu",
+    precision: Precision | None = None,
+    state_cache: CacheLimits | None = None,
+) -> TrainedRecommender:
+    """Load a bundle; raises `BundleError` naming the part that does not belong to the rest.
+
+    On a CPU it answers in `precision`, or else the configuration's `decoding.precision`, and keeps the states of
+    returning users in a cache where it is given limits; elsewhere the model answers as it was trained.
+    """
     config = _load_config(bundle)
     items = pq.read_table(bundle.part(parts.ITEMS))
     ids = IdMap(items[records.ITEM_ID].to_pylist())
@@ -59,9 +72,20 @@ def load_recommender(bundle: Bundle, *, device: torch.device | str = "cpu") -> T
         torch.from_numpy(table.codes).long(), table.codebook_sizes, torch.from_numpy(vectors).float()
     )
     policy = load_ugt(bundle.part(parts.MODEL_WEIGHTS), bundle.part(parts.MODEL), features).to(device)
-    generator = Generator(policy, table, config.decoding, heads=_load_heads(bundle, config, vectors), device=device)
+    answering, states = _on_device(policy, precision or config.decoding.precision, device, state_cache)
+    heads = _load_heads(bundle, config, vectors)
+    generator = Generator(answering, table, config.decoding, heads=heads, device=device, states=states)
     attributes = _load_attributes(bundle) if config.model.user_attributes else None
     return TrainedRecommender(bundle, config, items, ids, vectors, table, policy, generator, attributes)
+
+
+def _on_device(
+    policy: UGT, precision: Precision, device: torch.device | str, state_cache: CacheLimits | None
+) -> tuple[Policy, StateCache | None]:
+    if torch.device(device).type != "cpu":
+        return policy, None
+    answering = InferenceUGT(policy, precision)
+    return answering, None if state_cache is None else StateCache(answering, state_cache)
 
 
 def _load_heads(bundle: Bundle, config: RunConfig, vectors: NDArray[np.float32]) -> HistoryHeads:

@@ -26,7 +26,7 @@ CONTENT_LEVELS: Final = 2
 _SMALL_PRODUCT: Final = 1 << 16
 
 #: Up to here exp(−2 · ceiling) is still a normal number, so a row's sum is not zero whatever its scores.
-_SAFE_CEILING: Final = 40.0
+SAFE_CEILING: Final = 40.0
 
 
 class SiblingScores(NamedTuple):
@@ -124,11 +124,15 @@ class CodeDecoder(nn.Module):
             return states.new_zeros(len(pairs.rows), dtype=torch.float)
         return _pair_scores(self.queries(states, number), self._kept_vectors(number), pairs)
 
+    def node_vectors(self, number: int) -> Tensor:
+        """(n, D) unit vectors of all nodes of a level that branches."""
+        everything = torch.arange(len(self.tree.level(number)), device=self.tree.level(number).keys.device)
+        return self._vectors(number, everything)
+
     def _kept_vectors(self, number: int) -> Tensor:
         if number in self._kept:
             return self._kept[number]
-        everything = torch.arange(len(self.tree.level(number)), device=self.tree.level(number).keys.device)
-        vectors = self._vectors(number, everything)
+        vectors = self.node_vectors(number)
         if not self.training and not torch.is_grad_enabled():
             self._kept[number] = vectors
         return vectors
@@ -171,7 +175,7 @@ def zero_linear(width: int) -> nn.Linear:
 def log_sum_exp(scores: Tensor, rows: Tensor, count: int, ceiling: float) -> Tensor:
     """(count,) log Σ exp over the scores (n,) of each row; none is beyond ± `ceiling`; -inf for a row without any."""
     sums = scores.new_zeros(count)
-    if ceiling <= _SAFE_CEILING:
+    if ceiling <= SAFE_CEILING:
         return sums.index_add(0, rows, torch.exp(scores - ceiling)).log() + ceiling
     largest = scores.new_full((count,), -ceiling).scatter_reduce(0, rows, scores.detach(), "amax")
     return sums.index_add(0, rows, torch.exp(scores - largest[rows])).log() + largest

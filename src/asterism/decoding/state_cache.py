@@ -1,0 +1,194 @@
+"""Users' states between requests: what was seen before is not read again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from asterism.core.errors import ConfigError
+from asterism.decoding.cache_tiers import Tier
+from asterism.models.histories import HistoryBatch
+from asterism.models.ugt.inference import InferenceUGT
+from asterism.models.ugt.inference.memory import Users
+from asterism.models.ugt.inference.resumption import advance, can_resume, fingerprints, memory_shape, remembered
+
+#: A user with more new events than this is computed anew, which then costs little more.
+_MOST_NEW: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLimits:
+    """How much a `StateCache` may hold, and how far it may go; see there."""
+
+    max_bytes: int
+    compressed_share: float = 0.5
+    most_slides: int = 0
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """What became of the users that were asked for with a key."""
+
+    repeated: int = 0  # nothing new since
+    advanced: int = 0  # by one new event or a few
+    warmed: int = 0  # were held compressed
+    missed: int = 0  # not held, changed, shortened, with too many new events, or due for a full computation
+    evicted: int = 0  # thrown away to make room
+
+
+class StateCache:
+    """Keeps users' keys and values for one model; another model, or another version of it, has a cache of its own.
+
+    At most `max_bytes` are held: a part of them users as they are, the rest users that were not asked for lately,
+    compressed to int8. Who was asked for longest ago is compressed, then thrown away. A user is found by key and by
+    fingerprints of all events that the model reads: any other history than the remembered one, followed by a few new
+    events, is computed anew. While a history is no longer than the model reads, the answer is that of a full
+    computation, up to rounding. Beyond that an event leaves with each that comes; after `most_slides` of these all
+    is computed anew, and with 0 there are no answers but those of full computations.
+
+    Safe to use from several threads, one at a time. A model that reads what cannot be resumed is asked in full.
+    """
+
+    def __init__(self, policy: InferenceUGT, limits: CacheLimits) -> None:
+        """`compressed_share` of the bytes hold cold users; raise `ConfigError` if not one user finds room."""
+        max_bytes = limits.max_bytes
+        self.counts = CacheCounts()
+        self.resumes = can_resume(policy.encoder.model.shape.model)
+        self._policy = policy
+        self._encoder = policy.encoder
+        self._most_slides = limits.most_slides
+        self._lock = threading.Lock()
+        cold_bytes = int(max_bytes * limits.compressed_share)
+        hot = memory_shape(self._encoder, compressed=False)
+        if self.resumes and max_bytes - cold_bytes < hot.bytes:
+            raise ConfigError(
+                f"{max_bytes} bytes, {cold_bytes} of them for compressed users, hold no user of this model, "
+                f"which takes {hot.bytes}; give the cache more memory"
+            )
+        self._hot = Tier(hot, max_bytes - cold_bytes if self.resumes else 0)
+        self._cold = Tier(memory_shape(self._encoder, compressed=True), cold_bytes if self.resumes else 0)
+
+    @property
+    def bytes(self) -> int:
+        """What the users that are held take."""
+        return self._hot.bytes + self._cold.bytes
+
+    def __len__(self) -> int:
+        """How many users are held."""
+        return len(self._hot) + len(self._cold)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._hot or key in self._cold
+
+    @torch.inference_mode()
+    def encode(self, histories: HistoryBatch, keys: Sequence[str | None]) -> Tensor:
+        """(B, S) the states that `policy.encode` gives; a row without a key is neither looked up nor kept."""
+        if len(keys) != len(histories):
+            raise ValueError(f"{len(keys)} keys for {len(histories)} histories; give one for each, or None")
+        if not self.resumes:
+            return self._policy.encode(histories)
+        with self._lock:
+            return self._encoder.finish(histories, self._newest(histories, keys))
+
+    def _newest(self, histories: HistoryBatch, keys: Sequence[str | None]) -> Tensor:
+        """(B, D) what the blocks make of the newest events."""
+        row_of = self._row_of(histories, keys)
+        self._warm([key for key in row_of if key in self._cold], row_of)
+        prints = fingerprints(histories, self._encoder.max_events)
+        new = self._new_events(row_of, prints)
+        strangers = [key for key in row_of if key not in new]
+        self.counts.missed += len(strangers)
+        plain = sorted(set(range(len(histories))) - set(row_of.values()))
+        found = torch.zeros(len(histories), self._hot.memory.shape.width)
+        if new:
+            found[[row_of[key] for key in new]] = self._resumed(histories, prints, row_of, new)
+        if strangers:
+            rows = torch.tensor([row_of[key] for key in strangers])
+            users = remembered(self._encoder, _rows(histories, rows), prints[rows])
+            found[rows] = users.states
+            self._hot.forget([key for key in strangers if key in self._hot])
+            self._keep(strangers, users, row_of)
+        if plain:
+            rows = torch.tensor(plain)
+            found[rows] = self._encoder.blocks_of(_rows(histories, rows), keep=False).states
+        return found
+
+    def _row_of(self, histories: HistoryBatch, keys: Sequence[str | None]) -> dict[str, int]:
+        """The rows that the cache answers: one a user, none without events, no more than find room."""
+        rows: dict[str, int] = {}
+        for row, (key, known) in enumerate(zip(keys, histories.mask[:, -1].tolist(), strict=True)):
+            if key is not None and known and key not in rows and len(rows) < self._hot.capacity:
+                rows[key] = row
+        return rows
+
+    def _new_events(self, row_of: dict[str, int], prints: Tensor) -> dict[str, int]:
+        """How many events are new, of the users whose remembered history the others are."""
+        held = [key for key in row_of if key in self._hot]
+        if not held:
+            return {}
+        slots = self._hot.slots_of(held)
+        memory, events = self._hot.memory, prints.shape[1]
+        now, before = prints[[row_of[key] for key in held]], memory.in_order(slots)
+        new = torch.full((len(held),), -1)
+        for count in range(min(_MOST_NEW, events - 1), -1, -1):
+            alike = (now[:, : events - count] == before[:, count:]).all(dim=1)
+            new[alike] = count
+        slides = memory.slides[slots] + (memory.lengths[slots] + new - events).clamp(min=0)
+        usable = (new >= 0) & ((new == 0) | (slides <= self._most_slides))
+        return {key: count for key, count, fine in zip(held, new.tolist(), usable.tolist(), strict=True) if fine}
+
+    def _resumed(self, histories: HistoryBatch, prints: Tensor, row_of: dict[str, int], new: dict[str, int]) -> Tensor:
+        """(n, D) of the users that are held, once their new events are taken in, the oldest of these first."""
+        self.counts.repeated += sum(count == 0 for count in new.values())
+        self.counts.advanced += sum(count > 0 for count in new.values())
+        for back in range(max(new.values()), 0, -1):
+            keys = [key for key, count in new.items() if count >= back]
+            rows = torch.tensor([row_of[key] for key in keys])
+            stop = histories.items.shape[1] - back + 1
+            two = _rows(histories, rows, slice(max(0, stop - 2), stop))
+            advance(self._encoder, self._hot.memory, self._hot.slots_of(keys), two, prints[rows, -back])
+        return self._hot.memory.states[self._hot.slots_of(list(new))]
+
+    def _warm(self, keys: list[str], busy: dict[str, int]) -> None:
+        if keys:
+            self.counts.warmed += len(keys)
+            self._keep(keys, self._cold.take(keys), busy)
+
+    def _keep(self, keys: list[str], users: Users, busy: dict[str, int]) -> None:
+        """Take users in; those asked for longest ago make room, and in turn take that of compressed ones."""
+        leaving = self._hot.oldest(len(keys), busy)
+        cooled = self._hot.take(leaving) if leaving else None
+        self._hot.put(keys, users)
+        if cooled is None:
+            return
+        lost = max(0, len(leaving) - self._cold.capacity)
+        gone = self._cold.oldest(len(leaving) - lost, ())
+        self._cold.forget(gone)
+        self.counts.evicted += lost + len(gone)
+        if leaving[lost:]:
+            self._cold.put(leaving[lost:], cooled.after(lost))
+
+
+def _rows(histories: HistoryBatch, rows: Tensor, columns: slice = slice(None)) -> HistoryBatch:
+    """Some rows and columns of histories without what is asked and without older events."""
+
+    def part(column: Tensor | None) -> Tensor | None:
+        return None if column is None else column[rows, columns]
+
+    return replace(
+        histories,
+        items=histories.items[rows, columns],
+        timestamps=histories.timestamps[rows, columns],
+        actions=histories.actions[rows, columns],
+        values=part(histories.values),
+        scenes=part(histories.scenes),
+        devices=part(histories.devices),
+        attributes=None,
+        asked=None,
+        older=None,
+    )

@@ -1,0 +1,82 @@
+"""A returning user's state from what is remembered of the events before: one new event costs one token."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from asterism.config import ModelConfig
+from asterism.models.histories import HistoryBatch
+from asterism.models.ugt.inference.encoder import InferenceEncoder
+from asterism.models.ugt.inference.memory import Memory, MemoryShape, Users
+
+_MULTIPLIER = -7046029254386353131  # of SplitMix64, as a signed number: spreads what differs in few bits
+
+
+def can_resume(config: ModelConfig) -> bool:
+    """Whether a state follows from remembered keys and values and from events that are new.
+
+    Not where tokens stand before the events (a user's attributes, windows), for they change under all of them, nor
+    where the newest event is told when and where the next one is asked for.
+    """
+    return not (config.user_attributes or config.summaries or config.asked)
+
+
+def memory_shape(encoder: InferenceEncoder, *, compressed: bool) -> MemoryShape:
+    """What a user of this model takes."""
+    kind = torch.int8 if compressed else encoder.type
+    return MemoryShape(len(encoder.blocks), encoder.max_events, encoder.model.shape.model.width, kind)
+
+
+def fingerprints(histories: HistoryBatch, events: int) -> Tensor:
+    """(B, events) long, right-aligned: 64 bits of all that a model may read of an event, zero where there is none."""
+    columns = [histories.items, histories.timestamps, histories.actions]
+    if histories.values is not None:
+        columns.append(histories.values.float().nan_to_num(nan=-1.5e30).view(torch.int32).long())
+    columns += [one for one in (histories.scenes, histories.devices) if one is not None]
+    total = torch.zeros_like(histories.items)
+    for column in columns:
+        total = (total ^ (total >> 29) ^ column) * _MULTIPLIER + 1
+    total = torch.where(total == 0, 1, total) * histories.mask
+    return functional.pad(total, (events - total.shape[1], 0))
+
+
+def remembered(encoder: InferenceEncoder, histories: HistoryBatch, prints: Tensor) -> Users:
+    """What is to be remembered of whole histories, each with an event at least."""
+    encoded = encoder.blocks_of(histories, keep=True)
+    missing = encoder.max_events - histories.items.shape[1]
+    ends = torch.full((len(prints),), encoder.max_events - 1)
+    return Users(
+        [functional.pad(one, (0, 0, missing, 0)) for one in encoded.kept],
+        prints,
+        functional.pad(histories.timestamps, (missing, 0)),
+        ends,
+        histories.mask.sum(dim=1),
+        torch.zeros_like(ends),
+        encoded.states,
+    )
+
+
+def advance(encoder: InferenceEncoder, memory: Memory, slots: Tensor, histories: HistoryBatch, prints: Tensor) -> None:
+    """Take the newest event of each history (n,) into what is remembered of its user.
+
+    `histories` may be cut to that event and the one before it; `prints` (n,) are the newest events' fingerprints. A
+    full window loses its oldest event, which the states of the others have seen: what follows is then no longer the
+    answer of a full computation, but near it.
+    """
+    total = memory.shape.events
+    places = (memory.newest[slots] + 1) % total
+    moments = histories.timestamps[:, -1]
+    memory.slides[slots] += (memory.lengths[slots] == total).long()
+    memory.lengths[slots] = (memory.lengths[slots] + 1).clamp(max=total)
+    memory.newest[slots], memory.prints[slots, places], memory.moments[slots, places] = places, prints, moments
+    distances = (places[:, None] - torch.arange(total)) % total
+    gaps = moments[:, None] - memory.moments[slots]
+    rows = encoder.bias_rows.of_newest(gaps, distances, distances < memory.lengths[slots, None])
+    states = encoder.event_tokens(histories)[:, -1].contiguous()
+    for layer, block in enumerate(encoder.blocks):
+        asked, answers = block.ask(states)
+        memory.write(layer, slots, places, answers)
+        states = block.read(states, asked, memory.layer(layer, slots), rows)
+    memory.states[slots] = states
