@@ -4,8 +4,9 @@
 
 NDCG@10 on the validation cases of the bundle's data, histories excluded. For each pair of widths the fusion weights
 are chosen on one half of the cases and measured on the other, both ways round, so that no width profits from weights
-that were chosen for another one. CPU time is that of `Generator.recommend` on one thread for requests one at a time
-and 32 at a time, the least of the rounds, all settings taking turns. The last line is JSON.
+that were chosen for another one; differences are taken against the generated width nearest to the bundle's, of which
+all are kept. CPU time is that of `Generator.recommend` on one thread for requests one at a time and 32 at a time, the
+least of the rounds, all settings taking turns. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from asterism.config import DecodingConfig
 from asterism.core.bundle import Bundle
@@ -38,6 +40,7 @@ from asterism.training.validation import sample_cases
 
 GENERATED: Final = [10, 20, 50, 100, 200, 500, 1000, 2000]
 KEPT: Final = [20, 50, 100, 200]
+Values = NDArray[np.float64]
 BATCHES: Final = {"alone": 1, "batched": 32}
 
 
@@ -66,8 +69,10 @@ def decoding(generated: int, kept: int, weights: dict[str, float]) -> DecodingCo
     return DecodingConfig(beam=generated, kept=kept, **{f"{head}_weight": one for head, one in weights.items()})
 
 
-def measure_quality(world: World, generated: int, kept: list[int]) -> dict[tuple[int, int], dict[str, Any]]:
-    """What is found with each of the kept widths that is narrower than the generated one."""
+def measure_quality(
+    world: World, generated: int, kept: list[int]
+) -> dict[tuple[int, int], tuple[dict[str, Any], Values]]:
+    """What is found with each of the kept widths that is narrower than the generated one, and each case's NDCG@10."""
     trained = world.trained
     start = trained.config.decoding.model_copy(update={"beam": generated, "kept": 0})
     candidates = score_candidates(trained.policy, trained.semantic_ids, world.heads, world.cases, start)
@@ -75,17 +80,25 @@ def measure_quality(world: World, generated: int, kept: list[int]) -> dict[tuple
     for width, narrow in pairs_of_widths([generated], kept):
         left = keep_best(candidates, narrow) if narrow else candidates
         values = cross_chosen_ndcg(left, start)
-        found[width, narrow] = {
+        figures = {
             "generated": width,
             "kept": narrow,
             "ndcg_at_10": round(float(values.mean()), 5),
             "target_left": round(float((left.targets != NOT_FOUND).mean()), 5),
         }
-        print(json.dumps(found[width, narrow]), file=sys.stderr)
+        found[width, narrow] = figures, values
+        print(json.dumps(figures), file=sys.stderr)
     return found
 
 
-def cross_chosen_ndcg(candidates: CandidateScores, start: DecodingConfig) -> np.ndarray[Any, np.dtype[np.float64]]:
+def against(values: Values, reference: Values) -> dict[str, float]:
+    """The mean difference of the same cases, and its standard error."""
+    difference = values - reference
+    error = difference.std() / np.sqrt(len(difference))
+    return {"difference": round(float(difference.mean()), 5), "standard_error": round(float(error), 5)}
+
+
+def cross_chosen_ndcg(candidates: CandidateScores, start: DecodingConfig) -> Values:
     """(cases,) NDCG@10 of each half of the cases under weights that the other half chose."""
     weights = np.array([getattr(start, f"{head}_weight") for head in HEADS], dtype=float)
     values = np.zeros(len(candidates.targets))
@@ -126,29 +139,31 @@ def measure_cost(world: World, pairs: list[tuple[int, int]], requests: int, roun
 def plot(points: list[dict[str, Any]], title: str, file: Path) -> None:
     """NDCG@10 against CPU time; a line for each kept width, a point for each generated one."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.patheffects import withStroke
 
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    figure = Figure(figsize=(10, 5.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     titles = {"alone": "one request at a time", "batched": f"{BATCHES['batched']} requests at a time"}
     for panel, name in zip(panels, BATCHES, strict=True):
         for kept in sorted({one["kept"] for one in points}):
             line = [one for one in points if one["kept"] == kept]
-            label = f"{kept} of them kept by the item score" if kept else "all of them scored by all heads"
-            style = {"marker": "o", "linewidth": 1.2 if kept else 2.2, "zorder": 2 if kept else 3}
-            across, up = [one[f"{name}_us"] for one in line], [one["ndcg_at_10"] for one in line]
-            panel.plot(across, up, label=label, markersize=4 if kept else 6, **style)
+            across, up = [one[f"{name}_us"] / 1e3 for one in line], [one["ndcg_at_10"] for one in line]
+            label = f"the best {kept}" if kept else "all generated"
+            width, size = (1.2, 4) if kept else (2.2, 6)
+            panel.plot(across, up, marker="o", label=label, markersize=size, linewidth=width, zorder=2 if kept else 3)
             for x, y, one in zip(across, up, line, strict=True):
                 if kept == 0:
-                    panel.annotate(f"{one['generated']:,}", (x, y), (0, 7), textcoords="offset points", ha="center")
-        panel.set(xscale="log", xlabel="CPU time a request, µs", title=titles[name])
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_minor_formatter(NullFormatter())
-        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        panel.margins(y=0.1)
+                    number = panel.annotate(f"{one['generated']:,}", (x, y), (0, -14), textcoords="offset points")
+                    number.set(
+                        ha="center", size=8, weight="bold", path_effects=[withStroke(linewidth=3, foreground="white")]
+                    )
+        panel.set(xlabel="CPU time a request, ms", title=titles[name])
+        panel.margins(x=0.07, y=0.12)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("NDCG@10 on validation")
-    panels[1].legend(loc="lower right", fontsize=9, title="of the generated items (numbers at the points)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    legend_title = "Ordered by all heads; bold numbers count the items generated, of which the item head chose the best"
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, title=legend_title, fontsize=9)
     figure.suptitle(title)
     figure.savefig(file, dpi=150)
 
@@ -169,10 +184,14 @@ def main() -> None:
     world = load(arguments.bundle, arguments.cases, arguments.seed)
     pairs = pairs_of_widths(arguments.generated, arguments.kept)
     costs = measure_cost(world, pairs, arguments.requests, arguments.rounds)
-    found: dict[tuple[int, int], dict[str, Any]] = {}
+    found: dict[tuple[int, int], tuple[dict[str, Any], Values]] = {}
     for generated in arguments.generated:
         found |= measure_quality(world, generated, arguments.kept)
-    points = [found[pair] | {f"{name}_us": costs[name][place] for name in BATCHES} for place, pair in enumerate(pairs)]
+    reference = found[min(pairs, key=lambda pair: (pair[1], abs(pair[0] - world.trained.config.decoding.beam)))][1]
+    points = [
+        found[pair][0] | against(found[pair][1], reference) | {f"{name}_us": costs[name][place] for name in BATCHES}
+        for place, pair in enumerate(pairs)
+    ]
     if arguments.plot is not None:
         name = f"{world.trained.config.name}, {len(world.trained.item_ids):,} items, {len(world.cases):,} cases"
         plot(points, name, arguments.plot)

@@ -30,6 +30,11 @@ def test_each_half_is_measured_by_the_weights_of_the_other() -> None:
     assert cascade.cross_chosen_ndcg(asked, DecodingConfig()).min() == 1.0
 
 
+def test_differences_are_taken_case_by_case() -> None:
+    found = cascade.against(np.array([0.5, 0.7, 0.9]), np.array([0.4, 0.7, 0.6]))
+    assert found == {"difference": 0.13333, "standard_error": 0.07201}  # .1, 0 and .3: deviation .1247 over √3
+
+
 def test_the_plot_has_a_line_for_each_kept_width(tmp_path: Path) -> None:
     points = [
         {"generated": wide, "kept": kept, "ndcg_at_10": 0.05, "alone_us": 10.0 * wide, "batched_us": 1.0 * wide}
