@@ -7,6 +7,7 @@ line.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import sys
@@ -130,6 +131,13 @@ def returning(world: World, policy: InferenceUGT, batch: int, *, search: bool) -
     return work
 
 
+def repeating(world: World, policy: InferenceUGT, batch: int) -> Work:
+    """Users who come back with nothing new."""
+    cache = StateCache(policy, CacheLimits(CACHE_BYTES))
+    histories, keys = world.histories(batch), [str(user) for user in range(batch)]
+    return lambda: world.search(policy, cache.encode(histories, keys))
+
+
 def autocast(model: UGT) -> Policy:
     """The reference code with torch's own bf16."""
 
@@ -159,6 +167,7 @@ def works(world: World, batch: int) -> dict[str, Work]:
         if precision == "bf16":
             found |= {f"bf16 {name}": work for name, work in parts(world, policy, batch).items()}
             found["bf16 returning"] = returning(world, policy, batch, search=True)
+            found["bf16 repeating"] = repeating(world, policy, batch)
             found["bf16 returning encode"] = returning(world, policy, batch, search=False)
     return found
 
@@ -169,6 +178,7 @@ def measure(world: World, batch: int) -> dict[str, dict[str, float]]:
     compared = works(world, batch)
     seconds: dict[str, list[float]] = {name: [] for name in compared}
     calls = world.arguments.calls
+    gc.disable()  # a collection would be put down to whatever runs when it comes
     for number in track(range(world.arguments.rounds + 1), f"batch {batch}"):
         for name, work in compared.items():
             started = time.thread_time()
