@@ -30,7 +30,7 @@ def test_the_last_line_tells_of_every_batch_size_and_form() -> None:
     shape = ["--width", "16", "--blocks", "2", "--events", "6", "--beam", "4", "--items", "500"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, SCRIPT, *shape, "--batches", "2", "1", "--rounds", "2", "--calls", "1"],
+        [sys.executable, SCRIPT, *shape, "--batches", "2", "1", "--rounds", "2", "--requests", "2"],
         capture_output=True,
         text=True,
         env=env,
