@@ -7,6 +7,7 @@ line.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import sys
@@ -66,6 +67,10 @@ class World:
         gaps = np.exp(self._random.uniform(0, np.log(10**6), shape)).astype(np.int64)
         return HistoryBatch(items, torch.from_numpy(10**9 + gaps.cumsum(axis=1)), torch.zeros_like(items))
 
+    def calls(self, batch: int) -> int:
+        """In a round: as many requests at every batch size, or a single one would always meet cold caches."""
+        return int(max(1, self.arguments.requests // batch))
+
     def search(self, policy: Policy, states: torch.Tensor) -> object:
         """The constrained beam, all levels."""
         return beam_search(policy, states, self.view, self.arguments.beam, self.arguments.beam)
@@ -119,7 +124,7 @@ def returning(world: World, policy: InferenceUGT, batch: int, *, search: bool) -
     """Users who come back with one new event each time; a full window slides without ever being computed anew."""
     cache = StateCache(policy, CacheLimits(CACHE_BYTES, most_slides=1 << 40))
     events = world.arguments.events
-    histories = world.histories(batch, extra=(world.arguments.rounds + 2) * world.arguments.calls + 2)
+    histories = world.histories(batch, extra=(world.arguments.rounds + 1) * world.calls(batch))
     keys = [str(user) for user in range(batch)]
     stops: Iterator[int] = iter(range(events, histories.items.shape[1]))
 
@@ -128,6 +133,13 @@ def returning(world: World, policy: InferenceUGT, batch: int, *, search: bool) -
         return world.search(policy, states) if search else states
 
     return work
+
+
+def repeating(world: World, policy: InferenceUGT, batch: int) -> Work:
+    """Users who come back with nothing new."""
+    cache = StateCache(policy, CacheLimits(CACHE_BYTES))
+    histories, keys = world.histories(batch), [str(user) for user in range(batch)]
+    return lambda: world.search(policy, cache.encode(histories, keys))
 
 
 def autocast(model: UGT) -> Policy:
@@ -159,6 +171,7 @@ def works(world: World, batch: int) -> dict[str, Work]:
         if precision == "bf16":
             found |= {f"bf16 {name}": work for name, work in parts(world, policy, batch).items()}
             found["bf16 returning"] = returning(world, policy, batch, search=True)
+            found["bf16 repeating"] = repeating(world, policy, batch)
             found["bf16 returning encode"] = returning(world, policy, batch, search=False)
     return found
 
@@ -168,7 +181,8 @@ def measure(world: World, batch: int) -> dict[str, dict[str, float]]:
     """Microseconds of CPU time a request, medians and least of interleaved rounds, and requests a second of both."""
     compared = works(world, batch)
     seconds: dict[str, list[float]] = {name: [] for name in compared}
-    calls = world.arguments.calls
+    calls = world.calls(batch)
+    gc.disable()  # a collection would be put down to whatever runs when it comes
     for number in track(range(world.arguments.rounds + 1), f"batch {batch}"):
         for name, work in compared.items():
             started = time.thread_time()
@@ -196,7 +210,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--batches", type=int, nargs="*", default=[32, 8, 1])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--calls", type=int, default=3, help="in a round")
+    parser.add_argument("--requests", type=int, default=128, help="in a round")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -18,9 +18,11 @@ from asterism.data.market import Market, MarketConfig
 from asterism.data.splits import split_dataset
 from asterism.decoding import recommend_exhaustively
 from asterism.decoding.content import ContentHead
+from asterism.decoding.generator import Generator
 from asterism.decoding.history_heads import HistoryHeads
 from asterism.decoding.loading import load_recommender
 from asterism.decoding.neighbours import NeighbourHead
+from asterism.decoding.state_cache import CacheLimits
 from asterism.evaluation.metrics import ndcg, target_ranks
 from asterism.training.monitor import METRICS_FILE
 from asterism.training.pipeline import train_bundle
@@ -92,3 +94,32 @@ def test_a_log_without_a_preference_refuses_the_term(market: Path, tmp_path: Pat
     with pytest.raises(ConfigError, match=r"training\.preference_weight is above 0, but in training no user did more"):
         train_bundle(config_for(tmp_path / "clicks", preference_weight=0.1), tmp_path, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_bundle_answers_in_the_precision_that_it_is_told(market: Path, tmp_path: Path) -> None:
+    config = config_for(market, epochs=1)
+    config = config.model_copy(update={"decoding": config.decoding.model_copy(update={"precision": "bf16"})})
+    bundle = train_bundle(config, tmp_path, tmp_path / "bundle")
+    assert bundle is not None
+    fewer_bits, exact = load_recommender(bundle), load_recommender(bundle, precision="fp32")
+    of_model = Generator(exact.policy, exact.semantic_ids, exact.config.decoding)
+    histories = split_dataset(Market.load(market).dataset(), config.data).validation.histories
+    rounded, precise, reference = (
+        one.recommend(histories, 10, mode="rank").scores for one in (fewer_bits.generator, exact.generator, of_model)
+    )
+    np.testing.assert_allclose(precise, reference, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(rounded, precise, atol=0.2)
+    assert np.abs(rounded - precise).max() > 1e-3
+
+
+def test_users_of_a_bundle_are_remembered_where_it_is_told_how_many(market: Path, tmp_path: Path) -> None:
+    config = config_for(market, epochs=1)
+    bundle = train_bundle(config, tmp_path, tmp_path / "bundle")
+    assert bundle is not None
+    trained = load_recommender(bundle, state_cache=CacheLimits(1 << 22))
+    histories = split_dataset(Market.load(market).dataset(), config.data).validation.histories
+    users = [str(row) for row in range(len(histories))]
+    once, again = (trained.generator.recommend(histories, 10, users=users) for _ in range(2))
+    np.testing.assert_array_equal(once.items, again.items)
+    assert trained.states is not None
+    assert (trained.states.counts.missed, trained.states.counts.repeated) == (len(histories), len(histories))

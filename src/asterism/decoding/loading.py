@@ -46,6 +46,7 @@ class TrainedRecommender:
     policy: UGT
     generator: Generator
     attributes: UserAttributes | None = None  # where the model reads them
+    states: StateCache | None = None  # of returning users, where any are kept
 
 
 def load_recommender(
@@ -76,7 +77,7 @@ def load_recommender(
     heads = _load_heads(bundle, config, vectors)
     generator = Generator(answering, table, config.decoding, heads=heads, device=device, states=states)
     attributes = _load_attributes(bundle) if config.model.user_attributes else None
-    return TrainedRecommender(bundle, config, items, ids, vectors, table, policy, generator, attributes)
+    return TrainedRecommender(bundle, config, items, ids, vectors, table, policy, generator, attributes, states)
 
 
 def _on_device(

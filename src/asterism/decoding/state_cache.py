@@ -135,9 +135,11 @@ class StateCache:
         memory, events = self._hot.memory, prints.shape[1]
         now, before = prints[[row_of[key] for key in held]], memory.in_order(slots)
         new = torch.full((len(held),), -1)
-        for count in range(min(_MOST_NEW, events - 1), -1, -1):
+        for count in range(min(_MOST_NEW + 1, events)):
             alike = (now[:, : events - count] == before[:, count:]).all(dim=1)
-            new[alike] = count
+            new = torch.where((new < 0) & alike, count, new)
+            if bool((new >= 0).all()):
+                break
         slides = memory.slides[slots] + (memory.lengths[slots] + new - events).clamp(min=0)
         usable = (new >= 0) & ((new == 0) | (slides <= self._most_slides))
         return {key: count for key, count, fine in zip(held, new.tolist(), usable.tolist(), strict=True) if fine}
