@@ -122,9 +122,10 @@ class CodeDecoder(nn.Module):
         """(n,) scores of states (B, D) with nodes, pair by pair; where nodes have no siblings scores do not matter."""
         if number not in self.branching:
             return states.new_zeros(len(pairs.rows), dtype=torch.float)
-        return _pair_scores(self.queries(states, number), self._kept_vectors(number), pairs)
+        return _pair_scores(self.queries(states, number), self.node_vectors(number), pairs)
 
-    def _kept_vectors(self, number: int) -> Tensor:
+    def node_vectors(self, number: int) -> Tensor:
+        """(nodes, D) unit vectors of a level that branches; computed once in evaluation mode."""
         if number in self._kept:
             return self._kept[number]
         everything = torch.arange(len(self.tree.level(number)), device=self.tree.level(number).keys.device)
