@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import onnxruntime
@@ -26,7 +26,8 @@ from asterism.models.policy import HistoryBatch, read_histories
 TOLERANCE: Final = 1e-3
 #: The least share of the model's items that a graph must recommend too; rounding may turn two that all but tie.
 LEAST_OVERLAP: Final = 0.99
-_ROWS_AT_ONCE = 32
+#: Rows of a call.
+ROWS_AT_ONCE: Final = 32
 _BEAMS = 8
 _CANDIDATES = 20
 
@@ -54,26 +55,42 @@ class Agreement:
             )
 
 
+class Session(Protocol):
+    """Something that runs a graph: ONNX Runtime's, or a plan's."""
+
+    def run(self, outputs: list[str], feeds: Feeds) -> list[NDArray[Any]]:
+        """The named outputs, in their order."""
+        ...
+
+
 def agreements(
-    files: Mapping[str, Path], trained: TrainedRecommender, options: ExportOptions, histories: Sequences
+    files: Mapping[str, Path],
+    trained: TrainedRecommender,
+    options: ExportOptions,
+    histories: Sequences,
+    *,
+    opened: Callable[[Path], Session] | None = None,
+    rows_at_once: int = ROWS_AT_ONCE,
 ) -> list[Agreement]:
-    """Run each graph, `name` → file, and the model on the same histories."""
-    starts = range(0, len(histories), _ROWS_AT_ONCE)
-    parts = [histories.take(np.arange(start, min(start + _ROWS_AT_ONCE, len(histories)))) for start in starts]
-    comparison = _Comparison(trained, options)
+    """Run each graph, `name` → file, and the model on the same histories; `opened` by ONNX Runtime unless told."""
+    starts = range(0, len(histories), rows_at_once)
+    parts = [histories.take(np.arange(start, min(start + rows_at_once, len(histories)))) for start in starts]
+    comparison = _Comparison(trained, options, opened or session)
     return [comparison.of(name, file, parts) for name, file in track(files.items(), "checking graphs", len(files))]
 
 
-def session(file: Path) -> onnxruntime.InferenceSession:
+def session(file: Path) -> Session:
     """A graph, ready to run on the CPU with as many threads as torch has."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    made: Session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return made
 
 
 class _Comparison:
-    def __init__(self, trained: TrainedRecommender, options: ExportOptions) -> None:
+    def __init__(self, trained: TrainedRecommender, options: ExportOptions, opened: Callable[[Path], Session]) -> None:
+        self._opened = opened
         self._policy, self._config = trained.policy, trained.config.model
         self._options = options
         search = decoding_of(trained, options)
@@ -83,23 +100,23 @@ class _Comparison:
 
     @torch.inference_mode()
     def of(self, name: str, file: Path, parts: Sequence[Sequences]) -> Agreement:
-        run = session(file)
+        run = self._opened(file)
         pairs = [self._both(name, run, part) for part in parts]
         if name == "recommend":
             return _of_recommendations(name, pairs)
         gaps = [_gap(found[0], wanted[0]) for found, wanted in pairs]
         return Agreement(name, max(gap[0] for gap in gaps), max(gap[1] for gap in gaps))
 
-    def _both(self, name: str, run: onnxruntime.InferenceSession, part: Sequences) -> tuple[list[Any], list[Any]]:
+    def _both(self, name: str, run: Session, part: Sequences) -> tuple[list[Any], list[Any]]:
         """What the graph and the model answer."""
         if name == "recommend":
             feeds = columns_of(part, self._config) | {"excluded": np.full((len(part), 1), -1)}
-            return run.run(None, feeds), self._recommended(part)
+            return run.run(["recommended", "scores"], feeds), self._recommended(part)
         batch = read_histories(self._policy, part)
         if name == "encoder":
-            return run.run(None, columns_of(part, self._config)), [self._policy.encode(batch).numpy()]
+            return run.run(["state"], columns_of(part, self._config)), [self._policy.encode(batch).numpy()]
         feeds, wanted = self._step(name, batch)
-        return run.run(None, feeds), [wanted]
+        return run.run(["log_probs" if name.startswith("codes_") else "scores"], feeds), [wanted]
 
     def _recommended(self, part: Sequences) -> list[Any]:
         options = self._options

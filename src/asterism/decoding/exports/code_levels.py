@@ -64,7 +64,9 @@ class CodeLevel:
         """(B, D) → (B, P, codes), as `CodeDecoder.log_probs`; below a prefix that is not `known` (B, P) all alike."""
         graph, found = self.graph, self.children(parents)
         legal = found.legal & known.unsqueeze(2)
-        share = graph.where(known, graph.constant(self._unseen, np.float32).at(parents), -math.log(self.size)).unsqueeze(2)
+        share = graph.where(
+            known, graph.constant(self._unseen, np.float32).at(parents), -math.log(self.size)
+        ).unsqueeze(2)
         spread = share.expand(graph.constant([1, 1, self.size + 1]))  # the last column takes what is no child
         places = graph.where(legal, self.codes(found), self.size)
         return spread.scattered(places, self.log_probs(states, parents, found), 2).part(0, self.size, 2)

@@ -113,8 +113,8 @@ def _window_tokens(graph: Graph, model: UGT, columns: Mapping[str, Value]) -> To
 
 
 def _joined(graph: Graph, first: Tokens, rest: Tokens) -> Tokens:
-    pairs = list(zip(first, rest, strict=True))
-    return Tokens(*(graph.concat(pair, 1) for pair in pairs[:3]), graph.concat(pairs[3], 0))
+    states, times, present = (graph.concat(pair, 1) for pair in zip(first[:3], rest[:3], strict=True))
+    return Tokens(states, times, present, graph.concat([first.groups, rest.groups], 0))
 
 
 def _newest_state(model: UGT, tokens: Tokens) -> Value:

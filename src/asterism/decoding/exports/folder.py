@@ -45,4 +45,3 @@ def write_manifest(trained: TrainedRecommender, folder: Path, facts: dict[str, A
     """What was exported of which bundle (JSON)."""
     of_bundle = {"bundle": trained.bundle.version, "catalogue": trained.bundle.fact("items_hash")}
     (folder / MANIFEST).write_text(json.dumps(of_bundle | facts, indent=2) + "\n", encoding="utf-8")
-

@@ -88,9 +88,10 @@ def _codes(trained: TrainedRecommender, number: int) -> onnx.ModelProto:
     graph, model = Graph(f"codes_{number}"), trained.policy
     state = graph.input(_state_port(trained))
     level = CodeLevel(graph, model, number)
+    width: str | int = 1
     if number == 0:  # the empty prefix need not be told
         parents = (state.part(0, 1, 1) * 0.0).cast("int64")
-        known, width = parents >= 0, 1
+        known = parents >= 0
     else:
         meaning = f"the first {number} codes of each beam"
         prefixes = graph.input(Port("prefixes", "int64", (BATCH, "beams", number), meaning))

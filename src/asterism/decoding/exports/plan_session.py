@@ -15,7 +15,7 @@ from asterism.decoding.exports.columns import Feeds
 
 
 class PlanSession:
-    """Answers like an ONNX Runtime session: `run(None, feeds)` → outputs in the plan's order."""
+    """Implements `agreement.Session`."""
 
     def __init__(self, file: Path) -> None:
         """Raise `ModelError` where the plan is of another TensorRT or another kind of GPU."""
@@ -28,8 +28,8 @@ class PlanSession:
         self._outputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
         self._numpy = trt.nptype
 
-    def run(self, _: None, feeds: Feeds) -> list[NDArray[Any]]:
-        """Copy the inputs to the GPU, run, and copy all outputs back; raises `ModelError` beyond the plan's shapes."""
+    def run(self, outputs: list[str], feeds: Feeds) -> list[NDArray[Any]]:
+        """Copy the inputs to the GPU, run, and copy outputs back; raises `ModelError` beyond the plan's shapes."""
         held = {name: torch.from_numpy(np.ascontiguousarray(value)).cuda() for name, value in feeds.items()}
         for name, value in held.items():
             if not self._context.set_input_shape(name, tuple(value.shape)):
@@ -44,4 +44,4 @@ class PlanSession:
         if not self._context.execute_async_v3(stream.cuda_stream):
             raise ModelError("TensorRT could not run the plan; its log says why")
         stream.synchronize()
-        return [held[name].cpu().numpy() for name in self._outputs]
+        return [held[name].cpu().numpy() for name in outputs]

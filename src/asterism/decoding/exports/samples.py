@@ -46,9 +46,7 @@ def _bounds(table: pa.Table) -> NDArray[np.int64]:
     return np.concatenate([[0], changes, [len(codes)]] if len(codes) else [[0]]).astype(np.int64)
 
 
-def _attributes(
-    trained: TrainedRecommender, table: pa.Table, spans: list[tuple[int, int]]
-) -> NDArray[np.int32] | None:
+def _attributes(trained: TrainedRecommender, table: pa.Table, spans: list[tuple[int, int]]) -> NDArray[np.int32] | None:
     if trained.attributes is None:
         return None
     firsts = np.cumsum([0, *(stop - start for start, stop in spans)])[:-1]

@@ -12,17 +12,21 @@ import torch
 
 from asterism.core.errors import MissingDependencyError, ModelError, RequestError
 from asterism.core.progress import track
-from asterism.decoding.exports.agreement import Agreement
+from asterism.decoding.exports.agreement import LEAST_OVERLAP, ROWS_AT_ONCE, TOLERANCE, Agreement, agreements
 from asterism.decoding.exports.folder import new_folder, write_item_ids, write_manifest
 from asterism.decoding.exports.graphs import ExportOptions, decoding_of
 from asterism.decoding.exports.onnx_files import CHECKED_HISTORIES, facts, write_checked
+from asterism.decoding.exports.plan_session import PlanSession
 from asterism.decoding.exports.ports import BATCH
+from asterism.decoding.exports.samples import sample_histories
 from asterism.decoding.loading import TrainedRecommender
 
 #: The graphs that become plans; the others are scalar products, for which ONNX Runtime is enough.
 PLANS: Final = ("encoder", "recommend")
 #: TensorRT's TopK takes no more than this.
 LARGEST_TOP_K: Final = 3840
+#: By precision the largest difference and the least overlap that a plan may have.
+_LIMITS: Final = {"fp32": (TOLERANCE, LEAST_OVERLAP), "fp16": (0.1, 0.95)}
 _OLDEST_VERSION = 10  # with 64-bit integers throughout
 _LARGEST_EXCLUDED = 1024
 
@@ -39,7 +43,8 @@ class PlanOptions:
         """Raise `RequestError` on a senseless option."""
         if self.max_batch < 1 or self.workspace_mb < 1:
             raise RequestError(
-                f"a plan for batches of {self.max_batch} in {self.workspace_mb} MB cannot be built; give at least 1 of each"
+                f"a plan for batches of {self.max_batch} in {self.workspace_mb} MB cannot be built; "
+                "give at least 1 of each"
             )
 
 
@@ -50,9 +55,10 @@ def export_tensorrt(
     plans: PlanOptions,
     histories: int = CHECKED_HISTORIES,
 ) -> list[Agreement]:
-    """Write the checked ONNX files of `PLANS` and a `<graph>.plan` beside each.
+    """Write the checked ONNX files of `PLANS` and a `<graph>.plan` beside each, checked on the GPU.
 
-    Raises `MissingDependencyError` where CUDA or TensorRT is missing, `ModelError` where TensorRT refuses a graph.
+    Raises `MissingDependencyError` where CUDA or TensorRT is missing, `ModelError` where TensorRT refuses a graph or
+    a plan disagrees with the model.
     """
     plans.check()
     trt = _tensorrt()
@@ -63,13 +69,25 @@ def export_tensorrt(
             "give a smaller --beam"
         )
     with new_folder(target) as folder:
-        found = write_checked(trained, folder, options, list(PLANS), histories)
-        for name in track(PLANS, "building plans"):
-            plan = _build(trt, folder / f"{name}.onnx", _longest(trained), plans)
-            (folder / f"{name}.plan").write_bytes(plan)
+        write_checked(trained, folder, options, list(PLANS), histories)
+        files = {name: folder / f"{name}.plan" for name in PLANS}
+        for name, file in track(files.items(), "building plans", len(files)):
+            file.write_bytes(_build(trt, folder / f"{name}.onnx", _longest(trained), plans))
+        found = _checked(files, trained, options, plans, histories)
         write_item_ids(trained, folder)
         kept = {"kind": "tensorrt", "tensorrt": trt.__version__, "gpu": torch.cuda.get_device_name()}
         write_manifest(trained, folder, {**kept, "plans": asdict(plans), **facts(options, found, histories)})
+    return found
+
+
+def _checked(
+    files: dict[str, Path], trained: TrainedRecommender, options: ExportOptions, plans: PlanOptions, histories: int
+) -> list[Agreement]:
+    rows = min(ROWS_AT_ONCE, plans.max_batch)
+    sample = sample_histories(trained, histories)
+    found = agreements(files, trained, options, sample, opened=PlanSession, rows_at_once=rows)
+    for one in found:
+        one.check(*_LIMITS[plans.precision])
     return found
 
 
@@ -109,7 +127,7 @@ def profile_shapes(model: onnx.ModelProto, longest: dict[str, int], max_batch: i
         axes = [axis.dim_param for axis in one.type.tensor_type.shape.dim]
         most = [max_batch if axis == BATCH else longest[axis] for axis in axes]
         least = [longest[axis] if axis == "attributes" else 1 for axis in axes]
-        usual = [min(size, 32 if axis == BATCH else max(64, 1)) for axis, size in zip(axes, most, strict=True)]
+        usual = [min(size, 32 if axis == BATCH else 64) for axis, size in zip(axes, most, strict=True)]
         shapes[one.name] = [tuple(least), tuple(usual), tuple(most)]
     return shapes
 

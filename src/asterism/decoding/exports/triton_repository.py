@@ -11,12 +11,12 @@ import onnx
 from asterism.core.errors import RequestError
 from asterism.decoding.exports.agreement import Agreement
 from asterism.decoding.exports.folder import new_folder, write_item_ids, write_manifest
-from asterism.decoding.exports.onnx_files import CHECKED_HISTORIES, facts, write_checked
 from asterism.decoding.exports.graphs import ExportOptions
+from asterism.decoding.exports.onnx_files import CHECKED_HISTORIES, facts, write_checked
 from asterism.decoding.loading import TrainedRecommender
 
 MODEL: Final = "asterism"
-_TYPES: Final = {onnx.TensorProto.INT64: "TYPE_INT64", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+_TYPES: Final[dict[int, str]] = {onnx.TensorProto.INT64: "TYPE_INT64", onnx.TensorProto.FLOAT: "TYPE_FP32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class TritonOptions:
         """Raise `RequestError` on a senseless option."""
         if self.max_batch < 1 or self.instances < 1 or self.queue_delay_us < 0:
             raise RequestError(
-                f"a server with batches of {self.max_batch}, {self.instances} instances and {self.queue_delay_us} µs of "
-                "waiting cannot run; the first two are at least 1, the last at least 0"
+                f"a server with batches of {self.max_batch}, {self.instances} instances and a wait of "
+                f"{self.queue_delay_us} µs cannot run; the first two are at least 1, the last at least 0"
             )
 
     @property
@@ -118,8 +118,9 @@ def _readme(model: onnx.ModelProto, options: ExportOptions) -> str:
 (1.14 or later). `GET localhost:8000/v2/models/{MODEL}` then tells the inputs.
 
 * Bundle {known["bundle"]}, {known["items"]} items, the {options.k} best in mode `{options.mode}`.
-* Items are indices into `{MODEL}/item_ids.json`. Of {known["max_events"]} events at most the newest stands last; shorter
-  rows are padded in front with -1 (`items`) and 0.
+* Items are indices into `{MODEL}/item_ids.json`.
+* A history is its {known["max_events"]} newest events at most, the newest last; shorter ones are padded in front, `items`
+  with -1.
 * Events of the history are {seen}; what else must not come goes into `excluded`, at least one column of -1.
 * Requests are batched together when their shapes are equal: pad all to one width.
 * What each input means stands in the metadata of `{MODEL}/1/model.onnx`, under `inputs`.
