@@ -44,7 +44,7 @@ def reached(amounts: Value, thresholds: NDArray[np.int64] | NDArray[np.float32])
     By halving, so log2(n) comparisons.
     """
     rounds = len(thresholds).bit_length()
-    never = np.inf if amounts.dtype.kind == "f" else np.iinfo(np.int64).max
+    never = np.nan if amounts.dtype.kind == "f" else np.iinfo(np.int64).max
     padded = np.full((1 << rounds) - 1, never, dtype=amounts.dtype)
     padded[: len(thresholds)] = thresholds
     table = amounts.graph.constant(padded)

@@ -119,8 +119,8 @@ def _readme(model: onnx.ModelProto, options: ExportOptions) -> str:
 
 * Bundle {known["bundle"]}, {known["items"]} items, the {options.k} best in mode `{options.mode}`.
 * Items are indices into `{MODEL}/item_ids.json`.
-* A history is its {known["max_events"]} newest events at most, the newest last; shorter ones are padded in front, `items`
-  with -1.
+* A history is its {known["max_events"]} newest events at most, the newest last; shorter ones are padded in
+  front, `items` with -1.
 * Events of the history are {seen}; what else must not come goes into `excluded`, at least one column of -1.
 * Requests are batched together when their shapes are equal: pad all to one width.
 * What each input means stands in the metadata of `{MODEL}/1/model.onnx`, under `inputs`.
