@@ -16,7 +16,7 @@ from torch import Tensor
 from asterism.core.errors import ModelError
 from asterism.core.progress import track
 from asterism.data.sequences import Sequences
-from asterism.decoding.exports.columns import Feeds, columns_of
+from asterism.decoding.exports.columns import Feeds, columns_of, seen_items
 from asterism.decoding.exports.graphs import ExportOptions, decoding_of
 from asterism.decoding.generator import Generator
 from asterism.decoding.loading import TrainedRecommender
@@ -110,7 +110,8 @@ class _Comparison:
     def _both(self, name: str, run: Session, part: Sequences) -> tuple[list[Any], list[Any]]:
         """What the graph and the model answer."""
         if name == "recommend":
-            feeds = columns_of(part, self._config) | {"excluded": np.full((len(part), 1), -1)}
+            excluded = seen_items(part) if self._options.exclude_history else np.full((len(part), 1), -1)
+            feeds = columns_of(part, self._config) | {"excluded": excluded}
             return run.run(["recommended", "scores"], feeds), self._recommended(part)
         batch = read_histories(self._policy, part)
         if name == "encoder":

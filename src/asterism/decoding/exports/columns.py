@@ -41,5 +41,12 @@ def columns_of(histories: Sequences, config: ModelConfig) -> Feeds:
     return {port.name: np.asarray(known[port.name], dtype=port.dtype) for port in history_ports(config)}
 
 
+def seen_items(histories: Sequences) -> NDArray[np.int64]:
+    """(B, X) the items of whole histories, also of events that the model does not read; -1 where padded."""
+    longest = max(1, int(histories.lengths.max(initial=0)))
+    items: NDArray[np.int64] = HistoryBatch.from_sequences(histories, longest).items.numpy()
+    return items
+
+
 def _or(column: Tensor | None, shape: tuple[int, ...], missing: float) -> Tensor | NDArray[Any]:
     return np.full(shape, missing) if column is None else column

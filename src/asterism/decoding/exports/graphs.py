@@ -33,7 +33,7 @@ class ExportOptions:
     k: int = 10  # items in an answer
     mode: Mode = "rescored"
     beam: int | None = None  # None: the bundle's
-    exclude_history: bool = True  # the events of the inputs are left out
+    exclude_history: bool = True  # the items of the inputs are left out; older ones only if `excluded` tells them
 
     def check(self) -> None:
         """Raise `RequestError` on a senseless option."""

@@ -109,7 +109,7 @@ def _tensor(value: onnx.ValueInfoProto) -> str:
 
 def _readme(model: onnx.ModelProto, options: ExportOptions) -> str:
     known = {one.key: one.value for one in model.metadata_props}
-    seen = "left out by themselves" if options.exclude_history else "not left out by themselves"
+    seen = "not given again" if options.exclude_history else "given again where they score high"
     return f"""# Asterism on Triton
 
     docker run --rm -p 8000:8000 -p 8001:8001 -v "$PWD:/models:ro" "$TRITON" tritonserver --model-repository=/models
@@ -121,7 +121,8 @@ def _readme(model: onnx.ModelProto, options: ExportOptions) -> str:
 * Items are indices into `{MODEL}/item_ids.json`.
 * A history is its {known["max_events"]} newest events at most, the newest last; shorter ones are padded in
   front, `items` with -1.
-* Events of the history are {seen}; what else must not come goes into `excluded`, at least one column of -1.
+* Items of the history's inputs are {seen}; what else must not come, older items of the user among it, goes into
+  `excluded`: at least one column, -1 for none.
 * Requests are batched together when their shapes are equal: pad all to one width.
 * What each input means stands in the metadata of `{MODEL}/1/model.onnx`, under `inputs`.
 """
