@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import onnx
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from asterism.cli.main import app
+from asterism.cli.main import app, main
 from asterism.core.errors import MissingDependencyError
-from command_line import run
 from decoding.exports.small_bundle import write_bundle
 
 
@@ -21,11 +22,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_onnx_tells_how_close_the_graphs_are(bundle: Path, tmp_path: Path) -> None:
-    done = run("export", "onnx", "--bundle", bundle, "--out", tmp_path / "out", "--k", "3", "--mode", "generate")
-    assert done.returncode == 0, done.stderr
+    out = str(tmp_path / "out")
+    asked = ["export", "onnx", "--bundle", str(bundle), "--out", out, "--k", "3", "--mode", "generate"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
     assert "largest difference" in done.stdout
     assert "100.00%" in done.stdout
-    assert f"{tmp_path / 'out'} agrees with the model" in done.stdout.replace("\n", "")
+    assert f"{out} agrees with the model" in done.stdout
     assert done.stderr == ""
     answer = onnx.load(tmp_path / "out" / "recommend.onnx").graph.output[0].type.tensor_type.shape.dim[1]
     assert answer.dim_value == 3
@@ -41,17 +44,19 @@ def test_triton(bundle: Path, tmp_path: Path) -> None:
     assert "kind: KIND_GPU" in text
 
 
-def test_tensorrt_without_a_gpu_is_one_sentence(bundle: Path, tmp_path: Path) -> None:
-    done = run("export", "tensorrt", "--bundle", bundle, "--out", tmp_path / "plans", CUDA_VISIBLE_DEVICES="")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error MissingDependencyError: a TensorRT plan needs a CUDA GPU")
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
-    done = run("export", "onnx", "--bundle", tmp_path, "--out", tmp_path / "out")
-    assert done.returncode == 2
-    assert "is not a bundle" in done.stderr
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_tensorrt_without_a_gpu_is_one_sentence(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["export", "tensorrt", "--bundle", str(bundle), "--out", str(tmp_path / "plans")]
+    monkeypatch.setattr(sys, "argv", ["asterism", *asked])
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # put back afterwards
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.startswith("error MissingDependencyError: a TensorRT plan needs a CUDA GPU")
+    assert len(said.splitlines()) == 1
 
 
 def test_without_the_packages_one_is_told_what_to_install(

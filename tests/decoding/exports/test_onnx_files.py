@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,6 +24,7 @@ from asterism.decoding.exports.samples import sample_histories
 from asterism.decoding.loading import TrainedRecommender
 from decoding.exports.running import run
 from decoding.exports.small_bundle import ITEM_IDS, ITEMS, SIZES
+from decoding.table_policy import TablePolicy
 
 GRAPHS = ["encoder", "codes_0", "codes_1", "codes_2", "codes_3", "items", "catalogue", "recommend"]
 
@@ -150,6 +153,13 @@ def test_what_does_not_fit_into_a_file_is_told(
     monkeypatch.setattr(graph, "LARGEST_BYTES", 1_000)
     with pytest.raises(ModelError, match=r"the graph 'encoder' would hold .* GB of constants"):
         export_onnx(trained, tmp_path / "out", ExportOptions())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_is_no_ugt_is_told(trained: TrainedRecommender, tmp_path: Path) -> None:
+    other: Any = TablePolicy(SIZES, ITEMS)
+    with pytest.raises(ModelError, match="holds a TablePolicy, and only a UGT can be written as graphs; serve it with"):
+        export_onnx(replace(trained, policy=other), tmp_path / "out", ExportOptions())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,9 +18,10 @@ from asterism.decoding.exports.ports import Port
 #: Old enough for the servers of 2023, new enough for LayerNormalization and for reductions whose axes are inputs.
 OPSET: Final = 18
 #: The file format that goes with that opset; a newer one would be refused by older runtimes for no gain.
-IR_VERSION: Final = 9
+IR_VERSION: Final = 8
 #: Protobuf's limit for one message, less room for the nodes.
 LARGEST_BYTES: Final = 2_000_000_000
+_SHORTEST: Final = 1e-6  # a length to divide by that half precision, too, tells from zero
 _TYPES: Final = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64, "bool": onnx.TensorProto.BOOL}
 
 
@@ -47,9 +48,7 @@ class Graph:
 
     def constant(self, values: ArrayLike, dtype: DTypeLike | None = None) -> Value:
         """A value that no input changes."""
-        array = np.ascontiguousarray(values, dtype=dtype)
-        if array.ndim == 0:
-            array = array.reshape(np.shape(values))
+        array = np.asarray(values, dtype=dtype, order="C")  # a number stays without axes
         key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
         if key not in self._constants:
             name = f"constant_{len(self._tensors)}"
@@ -261,7 +260,7 @@ class Value:
 
     def unit(self) -> Value:
         """Divided by the length of the last axis's vectors; zeros stay zeros."""
-        return self / self._with_axes("ReduceL2", (-1,), keepdims=1).at_least(1e-12)
+        return self / self._with_axes("ReduceL2", (-1,), keepdims=1).at_least(_SHORTEST)
 
     def layer_norm(self, scale: NDArray[np.float32], shift: NDArray[np.float32], epsilon: float) -> Value:
         """Over the last axis."""

@@ -20,7 +20,8 @@ class PlanSession:
     def __init__(self, file: Path) -> None:
         """Raise `ModelError` where the plan is of another TensorRT or another kind of GPU."""
         trt = importlib.import_module("tensorrt")
-        self._engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(file.read_bytes())
+        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))  # must outlive its engines
+        self._engine = self._runtime.deserialize_cuda_engine(file.read_bytes())
         if self._engine is None:
             raise ModelError(f"{file} is no plan for this GPU and TensorRT {trt.__version__}; export it again here")
         self._context = self._engine.create_execution_context()

@@ -28,7 +28,7 @@ LARGEST_TOP_K: Final = 3840
 #: By precision the largest difference and the least overlap that a plan may have.
 _LIMITS: Final = {"fp32": (TOLERANCE, LEAST_OVERLAP), "fp16": (0.1, 0.95)}
 _OLDEST_VERSION = 10  # with 64-bit integers throughout
-_LARGEST_EXCLUDED = 1024
+_USUAL_EXCLUDED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def _longest(trained: TrainedRecommender) -> dict[str, int]:
         "events": config.max_events,
         "older_events": config.max_history - config.max_events,
         "attributes": attributes,
-        "excluded": _LARGEST_EXCLUDED,
+        "excluded": max(_USUAL_EXCLUDED, config.events_read),
     }
 
 
