@@ -32,7 +32,7 @@ SWITCHES: list[dict[str, object]] = [
     {"group_norm": True, "actions": True, "user_attributes": True},
     {"experts": 1},
     {"experts": 4, "expert_top_k": 1},
-    {"experts": 3, "expert_top_k": 3, "blocks": 1},
+    {"experts": 4, "expert_top_k": 2, "blocks": 1},
     {"summaries": 3, "max_history": 20},
     {"summaries": 2, "max_history": 9, "group_norm": True},
     {"recency_pooling": True},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -66,14 +67,4 @@ def _asked(histories: Sequences) -> Sequences:
         None if histories.scenes is None else np.where(known, histories.scenes[places], 0).astype(np.uint16),
         None if histories.devices is None else np.where(known, histories.devices[places], 0).astype(np.uint16),
     )
-    return Sequences(
-        histories.offsets,
-        histories.items,
-        histories.timestamps,
-        histories.actions,
-        histories.values,
-        histories.scenes,
-        histories.devices,
-        histories.attributes,
-        asked,
-    )
+    return replace(histories, asked=asked)
