@@ -26,7 +26,8 @@ class ContentHead:
 
     def __init__(self, vectors: NDArray[np.float32] | Tensor) -> None:
         """`vectors` (N, D) of the catalogue, on the CPU; a row of zeros is like nothing."""
-        self._directions = functional.normalize(torch.as_tensor(vectors).float(), dim=-1)
+        #: (N, D) unit vectors of the catalogue.
+        self.directions: Tensor = functional.normalize(torch.as_tensor(vectors).float(), dim=-1)
 
     def queries(self, histories: HistoryBatch) -> Tensor:
         """(B, D) unit vectors; zeros for a user without events."""
@@ -41,10 +42,10 @@ class ContentHead:
         return torch.einsum("bd,bcd->bc", queries, self._of(items))
 
     def _of(self, items: Tensor) -> Tensor:
-        known = len(self._directions)
+        known = len(self.directions)
         if items.numel() and int(items.max()) >= known:
             raise ModelError(
                 f"the content head knows {known} items, but item index {int(items.max())} is to be scored; "
                 "give it the new items' vectors, or set decoding.content_weight to 0"
             )
-        return self._directions[items]
+        return self.directions[items]

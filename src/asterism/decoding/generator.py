@@ -79,6 +79,11 @@ class Generator:
         self._states = states
         self._trie = Trie.from_table(table)
 
+    @property
+    def heads(self) -> HistoryHeads:
+        """What stands beside the policy in the final order."""
+        return self._heads
+
     def __len__(self) -> int:
         """How many items can be recommended now."""
         return len(self._trie)

@@ -1,0 +1,1 @@
+"""A bundle as ONNX graphs, TensorRT plans and a Triton model repository."""

@@ -1,0 +1,110 @@
+"""The code decoder as nodes of a graph, over the catalogue's tree as constants."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from asterism.decoding.exports.graph import Graph, Value
+from asterism.decoding.exports.layers import linear, weights
+from asterism.models.ugt import UGT
+from asterism.models.ugt.decoder import UNSEEN_SHARE, CodeDecoder
+
+#: What stands in for the score of a sibling that is not there: its probability is zero, and no sum becomes NaN.
+_NO_SIBLING = -1e9
+
+
+class Children(NamedTuple):
+    """The known children of P prefixes in each of B rows, as many columns as the level's largest family."""
+
+    nodes: Value  # (B, P, C) long; some node where there is no child
+    legal: Value  # (B, P, C) bool, whether there is a child
+
+
+class CodeLevel:
+    """One level of the tree; siblings are numbered one after another, so a family is its first node and a count."""
+
+    def __init__(self, graph: Graph, model: UGT, number: int) -> None:
+        decoder = model.decoder
+        level = decoder.tree.level(number)
+        self.graph, self.number, self.size, self.nodes = graph, number, level.size, len(level)
+        self.family = int(level.counts.max())
+        self._decoder = decoder
+        self._first = graph.constant(level.first.numpy())
+        self._counts = graph.constant(level.counts.numpy())
+        self._codes = level.paths[:, -1].numpy()
+        unseen = level.size - level.counts.numpy()
+        self._unseen = np.log(np.where(unseen < level.size, UNSEEN_SHARE, 1.0) / np.maximum(unseen, 1))
+        self._left = np.where(unseen > 0, math.log1p(-UNSEEN_SHARE), 0.0)
+
+    def children(self, parents: Value) -> Children:
+        """Of parents (B, P) long, numbered in the level before."""
+        rank = self.graph.constant(np.arange(self.family))
+        legal = rank < self._counts.at(parents).unsqueeze(2)
+        nodes = (self._first.at(parents).unsqueeze(2) + rank).at_most(self.nodes - 1)
+        return Children(nodes, legal)
+
+    def codes(self, children: Children) -> Value:
+        """(B, P, C) long, the last code of each child."""
+        return self.graph.constant(self._codes).at(children.nodes)
+
+    def log_probs(self, states: Value, parents: Value, children: Children) -> Value:
+        """(B, D) states → (B, P, C) log p(child | parent, state); for no child a large negative number."""
+        left = self.graph.constant(self._left, np.float32).at(parents).unsqueeze(2)
+        if self.number not in self._decoder.branching:
+            return self.graph.where(children.legal, left, _NO_SIBLING)
+        scores = self._scores(states).along(children.nodes.flat(1), 1).shaped_like(children.nodes)
+        return self.graph.where(children.legal, scores, _NO_SIBLING).log_softmax() + left
+
+    def whole_log_probs(self, states: Value, parents: Value, known: Value) -> Value:
+        """(B, D) → (B, P, codes), as `CodeDecoder.log_probs`; below a prefix that is not `known` (B, P) all alike."""
+        graph, found = self.graph, self.children(parents)
+        legal = found.legal & known.unsqueeze(2)
+        share = graph.where(
+            known, graph.constant(self._unseen, np.float32).at(parents), -math.log(self.size)
+        ).unsqueeze(2)
+        spread = share.expand(graph.constant([1, 1, self.size + 1]))  # the last column takes what is no child
+        places = graph.where(legal, self.codes(found), self.size)
+        return spread.scattered(places, self.log_probs(states, parents, found), 2).part(0, self.size, 2)
+
+    def _scores(self, states: Value) -> Value:
+        """(B, D) → (B, nodes) cosines over the temperature."""
+        turned = states + linear(_turn(self._decoder, self.number), states)
+        with torch.no_grad():
+            vectors = weights(self._decoder.node_vectors(self.number))
+        return turned.unit() @ self.graph.constant(vectors.T / np.float32(self._decoder.temperature))
+
+
+def find(levels: list[CodeLevel], prefixes: Value) -> tuple[Value, Value]:
+    """(B, P, l) long → their nodes (B, P), 0 where they are not known, and whether they are."""
+    graph = prefixes.graph
+    nodes = prefixes.sum(2) * 0
+    known = nodes >= 0
+    for level in levels:
+        found = level.children(nodes)
+        code = prefixes.part(level.number, level.number + 1, 2)
+        match = (found.legal & level.codes(found).equals(code)).cast(np.int64)
+        known = known & (match.sum(2) > 0)
+        nodes = graph.where(known, (match * found.nodes).sum(2), 0)
+    return nodes, known
+
+
+def items_below(model: UGT) -> tuple[NDArray[np.int64], list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
+    """(N,) items in the order of their paths, and of each level where a node's items start and stop in it."""
+    tree, last = model.decoder.tree, len(model.codebook_sizes) - 1
+    items: NDArray[np.int64] = np.argsort(tree.level(last).of_item.numpy(), kind="stable")
+    ranges = []
+    for number in range(last + 1):
+        stops = np.cumsum(np.bincount(tree.level(number).of_item.numpy(), minlength=len(tree.level(number))))
+        ranges.append((np.concatenate([[0], stops[:-1]]).astype(np.int64), stops.astype(np.int64)))
+    return items, ranges
+
+
+def _turn(decoder: CodeDecoder, number: int) -> torch.nn.Linear:
+    turn = decoder.turns[str(number)]
+    assert isinstance(turn, torch.nn.Linear)
+    return turn

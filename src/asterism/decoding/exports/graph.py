@@ -1,0 +1,276 @@
+"""Writing an ONNX graph node by node: values with a type, and the operators that the exported graphs need."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from onnx import helper, numpy_helper
+
+from asterism.core.errors import ModelError
+from asterism.decoding.exports.ports import Port
+
+#: Old enough for the servers of 2023, new enough for LayerNormalization and for reductions whose axes are inputs.
+OPSET: Final = 18
+#: The file format that goes with that opset; a newer one would be refused by older runtimes for no gain.
+IR_VERSION: Final = 8
+#: Protobuf's limit for one message, less room for the nodes.
+LARGEST_BYTES: Final = 2_000_000_000
+_SHORTEST: Final = 1e-6  # a length to divide by that half precision, too, tells from zero
+_TYPES: Final = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64, "bool": onnx.TensorProto.BOOL}
+
+
+class Graph:
+    """A graph that grows; equal constants are stored once."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.inputs: list[Port] = []
+        self.outputs: list[Port] = []
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
+        self._tensors: list[onnx.TensorProto] = []
+
+    def input(self, port: Port) -> Value:
+        """A new input."""
+        self.inputs.append(port)
+        return Value(self, port.name, np.dtype(port.dtype))
+
+    def output(self, port: Port, value: Value) -> None:
+        """Name a value as an output."""
+        self.outputs.append(port)
+        self._nodes.append(helper.make_node("Identity", [value.name], [port.name]))
+
+    def constant(self, values: ArrayLike, dtype: DTypeLike | None = None) -> Value:
+        """A value that no input changes."""
+        array = np.asarray(values, dtype=dtype, order="C")  # a number stays without axes
+        key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
+        if key not in self._constants:
+            name = f"constant_{len(self._tensors)}"
+            self._tensors.append(numpy_helper.from_array(array, name))
+            self._constants[key] = Value(self, name, array.dtype)
+        return self._constants[key]
+
+    def node(self, kind: str, inputs: Sequence[Value], dtypes: Sequence[DTypeLike], **attributes: Any) -> list[Value]:
+        """Outputs of an operator, by their types."""
+        names = [f"{kind}_{len(self._nodes)}_{place}" for place in range(len(dtypes))]
+        self._nodes.append(helper.make_node(kind, [one.name for one in inputs], names, **attributes))
+        return [Value(self, name, np.dtype(dtype)) for name, dtype in zip(names, dtypes, strict=True)]
+
+    def where(self, condition: Value, yes: Value | float, no: Value | float) -> Value:
+        """Elementwise choice; a number takes the other's type."""
+        like = yes if isinstance(yes, Value) else no
+        assert isinstance(like, Value)
+        pair = [one if isinstance(one, Value) else self.constant(one, like.dtype) for one in (yes, no)]
+        return self.node("Where", [condition, *pair], [like.dtype])[0]
+
+    def concat(self, values: Sequence[Value], axis: int) -> Value:
+        """Values side by side."""
+        return self.node("Concat", values, [values[0].dtype], axis=axis)[0]
+
+    def counting(self, stop: Value) -> Value:
+        """0, 1, … below the scalar `stop`."""
+        return self.node("Range", [self.constant(0), stop, self.constant(1)], [np.int64])[0]
+
+    def filled(self, lengths: Sequence[Value | int], value: float, dtype: DTypeLike) -> Value:
+        """One value in the shape of scalar lengths."""
+        axes = [one.reshape(1) if isinstance(one, Value) else self.constant([one]) for one in lengths]
+        return self.constant(value, dtype).expand(self.concat(axes, 0))
+
+    def model(self, metadata: dict[str, str]) -> onnx.ModelProto:
+        """The finished model, checked; raises `ModelError` where it would not fit into a file."""
+        size = sum(len(tensor.raw_data) for tensor in self._tensors)
+        if size > LARGEST_BYTES:
+            raise ModelError(
+                f"the graph {self.name!r} would hold {size / 1e9:.1f} GB of constants, and an ONNX file holds "
+                f"{LARGEST_BYTES / 1e9:.1f} GB at most; train a narrower model or a smaller catalogue, "
+                "or serve the bundle with `asterism serve`"
+            )
+        graph = helper.make_graph(
+            self._nodes,
+            self.name,
+            [_value_info(port) for port in self.inputs],
+            [_value_info(port) for port in self.outputs],
+            self._tensors,
+        )
+        opset = helper.make_opsetid("", OPSET)
+        model = helper.make_model(graph, producer_name="asterism", opset_imports=[opset], ir_version=IR_VERSION)
+        helper.set_model_props(model, metadata)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def _value_info(port: Port) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(port.name, _TYPES[port.dtype], list(port.axes))
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor of a graph. Numbers beside it take its type; shapes follow NumPy's rules of broadcasting."""
+
+    graph: Graph
+    name: str
+    dtype: np.dtype[Any]
+
+    def _op(self, kind: str, *others: Value | ArrayLike, dtype: DTypeLike | None = None, **attributes: Any) -> Value:
+        inputs = [one if isinstance(one, Value) else self.graph.constant(one, self.dtype) for one in others]
+        return self.graph.node(kind, [self, *inputs], [self.dtype if dtype is None else dtype], **attributes)[0]
+
+    def __add__(self, other: Value | float) -> Value:
+        return self._op("Add", other)
+
+    def __sub__(self, other: Value | float) -> Value:
+        return self._op("Sub", other)
+
+    def __mul__(self, other: Value | float) -> Value:
+        return self._op("Mul", other)
+
+    def __truediv__(self, other: Value | float) -> Value:
+        return self._op("Div", other)
+
+    def __mod__(self, other: int) -> Value:
+        return self._op("Mod", other)
+
+    def __matmul__(self, other: Value) -> Value:
+        return self._op("MatMul", other)
+
+    def __neg__(self) -> Value:
+        return self._op("Neg")
+
+    def __ge__(self, other: Value | float) -> Value:
+        return self._op("GreaterOrEqual", other, dtype=np.bool_)
+
+    def __gt__(self, other: Value | float) -> Value:
+        return self._op("Greater", other, dtype=np.bool_)
+
+    def __lt__(self, other: Value | float) -> Value:
+        return self._op("Less", other, dtype=np.bool_)
+
+    def __le__(self, other: Value | float) -> Value:
+        return self._op("LessOrEqual", other, dtype=np.bool_)
+
+    def __and__(self, other: Value) -> Value:
+        return self._op("And", other)
+
+    def equals(self, other: Value | float) -> Value:
+        """Elementwise equality."""
+        return self._op("Equal", other, dtype=np.bool_)
+
+    def is_nan(self) -> Value:
+        """Elementwise."""
+        return self._op("IsNaN", dtype=np.bool_)
+
+    def at_least(self, other: float) -> Value:
+        """Elementwise maximum."""
+        return self._op("Max", other)
+
+    def at_most(self, other: float) -> Value:
+        """Elementwise minimum."""
+        return self._op("Min", other)
+
+    def magnitude(self) -> Value:
+        """Elementwise absolute value."""
+        return self._op("Abs")
+
+    def silu(self) -> Value:
+        """x · sigmoid(x)."""
+        return self * self._op("Sigmoid")
+
+    def cast(self, dtype: DTypeLike) -> Value:
+        """The same as another type."""
+        return self._op("Cast", dtype=dtype, to=_TYPES[np.dtype(dtype).name])
+
+    def size(self, axis: int) -> Value:
+        """The length of an axis, a scalar."""
+        return self._op("Shape", dtype=np.int64, start=axis, end=axis + 1).reshape()
+
+    def reshape(self, *shape: int) -> Value:
+        """0 keeps the length at its place, -1 takes what is left; without arguments a scalar."""
+        return self._with_axes("Reshape", shape)
+
+    def shaped_like(self, other: Value) -> Value:
+        """The same elements in another's shape."""
+        return self._op("Reshape", other._op("Shape", dtype=np.int64))
+
+    def expand(self, shape: Value) -> Value:
+        """Broadcast to a shape."""
+        return self._op("Expand", shape)
+
+    def unsqueeze(self, *axes: int) -> Value:
+        """New axes of length one."""
+        return self._with_axes("Unsqueeze", axes)
+
+    def squeeze(self, *axes: int) -> Value:
+        """Without these axes of length one."""
+        return self._with_axes("Squeeze", axes)
+
+    def transpose(self, *order: int) -> Value:
+        """Axes in another order."""
+        return self._op("Transpose", perm=order)
+
+    def flat(self, axis: int) -> Value:
+        """The last two of `axis` + 2 axes as one."""
+        return self.reshape(*[0] * axis, -1)
+
+    def at(self, places: Value, axis: int = 0) -> Value:
+        """Rows, or what else lies along an axis, by their numbers."""
+        return self._op("Gather", places, axis=axis)
+
+    def along(self, places: Value, axis: int) -> Value:
+        """Elements along an axis, row by row."""
+        return self._op("GatherElements", places, axis=axis)
+
+    def scattered(self, places: Value, values: Value, axis: int, reduction: str = "none") -> Value:
+        """The same with elements along an axis replaced, or added to, row by row."""
+        return self._op("ScatterElements", places, values, axis=axis, reduction=reduction)
+
+    def part(self, start: int, stop: int, axis: int) -> Value:
+        """A run along an axis; negative numbers count from its end."""
+        graph = self.graph
+        return self._op("Slice", graph.constant([start]), graph.constant([stop]), graph.constant([axis]))
+
+    def newest(self, axis: int) -> Value:
+        """The last one along an axis, which stays."""
+        return self.part(-1, np.iinfo(np.int64).max, axis)
+
+    def sum(self, *axes: int, keep: bool = False) -> Value:
+        """Over axes."""
+        return self._with_axes("ReduceSum", axes, keepdims=int(keep))
+
+    def least(self, axis: int) -> Value:
+        """The minimum along an axis, which stays with length one."""
+        return self._with_axes("ReduceMin", (axis,), keepdims=1)
+
+    def running_sum(self, axis: int) -> Value:
+        """Up to and with each element."""
+        return self._op("CumSum", self.graph.constant(axis))
+
+    def softmax(self) -> Value:
+        """Over the last axis."""
+        return self._op("Softmax", axis=-1)
+
+    def log_softmax(self) -> Value:
+        """Over the last axis."""
+        return self._op("LogSoftmax", axis=-1)
+
+    def unit(self) -> Value:
+        """Divided by the length of the last axis's vectors; zeros stay zeros."""
+        return self / self._with_axes("ReduceL2", (-1,), keepdims=1).at_least(_SHORTEST)
+
+    def layer_norm(self, scale: NDArray[np.float32], shift: NDArray[np.float32], epsilon: float) -> Value:
+        """Over the last axis."""
+        return self._op("LayerNormalization", scale, shift, axis=-1, epsilon=epsilon)
+
+    def best(self, count: int) -> tuple[Value, Value]:
+        """The largest of the last axis and where they stand; of equal ones the first."""
+        wanted = self.graph.constant([count])
+        values, places = self.graph.node("TopK", [self, wanted], [self.dtype, np.int64], axis=-1, largest=1, sorted=1)
+        return values, places
+
+    def _with_axes(self, kind: str, axes: Sequence[int], **attributes: Any) -> Value:
+        return self._op(kind, self.graph.constant(axes, np.int64), **attributes)
