@@ -44,7 +44,7 @@ from asterism.evaluation.generated import GeneratedRecommender
 from asterism.evaluation.metrics import mean_metrics, target_ranks
 from asterism.evaluation.protocol import collect_lists
 from asterism.evaluation.recommender import Recommender
-from asterism.training.memory import keep_freed_memory
+from asterism.core.memory import keep_freed_memory
 from peer_libraries.matrix_models import fit_als, fit_bpr, fit_neighbours
 from peer_libraries.task import CUTOFF, Task
 from peer_libraries.transformers import COSINE, fit_transformer

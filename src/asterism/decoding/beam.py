@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asterism.core.errors import ModelError
+from asterism.core.errors import AbandonedError, ModelError
 from asterism.decoding.admission import Admission
 from asterism.decoding.candidates import Beams, Candidates, Scores, expand, lead
 from asterism.decoding.exclusion import Exclusions
@@ -29,6 +29,11 @@ class Generated(NamedTuple):
     code_log_probs: Tensor | None  # (B, k) float, log p(item) = sum over levels of log p(code | prefix)
 
 
+def always() -> bool:
+    """Somebody waits for the answer."""
+    return True
+
+
 def beam_search(
     policy: Policy,
     state: Tensor,
@@ -39,6 +44,7 @@ def beam_search(
     filters: Sequence[ItemFilter | None] = (),
     *,
     scored: bool = True,
+    wanted: Callable[[], bool] = always,
 ) -> Generated:
     """The `count` most probable items that a beam of max(width, count) finds for states (B, D).
 
@@ -49,7 +55,8 @@ def beam_search(
     Without `scored` no log-probabilities come back and a row's items stand in no order. Then the policy is not asked
     once all that is left below every row's beams fits into `count`: the items are the same ones, save that of those
     found this way none is left out for a probability of zero.
-    Raises `ModelError` if the trie is empty, or the policy leaves a row no path or answers NaN.
+    Raises `ModelError` if the trie is empty, or the policy leaves a row no path or answers NaN; `AbandonedError`
+    if `wanted` is false before a step.
     """
     view.require_items()
     rows = state.shape[0]
@@ -60,6 +67,8 @@ def beam_search(
     beams = Beams.at_root(left)
     settled = None if scored else Settled(view, rows, count, admission)
     for level in range(view.layout.levels):
+        if not wanted():
+            raise AbandonedError(f"nobody waits for these {rows} rows any more; they were left at level {level}")
         if settled is not None and settled.all_of(beams, level):
             return Generated(torch.from_numpy(settled.items), None)
         if not left.any():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from asterism.core.errors import ModelError, RequestError, UnknownIdError
 from asterism.core.progress import track
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
-from asterism.decoding.beam import beam_search
+from asterism.decoding.beam import always, beam_search
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.item_filter import ItemFilter
@@ -40,6 +40,8 @@ class _Asked(NamedTuple):
     k: int
     mode: Mode
     scored: bool  # whether the codes' log-probabilities are wanted, or enter the score
+    beam: int
+    wanted: Callable[[], bool]
 
 
 class Generator:
@@ -96,14 +98,17 @@ class Generator:
         filters: ItemFilter | Filters | None = None,
         code_log_probs: bool = True,
         mode: Mode = "rescored",
+        beam: int | None = None,
+        wanted: Callable[[], bool] = always,
         progress: bool = False,
     ) -> Recommendations:
         """The k best items for each history; -1 and -inf where fewer are left.
 
         `exclude_history` leaves out all of a row's own events, also those the policy does not read;
         `unavailable` items are left out of every row, `excluded[r]` out of row r; of the rest row r is given
-        what `filters[r]` allows, or the one filter for all rows. The beam is the configured one, or k if
-        that is wider. A caller that needs no `code_log_probs` may save the policy's last steps: where they do not enter
+        what `filters[r]` allows, or the one filter for all rows. The beam is the configured one where none is given,
+        or k if that is wider. Where `wanted` turns false between two steps, `AbandonedError` is raised.
+        A caller that needs no `code_log_probs` may save the policy's last steps: where they do not enter
         the score either, it is not asked for them once the items they could choose from are no more than the beam.
         Raises `RequestError` on a senseless request, `UnknownIdError` on an item index that the
         catalogue never had, `ConfigError` where a head has weight and is not there,
@@ -119,8 +124,9 @@ class Generator:
         if len(banned) and np.count_nonzero(view.holds(banned)) == len(view):
             raise ModelError("the trie holds no item that is available; give fewer unavailable items, or insert some")
         of_rows = _filters_of_rows(filters, banned, len(histories))
-        asked = _Asked(view, k, mode, code_log_probs or self._config.code_weight != 0)
-        step = self._rows_at_once(view, k, mode)
+        scored = code_log_probs or self._config.code_weight != 0
+        asked = _Asked(view, k, mode, scored, beam or self._config.beam, wanted)
+        step = self._rows_at_once(asked)
         chunks = [np.arange(start, min(start + step, len(histories))) for start in range(0, len(histories), step)]
         parts = [
             self._recommend_chunk(asked, histories.take(rows), _pairs_of(pairs, rows), _rows_of(of_rows, rows))
@@ -142,11 +148,12 @@ class Generator:
             self._policy,
             state,
             asked.view,
-            self._config.beam,
-            max(self._config.beam, asked.k) if rescored else asked.k,
+            asked.beam,
+            max(asked.beam, asked.k) if rescored else asked.k,
             exclusions,
             filters,
             scored=asked.scored or not rescored,
+            wanted=asked.wanted,
         )
         if rescored:
             found, scores = rescore(self._policy, state, batch, found, asked.k, self._config, self._heads)
@@ -159,8 +166,9 @@ class Generator:
         if isinstance(self._policy, torch.nn.Module) and self._policy.training:
             raise ModelError("the policy is in training mode, so dropout would change its scores; call eval() on it")
 
-    def _rows_at_once(self, view: TrieSnapshot, k: int, mode: Mode) -> int:
-        wide = view.known_items if mode == "rank" else max(self._config.beam, k) * max(self._trie.codebook_sizes)
+    def _rows_at_once(self, asked: _Asked) -> int:
+        codes = max(self._trie.codebook_sizes)
+        wide = asked.view.known_items if asked.mode == "rank" else max(asked.beam, asked.k) * codes
         return min(_MAX_ROWS_AT_ONCE, max(1, _SCORES_AT_ONCE // max(1, wide)))
 
 
