@@ -169,7 +169,9 @@ def test_the_bounds_hold_whatever_the_estimates_say() -> None:
         ask(scheduler, 0.0)
     with pytest.raises(OverloadedError, match="5 requests wait for the engine already; send it again in"):
         ask(scheduler, 0.0)
-    assert len(begun(scheduler, 0.0).tickets) == 3
+    batch = begun(scheduler, 0.0)
+    assert len(batch.tickets) == 3
+    assert batch.width == 200, "two such batches are done in no time"
 
 
 def test_a_deadline_in_the_past_is_refused() -> None:

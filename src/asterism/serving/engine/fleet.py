@@ -33,13 +33,18 @@ NO_BEAM = (0,)
 class Shared:
     """What outlives a swap of models: who waits, in which order, and what was counted."""
 
-    def __init__(self, unavailable: Callable[[], frozenset[str]], pump: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        unavailable: Callable[[], frozenset[str]],
+        pump: Callable[[], None],
+        may_retry: Callable[[], bool],
+    ) -> None:
         self.unavailable = unavailable
         self.pump = pump  # ask the fleet that serves now to go on
+        self.may_retry = may_retry  # whether that fleet has an engine for those whose engine died
         self.line = Line()
         self.tally = Tally()
         self.pending = PendingRequests()
-        self.may_retry: Callable[[], bool] = lambda: False  # whether an engine is left for those whose engine died
 
 
 class Fleet:
@@ -55,6 +60,7 @@ class Fleet:
         self.settled = asyncio.Event()  # an engine is loaded, or has refused for good
         self._limits = limits
         self._shared = shared
+        self._was_ever_loaded = False
         self._drained = asyncio.Event()
         self._is_retired = False
         self.scheduler = self._schedule(NO_BEAM, ())
@@ -68,7 +74,7 @@ class Fleet:
     def refusal(self) -> str | None:
         """Why no engine will ever load."""
         refused = [one.error for one in self.replicas if one.has_refused]
-        return refused[0] if refused and not self.semantic_ids else None
+        return refused[0] if refused and not self._was_ever_loaded else None
 
     @property
     def error(self) -> str | None:
@@ -89,14 +95,13 @@ class Fleet:
         for one in self.replicas:
             await one.tried.wait()
             if not one.is_loaded:
-                raise ModelError(one.error)
+                raise ModelError(one.error or "the engine was stopped")
 
-    async def retire(self) -> None:
-        """Take no new batch, let the engines finish what they hold, then end them."""
+    async def drain(self) -> None:
+        """Take no new batch; return once the engines have finished what they hold."""
         self._is_retired = True
         self._check_drained()
         await self._drained.wait()
-        await self.stop()
 
     def pump(self) -> None:
         """Give waiting requests to idle engines."""
@@ -122,7 +127,8 @@ class Fleet:
 
     def on_loaded(self, replica: Replica, loaded: messages.Loaded) -> None:
         """See `ReplicaListener.on_loaded`."""
-        if not self.semantic_ids:
+        if not self._was_ever_loaded:
+            self._was_ever_loaded = True
             self.semantic_ids = loaded.semantic_ids
             widths = NO_BEAM if loaded.beam is None else width_ladder(loaded.beam, self._limits.min_beam)
             self.scheduler = self._schedule(widths, loaded.samples)
@@ -159,7 +165,7 @@ class Fleet:
             self.settled.clear()
             if not self._shared.may_retry():
                 self._fail(self.scheduler.line.take(lambda _: True), reason)
-        if any(one.has_refused for one in self.replicas) and not self.semantic_ids:
+        if self.refusal is not None:
             self.settled.set()
         self._check_drained()
         self._shared.pump()

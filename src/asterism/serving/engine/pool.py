@@ -61,11 +61,11 @@ class EnginePool:
     ) -> None:
         self._factory_name = factory_name
         self._limits = limits or EngineLimits()
-        self._shared = Shared(unavailable, self._pump_soon)
-        self._shared.may_retry = lambda: self._fleet.is_ready and not self._is_stopping
+        self._shared = Shared(unavailable, self._pump_soon, self._may_retry)
         self._fleet = Fleet(factory_name, bundle, self._limits, self._shared)
         self._numbers = itertools.count()
         self._swapping = asyncio.Lock()
+        self._other_fleet: Fleet | None = None  # that loads, or ends, while a swap goes on
         self._is_stopping = False
         self._is_pumping = False
 
@@ -76,7 +76,7 @@ class EnginePool:
     async def stop(self) -> None:
         """End the processes; requests that wait fail."""
         self._is_stopping = True
-        await self._fleet.stop()
+        await asyncio.gather(*(one.stop() for one in (self._fleet, self._other_fleet) if one is not None))
 
     @property
     def status(self) -> EngineStatus:
@@ -109,17 +109,17 @@ class EnginePool:
         cannot be loaded `ModelError` says why, and the old ones go on. Memory holds both meanwhile.
         """
         async with self._swapping:
-            fresh = Fleet(self._factory_name, bundle, self._limits, self._shared)
+            self._other_fleet = fresh = Fleet(self._factory_name, bundle, self._limits, self._shared)
             fresh.start()
             try:
                 await fresh.all_loaded()
-            except BaseException:
-                await fresh.stop()
-                raise
-            old, self._fleet = self._fleet, fresh
-            logger.info("bundle %s is served in place of %s", fresh.version, old.version)
-            self._pump_soon()
-            await old.retire()
+                self._other_fleet, self._fleet = self._fleet, fresh
+                logger.info("bundle %s is served in place of %s", fresh.version, self._other_fleet.version)
+                self._pump_soon()
+                await self._other_fleet.drain()
+            finally:  # also where the caller gives up; a batch that is cut off then goes to the new engines
+                await self._other_fleet.stop()
+                self._other_fleet = None
 
     async def recommend(self, request: EngineRequest) -> EngineAnswer:
         """See `EngineClient.recommend`."""
@@ -144,6 +144,9 @@ class EnginePool:
     def semantic_id(self, item_id: str) -> SemanticId | None:
         """See `EngineClient.semantic_id`; what a dead process told still holds, as the bundle is the same."""
         return self._fleet.semantic_ids.get(item_id)
+
+    def _may_retry(self) -> bool:
+        return self._fleet.is_ready and not self._is_stopping
 
     def _pump_soon(self) -> None:
         """Form a batch once everything that arrived at this moment is in the line."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, NamedTuple
 
 _ROWS_STEP: Final = 0.05  # of the way from the old mean to the newest batch
 
@@ -34,24 +34,24 @@ class Tally:
 class EngineFigures(NamedTuple):
     """A tally, and what holds now."""
 
-    waiting: int = 0
-    under_way: int = 0
-    answered: int = 0
-    degraded: int = 0
-    shed: int = 0
-    late: int = 0
-    withdrawn: int = 0
-    failed: int = 0
-    batches: int = 0
-    mean_rows: float = 0.0
-    widths: dict[int, int] = {}  # noqa: RUF012 - a tuple's default, which nobody changes
-    speed: float = 1.0  # how many times longer than when the model was loaded a batch takes
-    spread: float = 0.0  # mean relative deviation of a batch from its estimate
-    lone_ms: float = 0.0  # estimate for one request, as wide as configured
-    full_ms: float = 0.0  # and for the largest batch, as narrow as allowed
+    waiting: int
+    under_way: int
+    answered: int
+    degraded: int
+    shed: int
+    late: int
+    withdrawn: int
+    failed: int
+    batches: int
+    mean_rows: float
+    widths: dict[int, int]
+    speed: float  # how many times longer than when the model was loaded a batch takes
+    spread: float  # mean relative deviation of a batch from its estimate
+    lone_ms: float  # estimate for one request, as wide as configured
+    full_ms: float  # and for the largest batch, as narrow as allowed
 
 
-def figures_of(tally: Tally, **now: float) -> EngineFigures:
+def figures_of(tally: Tally, **now: Any) -> EngineFigures:
     """A tally beside the numbers of this moment."""
-    counted = {name: getattr(tally, name) for name in Tally.__dataclass_fields__ if name != "widths"}
-    return EngineFigures(**counted, widths=dict(sorted(tally.widths.items(), reverse=True)), **now)  # type: ignore[arg-type]
+    counted: dict[str, Any] = {one.name: getattr(tally, one.name) for one in fields(tally)}
+    return EngineFigures(**{**counted, "widths": dict(sorted(tally.widths.items(), reverse=True)), **now})

@@ -195,11 +195,10 @@ class Scheduler:
     def _choose(self, now: float, share: int) -> tuple[int, int]:
         """How many of the first `share` tickets are taken, and how wide."""
         tickets = self.line.tickets[: min(share, self.limits.max_batch)]
-        limit = min(self._limit(one, now) for one in tickets)
-        if len(tickets) == share:
-            for width in self.widths:
-                if self.costs.most_rows(self._effective(width, tickets), limit, share) == share:
-                    return share, width
+        limit = min(self._limit(one, now) for one in tickets) / math.ceil(share / self.limits.max_batch)
+        for width in self.widths:
+            if self.costs.most_rows(self._effective(width, tickets), limit, len(tickets)) == len(tickets):
+                return len(tickets), width
         narrowest = self._effective(self.widths[-1], tickets)
         width = next(one for one in self.widths if self._effective(one, tickets) == narrowest)
         rows, limit = 0, math.inf
