@@ -112,10 +112,10 @@ def run(
     """Do something with a loaded pool."""
 
     async def main() -> None:
-        engine = EnginePool(factory, Bundle.open(bundle), unavailable, limits or EngineLimits(max_wait_seconds=5))
+        engine = EnginePool(factory, Bundle.open(bundle), unavailable, limits or EngineLimits(max_wait_seconds=60))
         engine.start()
         try:
-            await asyncio.wait_for(engine.wait_ready(), 60)
+            await asyncio.wait_for(engine.wait_ready(), 120)
             await work(engine)
         finally:
             await engine.stop()

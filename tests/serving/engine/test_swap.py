@@ -51,7 +51,7 @@ def test_a_swap_under_load_drops_nobody_and_the_new_bundle_answers_from_then_on(
         assert status.figures.answered == len(versions), "the counts go on through a swap"
         assert not any(Path(f"/proc/{one.pid}").exists() for one in old.engines)
 
-    run(bundle, work, limits=EngineLimits(engines=2, max_wait_seconds=20))
+    run(bundle, work, limits=EngineLimits(engines=2, max_wait_seconds=60))
 
 
 def test_the_old_engine_finishes_what_it_has_under_way_while_the_new_one_answers(bundle: Path) -> None:
