@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from asterism.config import ModelConfig
+from asterism.core.memory import keep_freed_memory
 from asterism.core.progress import track
 from asterism.core.semantic_id import SemanticIdTable
-from asterism.decoding.allocation import keep_freed_memory
 from asterism.decoding.beam import beam_search
 from asterism.decoding.snapshot import TrieSnapshot
 from asterism.decoding.state_cache import CacheLimits, StateCache

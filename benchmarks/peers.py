@@ -34,6 +34,7 @@ from asterism.config import RunConfig, parse_run_config
 from asterism.core import records
 from asterism.core.bundle import Bundle
 from asterism.core.errors import AsterismError, ConfigError
+from asterism.core.memory import keep_freed_memory
 from asterism.data.locating import data_home, resolve_data
 from asterism.data.sequences import Cases
 from asterism.data.split import Split
@@ -44,7 +45,6 @@ from asterism.evaluation.generated import GeneratedRecommender
 from asterism.evaluation.metrics import mean_metrics, target_ranks
 from asterism.evaluation.protocol import collect_lists
 from asterism.evaluation.recommender import Recommender
-from asterism.training.memory import keep_freed_memory
 from peer_libraries.matrix_models import fit_als, fit_bpr, fit_neighbours
 from peer_libraries.task import CUTOFF, Task
 from peer_libraries.transformers import COSINE, fit_transformer

@@ -35,12 +35,12 @@ from torch import nn
 
 from asterism.config import EmbeddingConfig, ModelConfig, SemanticIdConfig, TrainingConfig
 from asterism.core.errors import AsterismError
+from asterism.core.memory import keep_freed_memory
 from asterism.data.sequences import Sequences
 from asterism.data.split import Split
 from asterism.models.ugt import UGT, ItemFeatures, UGTShape
 from asterism.training.batches import trainable_rows
 from asterism.training.loop import Run, Validation, fit
-from asterism.training.memory import keep_freed_memory
 from peer_libraries.transformers import BATCH_USERS, COSINE, NEGATIVES, frame
 from peers import commit, load_split
 

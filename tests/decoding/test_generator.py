@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from asterism.config import DecodingConfig
-from asterism.core.errors import ConfigError, ModelError, RequestError, UnknownIdError
+from asterism.core.errors import AbandonedError, ConfigError, ModelError, RequestError, UnknownIdError
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
 from asterism.decoding import Generator, ItemFilter, Mode, Recommendations, generator, recommend_exhaustively
@@ -356,3 +356,28 @@ def test_an_item_head_of_the_wrong_shape_is_refused() -> None:
     one = Generator(Wide((4, 5), 10), random_table((4, 5), 10), DecodingConfig(beam=3))
     with pytest.raises(ModelError, match=r"shape \(1, 10\) for candidates \(1, 3\)"):
         one.recommend(random_histories(1, 10), 1)
+
+
+def test_a_calls_own_beam_is_as_if_it_were_configured() -> None:
+    table = random_table((32, 32, 8), 200, 3)
+    policy = TablePolicy((32, 32, 8), 200, 3)
+    histories = random_histories(5, 200, 3)
+    wide = Generator(policy, table, DecodingConfig(beam=60))
+    narrow = Generator(policy, table, DecodingConfig(beam=7))
+    assert_same(wide.recommend(histories, 5, beam=7), narrow.recommend(histories, 5))
+    assert_same(narrow.recommend(histories, 5, beam=60), wide.recommend(histories, 5))
+    assert (wide.recommend(histories, 5).items != narrow.recommend(histories, 5).items).any()
+
+
+def test_a_call_that_nobody_waits_for_is_left_before_its_next_step() -> None:
+    table = random_table((32, 32, 8), 200, 3)
+    asked: list[bool] = []
+
+    def wanted() -> bool:
+        asked.append(True)
+        return len(asked) < 3
+
+    with pytest.raises(AbandonedError, match="these 5 rows any more; they were left at level 2"):
+        Generator(TablePolicy((32, 32, 8), 200, 3), table, DecodingConfig(beam=20)).recommend(
+            random_histories(5, 200, 3), 5, wanted=wanted
+        )

@@ -14,7 +14,8 @@ import pytest
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import BundleError, ConfigError, ModelError, OverloadedError
-from asterism.serving.engine.process import EngineLimits, EngineProcess
+from asterism.serving.engine.limits import EngineLimits
+from asterism.serving.engine.pool import EnginePool
 from asterism.serving.engine.worker import load_factory
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent
 from serving.small_market import DELAY_FILE, ITEM_IDS, CooccurrenceEngine
@@ -55,14 +56,14 @@ def load_dying_once(bundle: Path) -> CooccurrenceEngine:
 
 def run(
     bundle: Path,
-    work: Callable[[EngineProcess], Awaitable[None]],
+    work: Callable[[EnginePool], Awaitable[None]],
     *,
     factory: str = "serving.small_market:load_engine",
     limits: EngineLimits | None = None,
     unavailable: Callable[[], frozenset[str]] = frozenset,
 ) -> None:
     async def main() -> None:
-        engine = EngineProcess(factory, Bundle.open(bundle), unavailable, limits or EngineLimits(max_wait_seconds=5))
+        engine = EnginePool(factory, Bundle.open(bundle), unavailable, limits or EngineLimits(max_wait_seconds=5))
         engine.start()
         try:
             await asyncio.wait_for(engine.wait_ready(), 30)
@@ -81,9 +82,12 @@ def _child_finds_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_process_answers_as_the_engine_does(bundle: Path) -> None:
     requests = [EngineRequest(HISTORY, count, frozenset({"lamps-05"})) for count in (1, 5, 100)]
     expected = CooccurrenceEngine(bundle).recommend(requests)
+    version = Bundle.open(bundle).version
 
-    async def work(engine: EngineProcess) -> None:
-        assert await asyncio.gather(*map(engine.recommend, requests)) == expected
+    async def work(engine: EnginePool) -> None:
+        answers = await asyncio.gather(*map(engine.recommend, requests))
+        assert [one.items for one in answers] == [one.items for one in expected]
+        assert {(one.bundle_version, one.beam, one.degraded) for one in answers} == {(version, None, False)}
         assert engine.semantic_id("mugs-01") == (1, 1, 0)
         assert engine.semantic_id("nothing") is None
 
@@ -93,7 +97,7 @@ def test_the_process_answers_as_the_engine_does(bundle: Path) -> None:
 def test_what_becomes_unavailable_is_left_out_from_then_on(bundle: Path) -> None:
     gone: set[str] = set()
 
-    async def work(engine: EngineProcess) -> None:
+    async def work(engine: EnginePool) -> None:
         request = EngineRequest(HISTORY, 100)
         assert len((await engine.recommend(request)).items) == len(ITEM_IDS)
         gone.update({"lamps-00", "mugs-00"})
@@ -106,7 +110,7 @@ def test_what_becomes_unavailable_is_left_out_from_then_on(bundle: Path) -> None
 
 
 def test_an_exception_fails_its_batch_and_the_process_lives(bundle: Path) -> None:
-    async def work(engine: EngineProcess) -> None:
+    async def work(engine: EnginePool) -> None:
         with pytest.raises(ModelError, match="ValueError: thirteen"):
             await engine.recommend(EngineRequest(HISTORY, 3, frozenset({"lamps-13"})))
         assert len((await engine.recommend(EngineRequest(HISTORY, 3))).items) == 3
@@ -116,7 +120,7 @@ def test_an_exception_fails_its_batch_and_the_process_lives(bundle: Path) -> Non
 
 
 def test_an_engine_that_forgets_an_answer_is_started_again(bundle: Path) -> None:
-    async def work(engine: EngineProcess) -> None:
+    async def work(engine: EnginePool) -> None:
         with pytest.raises(ModelError, match="0 answers to 1 requests"):
             await engine.recommend(EngineRequest(HISTORY, 3, frozenset({"lamps-12"})))
         await asyncio.sleep(0.1)
@@ -127,7 +131,7 @@ def test_an_engine_that_forgets_an_answer_is_started_again(bundle: Path) -> None
 
 
 def test_a_hanging_engine_is_killed_and_started_again(bundle: Path) -> None:
-    async def work(engine: EngineProcess) -> None:
+    async def work(engine: EnginePool) -> None:
         first_pid = engine.status.pid
         (bundle.parent / DELAY_FILE).write_text("60")
         with pytest.raises(ModelError, match=r"did not answer within 0\.3 s"):
@@ -142,7 +146,7 @@ def test_a_hanging_engine_is_killed_and_started_again(bundle: Path) -> None:
 
 
 def test_a_killed_process_fails_what_it_held(bundle: Path) -> None:
-    async def work(engine: EngineProcess) -> None:
+    async def work(engine: EnginePool) -> None:
         (bundle.parent / DELAY_FILE).write_text("5")
         held = asyncio.ensure_future(engine.recommend(EngineRequest(HISTORY, 3)))
         await asyncio.sleep(0.1)
@@ -161,7 +165,7 @@ def test_a_killed_process_fails_what_it_held(bundle: Path) -> None:
 
 
 def test_too_many_waiting_requests_are_refused_at_once(bundle: Path) -> None:
-    async def work(engine: EngineProcess) -> None:
+    async def work(engine: EnginePool) -> None:
         (bundle.parent / DELAY_FILE).write_text("0.5")
         first = asyncio.ensure_future(engine.recommend(EngineRequest(HISTORY, 1)))
         await asyncio.sleep(0.1)
@@ -175,7 +179,7 @@ def test_too_many_waiting_requests_are_refused_at_once(bundle: Path) -> None:
 
 
 def test_who_waited_too_long_makes_room_for_those_who_still_wait(bundle: Path) -> None:
-    async def work(engine: EngineProcess) -> None:
+    async def work(engine: EnginePool) -> None:
         (bundle.parent / DELAY_FILE).write_text("0.5")
         first = asyncio.ensure_future(engine.recommend(EngineRequest(HISTORY, 1)))
         await asyncio.sleep(0.05)
@@ -200,7 +204,7 @@ def test_who_waited_too_long_makes_room_for_those_who_still_wait(bundle: Path) -
 )
 def test_an_engine_that_refuses_at_first_is_left_alone_and_says_why(bundle: Path, factory: str, reason: str) -> None:
     async def main() -> None:
-        engine = EngineProcess(factory, Bundle.open(bundle), frozenset)
+        engine = EnginePool(factory, Bundle.open(bundle), frozenset)
         engine.start()
         with pytest.raises(ModelError, match=reason):
             await asyncio.wait_for(engine.wait_ready(), 30)
@@ -215,7 +219,7 @@ def test_an_engine_that_refuses_at_first_is_left_alone_and_says_why(bundle: Path
 
 
 def test_an_engine_that_dies_while_it_loads_at_first_is_started_again(bundle: Path) -> None:
-    async def work(engine: EngineProcess) -> None:
+    async def work(engine: EnginePool) -> None:
         assert engine.status.starts == 2
         assert len((await engine.recommend(EngineRequest(HISTORY, 3))).items) == 3
 
@@ -225,7 +229,7 @@ def test_an_engine_that_dies_while_it_loads_at_first_is_started_again(bundle: Pa
 def test_a_bundle_put_in_place_of_the_served_one_is_refused_until_it_is_back(
     bundle: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def work(engine: EngineProcess) -> None:
+    async def work(engine: EnginePool) -> None:
         manifest = bundle / "manifest.json"
         served = manifest.read_text()
         manifest.write_text(served.replace(Bundle.open(bundle).version, "of-tomorrow"))

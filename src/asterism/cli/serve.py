@@ -25,6 +25,14 @@ def serve(
     deadline_ms: Annotated[
         int, typer.Option(min=1, max=60_000, help="How long the model may take before an answer does without it.")
     ] = 200,
+    engines: Annotated[
+        int, typer.Option(min=1, max=256, help="How many processes answer, with a model and a thread each.")
+    ] = 1,
+    min_beam: Annotated[
+        int | None,
+        typer.Option(min=1, help="As narrow as the beam may get under load; an eighth of the bundle's by default."),
+    ] = None,
+    pin: Annotated[bool, typer.Option(help="Keep each engine process to one processor core.")] = False,
     engine: Annotated[
         str | None, typer.Option(help="The function that loads the model, as module:function.", hidden=True)
     ] = None,
@@ -43,6 +51,9 @@ def serve(
         state=state or default_state_folder(bundle),
         engine=engine or DEFAULT_ENGINE,
         deadline_seconds=deadline_ms / 1000,
+        engines=engines,
+        min_beam=min_beam,
+        pin=pin,
     )
     service = open_service(settings)
     asyncio.run(server.serve(service, taken, lambda line: print(line, flush=True)))

@@ -17,7 +17,7 @@ def train(
 ) -> None:
     """Train a recommender and write its bundle."""
     from asterism.config import load_run_config
-    from asterism.training.memory import keep_freed_memory
+    from asterism.core.memory import keep_freed_memory
     from asterism.training.pipeline import train_bundle
 
     run = load_run_config(config)

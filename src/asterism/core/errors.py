@@ -10,6 +10,7 @@
     ├── UnknownIdError                 20003  a user or item nobody has heard of
     ├── BundleError                    30001  a trained recommender is broken or mismatched
     ├── ModelError                     30002  a model cannot do what it was asked to
+    │   └── AbandonedError             30002  nobody waits for the answer any more
     └── TrainingError                  30003  training cannot go on
 
 Codes follow the API's families: 1xxxx system, 2xxxx business, 3xxxx model.
@@ -46,9 +47,13 @@ class StorageError(AsterismError):
 
 
 class OverloadedError(AsterismError):
-    """There is no capacity left to answer within the deadline."""
+    """There is no capacity left to answer within the deadline; there may be in `retry_after_seconds`, where given."""
 
     code = 10004
+
+    def __init__(self, reason: str, *, retry_after_seconds: float | None = None) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(reason)
 
 
 class RequestError(AsterismError):
@@ -96,6 +101,10 @@ class ModelError(AsterismError):
     """A model cannot do what it was asked to."""
 
     code = 30002
+
+
+class AbandonedError(ModelError):
+    """Nobody waits for the answer any more, so the model left it."""
 
 
 class TrainingError(AsterismError):

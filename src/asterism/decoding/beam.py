@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from asterism.core.errors import AbandonedError
 from asterism.decoding.candidates import Beams, Candidates, expand
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.item_filter import ItemFilter
@@ -36,6 +37,11 @@ class Generated(NamedTuple):
     code_log_probs: Tensor | None  # (B, k) float, log p(item) = sum over levels of log p(code | prefix)
 
 
+def always() -> bool:
+    """Somebody waits for the answer."""
+    return True
+
+
 def beam_search(
     policy: Policy,
     state: Tensor,
@@ -46,6 +52,7 @@ def beam_search(
     filters: Sequence[ItemFilter | None] = (),
     *,
     scored: bool = True,
+    wanted: Callable[[], bool] = always,
 ) -> Generated:
     """The `count` most probable items that a beam of max(width, count) finds for states (B, D).
 
@@ -58,7 +65,7 @@ def beam_search(
     once all that is left below every row's beams fits into `count`: the items are the same ones, save that of those
     found this way none is left out for a probability of zero.
     Raises `ModelError` if the trie is empty, or the policy leaves a row no path or answers NaN, `RequestError` on
-    widths or counts that are no such numbers.
+    widths or counts that are no such numbers, `AbandonedError` if `wanted` is false before a step.
     """
     view.require_items()
     rows = state.shape[0]
@@ -70,6 +77,8 @@ def beam_search(
     beams = Beams.at_root(left)
     settled = None if scored else Settled(view, counts, admission)
     for level in range(view.layout.levels):
+        if not wanted():
+            raise AbandonedError(f"nobody waits for these {rows} rows any more; they were left at level {level}")
         if settled is not None and settled.all_of(beams, level):
             return Generated(torch.from_numpy(settled.items), None)
         if not left.any():

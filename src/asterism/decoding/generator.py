@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from asterism.core.errors import ModelError, RequestError, UnknownIdError
 from asterism.core.progress import track
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
-from asterism.decoding.beam import beam_search
+from asterism.decoding.beam import always, beam_search
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.item_filter import ItemFilter
@@ -44,6 +44,7 @@ class _Asked(NamedTuple):
     widths: Indices  # (rows,) of the beams
     mode: Mode
     scored: bool  # whether the codes' log-probabilities are wanted, or enter the score
+    wanted: Callable[[], bool]
 
 
 class Generator:
@@ -112,6 +113,7 @@ class Generator:
         beam: PerRow | None = None,
         mode: Mode = "rescored",
         users: Sequence[str | None] | None = None,
+        wanted: Callable[[], bool] = always,
         progress: bool = False,
     ) -> Recommendations:
         """The k best items for each history; -1 and -inf where fewer are left.
@@ -120,9 +122,9 @@ class Generator:
         `unavailable` items are left out of every row, `excluded[r]` out of row r; of the rest row r is given
         what `filters[r]` allows, or the one filter for all rows. Where states are kept, `users` names the rows that may
         be found again. The beam is as wide as configured unless `beam` says otherwise, for all rows or for each, and
-        never narrower than k. A caller that needs no `code_log_probs` may save the policy's last steps: where they do
-        not enter the score either, it is not asked for them once the items they could choose from are no more than
-        the beam.
+        never narrower than k. Where `wanted` turns false between two steps, `AbandonedError` is raised. A caller that
+        needs no `code_log_probs` may save the policy's last steps: where they do not enter the score either, it is not
+        asked for them once the items they could choose from are no more than the beam.
         Raises `RequestError` on a senseless request, `UnknownIdError` on an item index that the
         catalogue never had, `ConfigError` where a head has weight and is not there,
         `ModelError` if no item is left for anyone or the policy fails.
@@ -140,7 +142,7 @@ class Generator:
         if users is not None and len(users) != len(histories):
             raise RequestError(f"`users` has {len(users)} rows for {len(histories)} histories; give one for each")
         widths = np.maximum(per_row(self._config.beam if beam is None else beam, len(histories), "beam"), k)
-        asked = _Asked(view, k, widths, mode, code_log_probs or self._config.code_weight != 0)
+        asked = _Asked(view, k, widths, mode, code_log_probs or self._config.code_weight != 0, wanted)
         step = self._rows_at_once(asked)
         chunks = [np.arange(start, min(start + step, len(histories))) for start in range(0, len(histories), step)]
         parts = [
@@ -179,6 +181,7 @@ class Generator:
             exclusions,
             filters,
             scored=asked.scored or not rescored,
+            wanted=asked.wanted,
         )
         if rescored:
             found, scores = rescore(self._policy, state, batch, found, asked.k, self._config, self._heads)

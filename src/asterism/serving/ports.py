@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from asterism.core.semantic_id import SemanticId
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryEvent:
-    """A positive event of the asking user; `action` is a value of `core.records.Action`."""
+class HistoryEvent(NamedTuple):
+    """A positive event of the asking user; `action` is a value of `core.records.Action`.
+
+    A tuple, as there are many of them: on its way to the engine it costs a seventh of what an object with names does.
+    """
 
     item_id: str
     timestamp: int  # Unix seconds
@@ -32,10 +34,10 @@ class EngineRequest:
     user_id: str | None = None  # for a model that reads users' attributes
     timestamp: int | None = None  # of the request, Unix seconds
     scene: str | None = None  # of the request
+    deadline: float | None = None  # on the clock of time.monotonic, which all processes of a machine share
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredItem:
+class ScoredItem(NamedTuple):
     """An item as the model ranked it."""
 
     item_id: str
@@ -45,9 +47,16 @@ class ScoredItem:
 
 @dataclass(frozen=True, slots=True)
 class EngineAnswer:
-    """Items, best first; fewer than asked for where the catalogue has no more."""
+    """Items, best first; fewer than asked for where the catalogue has no more.
+
+    The rest is told by the `EngineClient`: which bundle answered, how wide the beam was (None where the engine has
+    none), and whether that was narrower than configured.
+    """
 
     items: tuple[ScoredItem, ...]
+    bundle_version: str | None = None
+    beam: int | None = None
+    degraded: bool = False
 
 
 class Engine(Protocol):
@@ -62,6 +71,30 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class ElasticEngine(Engine, Protocol):
+    """An engine whose effort can be chosen, and whose catalogue changes while it runs."""
+
+    @property
+    def beam(self) -> int:
+        """The configured width of its beam."""
+        ...
+
+    def recommend_within(
+        self, requests: Sequence[EngineRequest], beam: int, wanted: Callable[[], bool]
+    ) -> list[EngineAnswer]:
+        """As `recommend`, this wide; raises `AbandonedError` soon after `wanted` has become false."""
+        ...
+
+    def set_available(self, item_ids: Iterable[str], available: bool) -> None:
+        """Take items out of all answers, or back in; ids that the model does not know are passed over."""
+        ...
+
+    def kept_bytes(self) -> dict[str, int]:
+        """What it keeps between requests, each store by name; none grows without bound."""
+        ...
+
+
 #: Loads an engine from a bundle's folder; named as `module:function` on the command line.
 EngineFactory = Callable[[Path], Engine]
 
@@ -70,7 +103,10 @@ class EngineClient(Protocol):
     """An engine somewhere else, which may be slow, busy, or dead just now."""
 
     async def recommend(self, request: EngineRequest) -> EngineAnswer:
-        """One answer; raises `ModelError` when the engine fails or died, `OverloadedError` when too many wait."""
+        """One answer; raises `ModelError` when the engine fails or died, `OverloadedError` when it comes too late.
+
+        Cancelling the call withdraws the request, wherever it is.
+        """
         ...
 
     def semantic_id(self, item_id: str) -> SemanticId | None:

@@ -79,8 +79,9 @@ class Recommendation:
     attribution_id: str
     source: Source
     items: tuple[Recommended, ...]
-    bundle_version: str
+    bundle_version: str  # that the model's items came from
     latency_ms: float
+    degraded: bool = False  # whether the model's beam was narrower than configured, for want of time
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +123,16 @@ class Recommender:
         state = self._hot.states.get(request.visitor)
         excluded = state.seen.union(state.negative, request.exclude)
         fresh = await self._ask_engine(request, state, excluded) if state.recent else None
-        items = self._fill(self._rungs(request.visitor, state, fresh), request.count, excluded)
+        scored = fresh.items if fresh is not None else None
+        items = self._fill(self._rungs(request.visitor, state, scored), request.count, excluded)
         if request.explain:
             items = await asyncio.to_thread(self._explain, items, state)
         answer = Recommendation(
             attribution_id=uuid.uuid4().hex,
             source=items[0].source if items else Source.POPULAR,
             items=tuple(items),
-            bundle_version=self._bundle_version,
+            bundle_version=(fresh.bundle_version if fresh is not None else None) or self._bundle_version,
+            degraded=fresh is not None and fresh.degraded,
             latency_ms=(time.perf_counter() - started) * 1000,
         )
         self._expose(request, answer)
@@ -137,8 +140,8 @@ class Recommender:
 
     async def _ask_engine(
         self, request: RecommendRequest, state: UserState, excluded: frozenset[str]
-    ) -> tuple[ScoredItem, ...] | None:
-        """The engine's items, or None when it failed or did not answer in time; a late answer is kept as a slate."""
+    ) -> EngineAnswer | None:
+        """The engine's answer, or None when it failed or did not answer in time; a late answer is kept as a slate."""
         asked = EngineRequest(
             history=tuple(_history_event(one) for one in state.recent),
             count=max(request.count, self._settings.slate_items),
@@ -146,13 +149,14 @@ class Recommender:
             user_id=request.visitor.user_id,
             timestamp=int(self._clock.now()),
             scene=request.scene,
+            deadline=time.monotonic() + self._settings.deadline_seconds,
         )
         task = asyncio.ensure_future(self._engine.recommend(asked))
         task.add_done_callback(partial(self._keep_slate, request))
         await asyncio.wait({task}, timeout=self._settings.deadline_seconds)
         if not task.done() or task.exception() is not None:
             return None
-        return task.result().items
+        return task.result()
 
     def _keep_slate(self, request: RecommendRequest, task: asyncio.Task[EngineAnswer]) -> None:
         if task.cancelled():

@@ -9,7 +9,8 @@ from asterism.core.bundle import Bundle
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.progress import track
 from asterism.serving.bundle_tables import read_catalogue, read_histories, read_vectors
-from asterism.serving.engine.process import EngineLimits, EngineProcess
+from asterism.serving.engine.limits import EngineLimits
+from asterism.serving.engine.pool import EnginePool
 from asterism.serving.feedback import FeedbackIntake
 from asterism.serving.hot_state import HotState
 from asterism.serving.recommender import Recommender, RecommenderSettings
@@ -32,6 +33,9 @@ class ServiceSettings:
     state: Path
     engine: str = DEFAULT_ENGINE
     deadline_seconds: float = 0.2
+    engines: int = 1  # processes with a model each
+    min_beam: int | None = None  # as narrow as the beam may get under load; an eighth of the bundle's by default
+    pin: bool = False  # each engine keeps to one core
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class Service:
     events: EventLog
     exposures: ExposureLog
     hot: HotState
-    engine: EngineProcess
+    engine: EnginePool
     recommender: Recommender
     feedback: FeedbackIntake
     clock: Clock
@@ -78,8 +82,13 @@ def open_service(settings: ServiceSettings) -> Service:
     for event in track(events.replay(), "replaying feedback"):
         hot.apply(event)
     clock = SystemClock()
-    limits = EngineLimits(max_wait_seconds=settings.deadline_seconds)
-    engine = EngineProcess(settings.engine, bundle, catalogue.unavailable, limits)
+    limits = EngineLimits(
+        engines=settings.engines,
+        pin=settings.pin,
+        min_beam=settings.min_beam,
+        max_wait_seconds=settings.deadline_seconds,
+    )
+    engine = EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
     recommender = Recommender(
         engine=engine,
         hot=hot,

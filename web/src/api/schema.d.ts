@@ -181,11 +181,74 @@ export interface components {
         };
         /**
          * EngineData
-         * @description The engine process.
+         * @description The engine processes together.
          */
         EngineData: {
+            /** Bundle Version */
+            bundle_version: string;
+            /** Engines */
+            engines: components["schemas"]["EngineProcessData"][];
             /** Error */
             error: string | null;
+            figures: components["schemas"]["EngineFiguresData"];
+            /** Pid */
+            pid: number | null;
+            /** Ready */
+            ready: boolean;
+            /** Starts */
+            starts: number;
+            /** Widths */
+            widths: number[];
+        };
+        /**
+         * EngineFiguresData
+         * @description What the engine did since the start, and how it is now; docs/serving.md explains each.
+         */
+        EngineFiguresData: {
+            /** Answered */
+            answered: number;
+            /** Batches */
+            batches: number;
+            /** Degraded */
+            degraded: number;
+            /** Failed */
+            failed: number;
+            /** Full Ms */
+            full_ms: number;
+            /** Late */
+            late: number;
+            /** Lone Ms */
+            lone_ms: number;
+            /** Mean Rows */
+            mean_rows: number;
+            /** Shed */
+            shed: number;
+            /** Speed */
+            speed: number;
+            /** Spread */
+            spread: number;
+            /** Under Way */
+            under_way: number;
+            /** Waiting */
+            waiting: number;
+            /** Widths */
+            widths: {
+                [key: string]: number;
+            };
+            /** Withdrawn */
+            withdrawn: number;
+        };
+        /**
+         * EngineProcessData
+         * @description One engine process.
+         */
+        EngineProcessData: {
+            /** Error */
+            error: string | null;
+            /** Kept Bytes */
+            kept_bytes: {
+                [key: string]: number;
+            };
             /** Pid */
             pid: number | null;
             /** Ready */

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,28 +14,53 @@ from asterism.core.records import ACTION_CODES
 from asterism.core.semantic_id import SemanticId
 from asterism.data.contexts import context_code
 from asterism.data.sequences import Asked, Sequences
+from asterism.decoding.beam import always
 from asterism.decoding.loading import TrainedRecommender, load_recommender
+from asterism.decoding.state_cache import CacheLimits
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent, ScoredItem
 
+#: What the states of returning users may take in one engine; who was asked for longest ago makes room.
+_STATE_BYTES = 256 << 20
 _UNKNOWN = -1  # a moment that the request does not tell
 
 
 class GeneratorEngine:
-    """Implements `Engine` by constrained generation and re-scoring."""
+    """Implements `ElasticEngine` by constrained generation and re-scoring."""
 
     def __init__(self, trained: TrainedRecommender) -> None:
         self._ids = trained.item_ids
         self._table = trained.semantic_ids
         self._generator = trained.generator
+        self._beam = trained.config.decoding.beam
+        self._states = trained.states
         self._attributes = trained.attributes
         self._reads_contexts = trained.policy.layout.contexts
 
+    @property
+    def beam(self) -> int:
+        """See `ElasticEngine.beam`."""
+        return self._beam
+
     def recommend(self, requests: Sequence[EngineRequest]) -> list[EngineAnswer]:
         """See `Engine.recommend`; events of items that the model does not know are left out of a history."""
+        return self.recommend_within(requests, self._beam, always)
+
+    def recommend_within(
+        self, requests: Sequence[EngineRequest], beam: int, wanted: Callable[[], bool]
+    ) -> list[EngineAnswer]:
+        """See `ElasticEngine.recommend_within`."""
         histories = self._histories(requests)
         excluded = [self._known(request.excluded) for request in requests]
-        count = max(request.count for request in requests)
-        found = self._generator.recommend(histories, count, excluded=excluded, code_log_probs=False)
+        most = max(request.count for request in requests)
+        found = self._generator.recommend(
+            histories,
+            most,
+            excluded=excluded,
+            code_log_probs=False,
+            beam=beam,
+            users=[request.user_id for request in requests],
+            wanted=wanted,
+        )
         return [
             self._answer(items[: request.count], scores[: request.count])
             for request, items, scores in zip(requests, found.items.tolist(), found.scores.tolist(), strict=True)
@@ -44,6 +69,15 @@ class GeneratorEngine:
     def semantic_ids(self) -> dict[str, SemanticId]:
         """See `Engine.semantic_ids`."""
         return {item_id: self._table.path_of(item) for item, item_id in enumerate(self._ids)}
+
+    def set_available(self, item_ids: Iterable[str], available: bool) -> None:
+        """See `ElasticEngine.set_available`; the trie changes between two batches, in microseconds an item."""
+        for item in self._known(item_ids).tolist():
+            self._generator.set_available(item, available)
+
+    def kept_bytes(self) -> dict[str, int]:
+        """See `ElasticEngine.kept_bytes`: the states of returning users."""
+        return {} if self._states is None else {"states": self._states.bytes}
 
     def _histories(self, requests: Sequence[EngineRequest]) -> Sequences:
         rows = [[event for event in request.history if event.item_id in self._ids] for request in requests]
@@ -97,4 +131,4 @@ def _codes(labels: Iterable[str | None]) -> np.ndarray[tuple[int], np.dtype[np.u
 def load_engine(bundle: Path) -> GeneratorEngine:
     """Load a bundle's generator onto one thread; raises `BundleError`."""
     torch.set_num_threads(1)
-    return GeneratorEngine(load_recommender(Bundle.open(bundle)))
+    return GeneratorEngine(load_recommender(Bundle.open(bundle), state_cache=CacheLimits(_STATE_BYTES)))

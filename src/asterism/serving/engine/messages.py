@@ -1,50 +1,80 @@
-"""What the service and its engine process say to each other: MessagePack behind a four-byte length."""
+"""What the service and its engine processes say to each other: MessagePack behind a four-byte length."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 import msgspec
 
 from asterism.core.semantic_id import SemanticId
 from asterism.serving.ports import EngineAnswer, EngineRequest
+from asterism.serving.scheduling import CostSample
 
 LENGTH_BYTES: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Requests to answer; `unavailable` is sent when it changed, and then holds for later batches too."""
+class Start(msgspec.Struct):
+    """The command line of an engine process."""
 
+    factory: str  # module:function
+    bundle: str
+    version: str
+    min_beam: int | None = None
+    core: int | None = None  # the processor core that it keeps to
+
+
+class Batch(msgspec.Struct, tag=True, array_like=True):
+    """Requests to answer, `beam` wide where the engine has a beam."""
+
+    number: int
     requests: tuple[EngineRequest, ...]
-    unavailable: frozenset[str] | None = None
+    beam: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Withdrawn(msgspec.Struct, tag=True, array_like=True):
+    """Nobody waits any more for these rows of a batch."""
+
+    batch: int
+    rows: tuple[int, ...]
+
+
+class Availability(msgspec.Struct, tag=True, array_like=True):
+    """Items that later batches leave out, and items that come back."""
+
+    gone: frozenset[str]
+    back: frozenset[str]
+
+
+class Loaded(msgspec.Struct):
     """The engine is loaded, or the reason why it cannot be."""
 
-    semantic_ids: dict[str, SemanticId]
+    semantic_ids: dict[str, SemanticId] = {}
+    beam: int | None = None
+    samples: tuple[CostSample, ...] = ()
     refusal: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The answers to a batch, or the reason why there are none."""
+class Reply(msgspec.Struct, array_like=True):
+    """The answers to a batch, None for a request that was dropped, or the reason why there are none."""
 
-    answers: tuple[EngineAnswer, ...]
+    batch: int
+    answers: tuple[EngineAnswer | None, ...] = ()
     error: str | None = None
+    kept_bytes: dict[str, int] = {}
 
+
+ToEngine = Batch | Withdrawn | Availability
 
 _encoder = msgspec.msgpack.Encoder()
-decode_batch = msgspec.msgpack.Decoder(Batch).decode
+decode_to_engine = msgspec.msgpack.Decoder(ToEngine).decode
 decode_loaded = msgspec.msgpack.Decoder(Loaded).decode
 decode_reply = msgspec.msgpack.Decoder(Reply).decode
+encode_start = msgspec.json.Encoder().encode
+decode_start = msgspec.json.Decoder(Start).decode
 
 
-def pack(message: Batch | Loaded | Reply) -> bytes:
+def pack(message: ToEngine | Loaded | Reply) -> bytes:
     """A message with its length in front."""
     body = _encoder.encode(message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body

@@ -1,6 +1,6 @@
-"""The engine process: loads the model once, then answers batches from stdin on stdout until stdin ends.
+"""The engine process: loads and measures the model once, then answers batches from stdin until stdin ends.
 
-python -m asterism.serving.engine.worker MODULE:FUNCTION BUNDLE VERSION
+python -m asterism.serving.engine.worker '{"factory": "module:function", "bundle": "…", "version": "…"}'
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ import logging
 import os
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import AsterismError, BundleError, ConfigError
+from asterism.core.memory import keep_freed_memory
 from asterism.serving.engine import messages
-from asterism.serving.ports import Engine, EngineFactory
+from asterism.serving.engine.answering import Answering
+from asterism.serving.engine.calibration import calibrate
+from asterism.serving.engine.inbox import Inbox
+from asterism.serving.ports import ElasticEngine, Engine, EngineFactory
 
 logger = logging.getLogger(__name__)
 
@@ -31,31 +34,31 @@ def load_factory(name: str) -> EngineFactory:
         raise ConfigError(f"the engine {name!r} cannot be imported ({error}); name it as module:function") from error
 
 
-def load_engine(factory_name: str, bundle: Path, version: str) -> Engine:
-    """The engine over the very bundle that the service runs on; raises `BundleError`, `ConfigError` or its own."""
-    found = Bundle.open(bundle).version
-    if found != version:
+def load_engine(start: messages.Start) -> Engine:
+    """The engine over the very bundle that the service means; raises `BundleError`, `ConfigError` or its own."""
+    found = Bundle.open(Path(start.bundle)).version
+    if found != start.version:
         raise BundleError(
-            f"{bundle} now holds bundle {found}, and the service runs on {version}; start the service again"
+            f"{start.bundle} now holds bundle {found}, and the service runs on {start.version}; start the service again"
         )
-    return load_factory(factory_name)(bundle)
+    return load_factory(start.factory)(Path(start.bundle))
 
 
-def answer_batches(engine: Engine, source: BinaryIO, sink: BinaryIO) -> None:
-    """Answer until the source ends; an engine's exception becomes that batch's error."""
-    unavailable: frozenset[str] = frozenset()
-    while (body := messages.read(source)) is not None:
-        batch = messages.decode_batch(body)
-        if batch.unavailable is not None:
-            unavailable = batch.unavailable
-        requests = [replace(one, excluded=one.excluded | unavailable) for one in batch.requests]
-        try:
-            reply = messages.Reply(tuple(engine.recommend(requests)))
-        except Exception as error:  # the model must not take the process with it, and the service must hear why
-            logger.exception("the engine failed on a batch of %d", len(requests))
-            reply = messages.Reply((), f"{type(error).__name__}: {error}")
-        sink.write(messages.pack(reply))
-        sink.flush()
+def load(start: messages.Start) -> tuple[Engine, messages.Loaded]:
+    """The engine, warm, and what the service must know of it."""
+    engine = load_engine(start)
+    semantic_ids = engine.semantic_ids()
+    samples = calibrate(engine, list(semantic_ids), start.min_beam)
+    return engine, messages.Loaded(semantic_ids, engine.beam if isinstance(engine, ElasticEngine) else None, samples)
+
+
+def keep_to_core(core: int | None) -> None:
+    """Bind the process to one processor core, where asked and where the system can; raises `ConfigError`."""
+    if core is None:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise ConfigError("this system cannot bind a process to a core; serve without --pin")
+    os.sched_setaffinity(0, {core})
 
 
 def _own_stdout() -> BinaryIO:
@@ -69,20 +72,21 @@ def main() -> None:
     """Run the process; when the engine cannot be loaded, tell the service why and end with status 2."""
     for number in (signal.SIGINT, signal.SIGTERM):  # some supervisors signal every process; the service ends this one
         signal.signal(number, signal.SIG_IGN)
-    factory_name, bundle, version = sys.argv[1:]
+    start = messages.decode_start(sys.argv[1])
     sink = _own_stdout()
     try:
-        engine = load_engine(factory_name, Path(bundle), version)
-        loaded = messages.Loaded(engine.semantic_ids())
+        keep_freed_memory()
+        keep_to_core(start.core)
+        engine, loaded = load(start)
     except Exception as error:  # whatever it is, the service must hear why
         if not isinstance(error, AsterismError):
-            logger.exception("the engine %s failed while it loaded", factory_name)
-        sink.write(messages.pack(messages.Loaded({}, f"{type(error).__name__}: {error}")))
+            logger.exception("the engine %s failed while it loaded", start.factory)
+        sink.write(messages.pack(messages.Loaded(refusal=f"{type(error).__name__}: {error}")))
         sink.flush()
         sys.exit(2)
     sink.write(messages.pack(loaded))
     sink.flush()
-    answer_batches(engine, sys.stdin.buffer, sink)
+    Answering(engine).run(Inbox(sys.stdin.buffer), sink)
 
 
 if __name__ == "__main__":

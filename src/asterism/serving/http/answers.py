@@ -136,13 +136,47 @@ class ProfileData(BaseModel):
     recent: list[PastEventCard]
 
 
-class EngineData(BaseModel):
-    """The engine process."""
+class EngineProcessData(BaseModel):
+    """One engine process."""
 
     ready: bool
     pid: int | None
     starts: int
     error: str | None
+    kept_bytes: dict[str, int]
+
+
+class EngineFiguresData(BaseModel):
+    """What the engine did since the start, and how it is now; docs/serving.md explains each."""
+
+    waiting: int
+    under_way: int
+    answered: int
+    degraded: int
+    shed: int
+    late: int
+    withdrawn: int
+    failed: int
+    batches: int
+    mean_rows: float
+    widths: dict[str, int]
+    speed: float
+    spread: float
+    lone_ms: float
+    full_ms: float
+
+
+class EngineData(BaseModel):
+    """The engine processes together."""
+
+    ready: bool
+    pid: int | None
+    starts: int
+    error: str | None
+    bundle_version: str
+    widths: list[int]
+    engines: list[EngineProcessData]
+    figures: EngineFiguresData
 
 
 class ReadyData(BaseModel):

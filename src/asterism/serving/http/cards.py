@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from asterism.core.semantic_id import format_semantic_id
+from asterism.serving.engine.pool import EngineStatus
 from asterism.serving.recommender import Recommendation
 from asterism.serving.service import Service
 from asterism.stores.catalogue import Item
@@ -53,6 +54,12 @@ def recommend_data(service: Service, answer: Recommendation) -> Plain:
         "latency_ms": answer.latency_ms,
         "items": cards,
     }
+
+
+def engine_data(status: EngineStatus) -> Plain:
+    """An `EngineData`."""
+    engines = [one._asdict() for one in status.engines]
+    return {**status._asdict(), "engines": engines, "figures": status.figures._asdict()}
 
 
 def similar_data(service: Service, item_id: str, count: int) -> Plain:

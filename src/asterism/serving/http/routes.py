@@ -112,7 +112,7 @@ def health_routes(service: Service) -> APIRouter:
             "bundle_version": service.bundle.version,
             "bundle_name": service.bundle.path.resolve().name,
             "items": service.bundle.fact("items"),
-            "engine": engine._asdict(),
+            "engine": cards.engine_data(engine),
         }
         if engine.ready:
             return success(request, data)

@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import resource, torch
-from asterism.decoding.allocation import keep_freed_memory
+from asterism.core.memory import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,0 +1,247 @@
+"""The engine under load: its capacity, then 70 % and 150 % of it from an open loop; one JSON line at the end.
+
+A real engine process (or several) with the reference shape. Capacity is what a closed loop of clients gets answered in
+time at the full beam. The open loop is a thread of its own: it draws the moments of a Poisson process beforehand and
+sends at these, whatever the engine does; a request's latency runs from the moment at which it should have been sent,
+so that a stall of engine, service or generator is paid for by every request that falls into it. Load, service and
+engine share the machine's cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asterism.core.bundle import Bundle
+from asterism.core.errors import AsterismError, OverloadedError
+from asterism.core.progress import track
+from asterism.serving.engine.limits import EngineLimits
+from asterism.serving.engine.pool import EnginePool
+from asterism.serving.ports import EngineRequest, HistoryEvent
+from asterism.serving.service import DEFAULT_ENGINE
+from peers import commit
+from reference_shape import MODEL, item_ids_of, write_reference_bundle
+
+COUNT = 10
+USERS = 512
+PATIENCE_SECONDS = 2.0  # after the last request; whoever has no answer by then hangs
+
+Row = dict[str, Any]
+
+
+def make_requests(items: int, seed: int) -> list[EngineRequest]:
+    """Users with as many random events as the model reads, none of which they want again."""
+    drawn, ids = random.Random(seed), item_ids_of(items)
+    found = []
+    for user in range(USERS):
+        events = [HistoryEvent(drawn.choice(ids), 1_700_000_000 + place, "click") for place in range(MODEL.max_events)]
+        found.append(EngineRequest(tuple(events), COUNT, frozenset(one.item_id for one in events), f"user-{user}"))
+    return found
+
+
+def rss_mb(pids: list[int | None]) -> list[float]:
+    """Resident memory of processes, in MB."""
+    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids if pid is not None]
+    return [round(one * os.sysconf("SC_PAGE_SIZE") / 1e6, 1) for one in pages]
+
+
+class Outcomes:
+    """What became of requests, and when."""
+
+    def __init__(self, deadline_seconds: float) -> None:
+        self._deadline_seconds = deadline_seconds
+        self.counts: Counter[str] = Counter()
+        self.answered_ms: list[float] = []
+        self.refused_ms: list[float] = []
+        self.beams: Counter[int | None] = Counter()
+
+    async def of(self, engine: EnginePool, request: EngineRequest, due: float) -> None:
+        """Ask, and note the outcome; `due` is when the request should have been sent."""
+        try:
+            answer = await engine.recommend(replace(request, deadline=due + self._deadline_seconds))
+        except OverloadedError as error:
+            self.counts["shed" if error.retry_after_seconds is not None else "late"] += 1
+            self.refused_ms.append(1000 * (time.monotonic() - due))
+        except AsterismError:
+            self.counts["failed"] += 1
+        else:
+            ms = 1000 * (time.monotonic() - due)
+            self.answered_ms.append(ms)
+            self.counts["answered" if ms <= 1000 * self._deadline_seconds else "answered too late"] += 1
+            self.counts["degraded"] += answer.degraded
+            self.beams[answer.beam] += 1
+
+
+async def closed_loop(engine: EnginePool, requests: list[EngineRequest], seconds: float, arguments: Any) -> float:
+    """Requests answered in time, a second, for clients that each wait for their answer before they ask again."""
+    outcomes = Outcomes(arguments.deadline_ms / 1000)
+    end = time.monotonic() + seconds
+
+    async def client(number: int) -> None:
+        drawn = random.Random(number)
+        while time.monotonic() < end:
+            before = outcomes.counts["shed"] + outcomes.counts["late"]
+            await outcomes.of(engine, drawn.choice(requests), time.monotonic())
+            if outcomes.counts["shed"] + outcomes.counts["late"] > before:
+                await asyncio.sleep(0.005)
+
+    await asyncio.gather(*(client(number) for number in range(arguments.clients)))
+    return outcomes.counts["answered"] / seconds
+
+
+async def open_loop(
+    engine: EnginePool, requests: list[EngineRequest], rate: float, seconds: float, arguments: Any
+) -> Row:
+    """The outcomes of Poisson arrivals at a rate a second."""
+    drawn = np.random.default_rng(arguments.seed)
+    gaps = drawn.exponential(1.0 / rate, int(rate * seconds))
+    chosen = drawn.integers(0, len(requests), len(gaps))
+    outcomes = Outcomes(arguments.deadline_ms / 1000)
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+    pids = [os.getpid(), *(one.pid for one in engine.status.engines)]
+    before, figures = rss_mb(pids), engine.status.figures
+
+    def begin(request: EngineRequest, due: float) -> None:
+        task = loop.create_task(outcomes.of(engine, request, due))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    def send() -> None:
+        due = time.monotonic() + 0.05
+        for gap, user in track(list(zip(gaps.tolist(), chosen.tolist(), strict=True)), f"{rate:.0f} requests a second"):
+            due += gap
+            if (ahead := due - time.monotonic()) > 0:
+                time.sleep(ahead)
+            loop.call_soon_threadsafe(begin, requests[user], due)
+
+    sender = threading.Thread(target=send, name="load")
+    sender.start()
+    while sender.is_alive():
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(PATIENCE_SECONDS)
+    now = engine.status.figures
+    return {
+        "rate": round(rate, 1),
+        "requests": len(gaps),
+        **{name: outcomes.counts[name] for name in ("answered", "answered too late", "shed", "late", "failed")},
+        "degraded": outcomes.counts["degraded"],
+        "hanging": len(tasks),
+        "p50_ms": _percentile(outcomes.answered_ms, 50),
+        "p99_ms": _percentile(outcomes.answered_ms, 99),
+        "max_ms": _percentile(outcomes.answered_ms, 100),
+        "refused_p99_ms": _percentile(outcomes.refused_ms, 99),
+        "beams": {str(beam): count for beam, count in sorted(outcomes.beams.items(), reverse=True)},
+        "mean_rows": round(len(outcomes.answered_ms) / max(1, now.batches - figures.batches), 1),
+        "rss_mb_before": before,
+        "rss_mb_after": rss_mb(pids),
+    }
+
+
+def _percentile(values: list[float], share: float) -> float | None:
+    return round(float(np.percentile(values, share)), 2) if values else None
+
+
+async def with_engine(bundle: Bundle, limits: EngineLimits, work: Callable[[EnginePool], Awaitable[Row]]) -> Row:
+    """Do something with an engine that is started for it."""
+    engine = EnginePool(DEFAULT_ENGINE, bundle, frozenset, limits)
+    engine.start()
+    try:
+        await engine.wait_ready()
+        return await work(engine)
+    finally:
+        await engine.stop()
+
+
+async def measure(bundle: Bundle, arguments: Any) -> Row:
+    """Capacity at the full beam, then the two loads with all widths allowed."""
+    requests = make_requests(arguments.items, arguments.seed)
+    limits = EngineLimits(engines=arguments.engines, pin=arguments.pin, min_beam=arguments.beam)
+
+    async def capacity(engine: EnginePool) -> Row:
+        await closed_loop(engine, requests, min(2.0, arguments.seconds), arguments)
+        found = await closed_loop(engine, requests, min(10.0, arguments.seconds), arguments)
+        return {"capacity": round(found, 1), "lone_ms": round(engine.status.figures.lone_ms, 2)}
+
+    async def loads(engine: EnginePool) -> Row:
+        rows = []
+        for share in arguments.loads:
+            row = {
+                "share": share,
+                **await open_loop(engine, requests, share * found["capacity"], arguments.seconds, arguments),
+            }
+            print_row(row)
+            rows.append(row)
+        return {"widths": engine.status.widths, "rows": rows}
+
+    found = await with_engine(bundle, limits, capacity)
+    print(f"capacity {found['capacity']} requests a second at the full beam; one alone takes {found['lone_ms']} ms")
+    return found | await with_engine(bundle, replace(limits, min_beam=arguments.min_beam), loads)
+
+
+def print_row(row: Row) -> None:
+    """A load's outcomes in words."""
+    parts = ", ".join(
+        f"{name} {row[name] / row['requests']:.1%}"
+        for name in ("answered", "degraded", "shed", "late", "answered too late", "failed")
+    )
+    print(f"{row['share']:.0%} of it, {row['rate']} a second: {parts}, hanging {row['hanging']}")
+    print(
+        f"  P50 {row['p50_ms']} ms, P99 {row['p99_ms']} ms, longest {row['max_ms']} ms; mean batch {row['mean_rows']}"
+    )
+    print(f"  memory of service and engines {row['rss_mb_before']} → {row['rss_mb_after']} MB")
+
+
+def main() -> None:
+    """Parse the arguments, make the bundle, measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each load")
+    parser.add_argument("--loads", type=float, nargs="+", default=[0.7, 1.5], help="shares of the capacity")
+    parser.add_argument("--deadline-ms", type=float, default=50.0)
+    parser.add_argument("--clients", type=int, default=32, help="of the closed loop")
+    parser.add_argument("--engines", type=int, default=1)
+    parser.add_argument("--pin", action="store_true")
+    parser.add_argument("--beam", type=int, default=20)
+    parser.add_argument("--min-beam", type=int, default=None)
+    parser.add_argument("--items", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = write_reference_bundle(
+            Path(folder) / "reference", items=arguments.items, beam=arguments.beam, seed=arguments.seed
+        )
+        found = asyncio.run(measure(bundle, arguments))
+    print(f"one thread in each of {arguments.engines} engines; load and engines share {os.cpu_count()} cores")
+    print(
+        json.dumps(
+            {
+                "benchmark": "engine_load",
+                "commit": commit(),
+                "cores": os.cpu_count(),
+                "threads_per_engine": 1,
+                **vars(arguments),
+                **found,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except AsterismError as error:
+        sys.exit(str(error))

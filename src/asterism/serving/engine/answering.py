@@ -1,0 +1,85 @@
+"""The work of an engine process: batch after batch, and between them the changes of items."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import BinaryIO
+
+from asterism.core.errors import AbandonedError, ModelError
+from asterism.serving.engine import messages
+from asterism.serving.engine.inbox import Inbox
+from asterism.serving.ports import ElasticEngine, Engine, EngineAnswer, EngineRequest
+
+logger = logging.getLogger(__name__)
+
+
+class Answering:
+    """Answers with one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._elastic = engine if isinstance(engine, ElasticEngine) else None
+        self._is_broken = False  # what an engine that lost count answers next may be anybody's
+        self._gone: frozenset[str] = frozenset()  # for an engine whose catalogue cannot change
+
+    def run(self, inbox: Inbox, sink: BinaryIO) -> None:
+        """Answer until the service has gone; an engine's exception becomes that batch's error."""
+        while (message := inbox.take()) is not None:
+            if isinstance(message, messages.Availability):
+                self._change(message)
+                continue
+            sink.write(messages.pack(self._reply(message, inbox)))
+            sink.flush()
+            if self._is_broken:
+                os._exit(3)  # not through the interpreter's end, where the inbox still reads
+
+    def _change(self, change: messages.Availability) -> None:
+        if self._elastic is None:
+            self._gone = self._gone - change.back | change.gone
+        else:
+            self._elastic.set_available(change.gone, False)
+            self._elastic.set_available(change.back, True)
+
+    def _reply(self, batch: messages.Batch, inbox: Inbox) -> messages.Reply:
+        dropped = inbox.withdrawn(batch.number)
+        now = time.monotonic()
+        rows = [
+            row
+            for row, one in enumerate(batch.requests)
+            if row not in dropped and (one.deadline is None or one.deadline > now)
+        ]
+        answers: list[EngineAnswer | None] = [None] * len(batch.requests)
+        try:
+            found = self._answers([batch.requests[row] for row in rows], batch.beam, _wanted(inbox, batch, rows))
+            self._is_broken = len(found) != len(rows)
+            if self._is_broken:
+                raise ModelError(f"the engine gave {len(found)} answers to {len(rows)} requests")
+            for row, answer in zip(rows, found, strict=True):
+                answers[row] = answer
+        except AbandonedError:
+            logger.debug("batch %d was left: nobody waits for it any more", batch.number)
+        except Exception as error:  # the model must not take the process with it, and the service must hear why
+            logger.exception("the engine failed on a batch of %d", len(rows))
+            return messages.Reply(batch.number, (), f"{type(error).__name__}: {error}")
+        return messages.Reply(
+            batch.number, tuple(answers), kept_bytes=self._elastic.kept_bytes() if self._elastic else {}
+        )
+
+    def _answers(
+        self, requests: list[EngineRequest], beam: int | None, wanted: Callable[[], bool]
+    ) -> list[EngineAnswer]:
+        if not requests:
+            return []
+        if self._elastic is not None:
+            return self._elastic.recommend_within(requests, beam or self._elastic.beam, wanted)
+        return self._engine.recommend([replace(one, excluded=one.excluded | self._gone) for one in requests])
+
+
+def _wanted(inbox: Inbox, batch: messages.Batch, rows: Iterable[int]) -> Callable[[], bool]:
+    """Whether somebody waits for one of these rows."""
+    needed = set(rows)
+    return lambda: not needed <= inbox.withdrawn(batch.number)

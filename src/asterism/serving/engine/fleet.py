@@ -1,0 +1,209 @@
+"""The engines that serve one bundle, and the scheduler that feeds them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from asterism.core.bundle import Bundle
+from asterism.core.errors import ModelError, OverloadedError
+from asterism.core.semantic_id import SemanticId
+from asterism.serving.engine import messages
+from asterism.serving.engine.limits import EngineLimits
+from asterism.serving.engine.pending import PendingRequests, Place
+from asterism.serving.engine.replica import Replica
+from asterism.serving.ports import EngineAnswer
+from asterism.serving.scheduling import (
+    CostModel,
+    CostSample,
+    Line,
+    ScheduledBatch,
+    Scheduler,
+    SchedulerLimits,
+    Tally,
+    Ticket,
+    width_ladder,
+)
+
+NO_BEAM = (0,)
+
+
+class Shared:
+    """What outlives a swap of models: who waits, in which order, and what was counted."""
+
+    def __init__(
+        self,
+        unavailable: Callable[[], frozenset[str]],
+        pump: Callable[[], None],
+        may_retry: Callable[[], bool],
+    ) -> None:
+        self.unavailable = unavailable
+        self.pump = pump  # ask the fleet that serves now to go on
+        self.may_retry = may_retry  # whether that fleet has an engine for those whose engine died
+        self.line = Line()
+        self.tally = Tally()
+        self.pending = PendingRequests()
+
+
+class Fleet:
+    """Implements `ReplicaListener`. The first engine that is loaded tells what batches cost, for all are equal."""
+
+    def __init__(self, factory: str, bundle: Bundle, limits: EngineLimits, shared: Shared) -> None:
+        path, self.version = str(bundle.path), bundle.version
+        self.replicas = [
+            Replica(messages.Start(factory, path, self.version, limits.min_beam, limits.core_of(number)), limits, self)
+            for number in range(limits.engines)
+        ]
+        self.semantic_ids: dict[str, SemanticId] = {}
+        self.settled = asyncio.Event()  # an engine is loaded, or has refused for good
+        self._limits = limits
+        self._shared = shared
+        self._was_ever_loaded = False
+        self._drained = asyncio.Event()
+        self._is_retired = False
+        self.scheduler = self._schedule(NO_BEAM, ())
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether an engine can answer."""
+        return self.scheduler.engines > 0
+
+    @property
+    def refusal(self) -> str | None:
+        """Why no engine will ever load."""
+        refused = [one.error for one in self.replicas if one.has_refused]
+        return refused[0] if refused and not self._was_ever_loaded else None
+
+    @property
+    def error(self) -> str | None:
+        """Why an engine is down, where that is known."""
+        return next((one.error for one in self.replicas if one.error is not None), None)
+
+    def start(self) -> None:
+        """Start all engines."""
+        for one in self.replicas:
+            one.start()
+
+    async def stop(self) -> None:
+        """End all engines."""
+        await asyncio.gather(*(one.stop() for one in self.replicas))
+
+    async def all_loaded(self) -> None:
+        """Return once every engine is loaded; raises `ModelError` as soon as one failed."""
+        for one in self.replicas:
+            await one.tried.wait()
+            if not one.is_loaded:
+                raise ModelError(one.error or "the engine was stopped")
+
+    async def drain(self) -> None:
+        """Take no new batch; return once the engines have finished what they hold."""
+        self._is_retired = True
+        self._check_drained()
+        await self._drained.wait()
+
+    def pump(self) -> None:
+        """Give waiting requests to idle engines."""
+        while not self._is_retired:
+            batch, late = self.scheduler.dispatch(time.monotonic())
+            for one in late:
+                self._fail_late(one)
+            if batch is None:
+                return
+            self._begin(next(one for one in self.replicas if one.is_idle), batch)
+
+    def expire(self, ticket: Ticket) -> None:
+        """A request's time has run out: out of the line with it, and out of its batch where others wait."""
+        pending = self._shared.pending.of(ticket)
+        if pending is None or pending.answer.done():
+            return
+        if ticket.waits:
+            self.scheduler.line.remove(ticket)
+            self._shared.tally.late += 1
+            self._fail_late(ticket)
+        elif pending.place is not None and len(self.scheduler.line):
+            pending.place.replica.withdraw(pending.place.batch, pending.place.row)
+
+    def on_loaded(self, replica: Replica, loaded: messages.Loaded) -> None:
+        """See `ReplicaListener.on_loaded`."""
+        if not self._was_ever_loaded:
+            self._was_ever_loaded = True
+            self.semantic_ids = loaded.semantic_ids
+            widths = NO_BEAM if loaded.beam is None else width_ladder(loaded.beam, self._limits.min_beam)
+            self.scheduler = self._schedule(widths, loaded.samples)
+        self.scheduler.engines += 1
+        self.settled.set()
+        self._shared.pump()
+
+    def on_reply(self, replica: Replica, batch: ScheduledBatch, reply: messages.Reply) -> None:
+        """See `ReplicaListener.on_reply`."""
+        served = reply.error is None and any(one is not None for one in reply.answers)
+        self.scheduler.finish(batch, time.monotonic(), served=served)
+        if reply.error is not None:
+            self._fail(batch.tickets, reply.error)
+        elif len(reply.answers) == len(batch.tickets):
+            self._answer(batch, reply.answers)
+        else:
+            self._fail(batch.tickets, f"{len(reply.answers)} answers came to {len(batch.tickets)} requests")
+        self._check_drained()
+        self._shared.pump()
+
+    def on_down(self, was_loaded: bool, batch: ScheduledBatch | None, reason: str) -> None:
+        """See `ReplicaListener.on_down`; requests that lost their engine try another one once, in what time is left."""
+        self.scheduler.engines -= was_loaded
+        if batch is not None:
+            self.scheduler.finish(batch, time.monotonic(), served=False)
+            again = [one for one in batch.tickets if one.lives > 0 and self._shared.may_retry()]
+            self._fail([one for one in batch.tickets if one not in again], reason)
+            for one in again:
+                one.lives -= 1
+                if (pending := self._shared.pending.of(one)) is not None and not pending.answer.done():
+                    pending.place = None
+                    self.scheduler.line.add(one)
+        if not self.is_ready:
+            self.settled.clear()
+            if not self._shared.may_retry():
+                self._fail(self.scheduler.line.take(lambda _: True), reason)
+        if self.refusal is not None:
+            self.settled.set()
+        self._check_drained()
+        self._shared.pump()
+
+    def _begin(self, replica: Replica, batch: ScheduledBatch) -> None:
+        requests = []
+        for row, ticket in enumerate(batch.tickets):
+            pending = self._shared.pending.of(ticket)
+            assert pending is not None  # who leaves is taken out of the line first
+            pending.place = Place(replica, batch.number, row)
+            requests.append(pending.request)
+        replica.begin(batch, requests, self._shared.unavailable())
+
+    def _answer(self, batch: ScheduledBatch, answers: Sequence[EngineAnswer | None]) -> None:
+        beam = batch.width or None
+        degraded = batch.width < self.scheduler.widths[0]
+        tally = self._shared.tally
+        for ticket, answer in zip(batch.tickets, answers, strict=True):
+            if answer is None:
+                if self._fail_late(ticket):
+                    tally.late += 1
+                continue
+            told = replace(answer, bundle_version=self.version, beam=beam, degraded=degraded)
+            if self._shared.pending.resolve(ticket, told):
+                tally.answered += 1
+                tally.degraded += degraded
+
+    def _fail(self, tickets: Sequence[Ticket], reason: str) -> None:
+        self._shared.tally.failed += self._shared.pending.fail(tickets, ModelError(reason))
+
+    def _fail_late(self, ticket: Ticket) -> int:
+        error = OverloadedError(f"the engine was busy for longer than {ticket.budget:.3g} s")
+        return self._shared.pending.fail([ticket], error)
+
+    def _check_drained(self) -> None:
+        if self._is_retired and self.scheduler.busy == 0:
+            self._drained.set()
+
+    def _schedule(self, widths: tuple[int, ...], samples: Sequence[CostSample]) -> Scheduler:
+        limits = SchedulerLimits(self._limits.max_batch, self._limits.max_pending)
+        return Scheduler(widths, CostModel(samples), limits, line=self._shared.line, tally=self._shared.tally)

@@ -1,0 +1,46 @@
+"""What the service sent to an engine process, read by a thread of its own, so that withdrawals are heard meanwhile."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import BinaryIO
+
+from asterism.serving.engine import messages
+
+
+class Inbox:
+    """Batches and changes of items in their order; rows that were withdrawn are known at once."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._messages: queue.SimpleQueue[messages.Batch | messages.Availability | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._batch = 0  # the newest that was taken
+        self._withdrawn: dict[int, set[int]] = {}
+        threading.Thread(target=self._read, name="inbox", daemon=True).start()
+
+    def take(self) -> messages.Batch | messages.Availability | None:
+        """The next batch or change, when it comes; None when the service has gone."""
+        message = self._messages.get()
+        if isinstance(message, messages.Batch):
+            with self._lock:
+                self._batch = message.number
+                self._withdrawn = {batch: rows for batch, rows in self._withdrawn.items() if batch >= message.number}
+        return message
+
+    def withdrawn(self, batch: int) -> set[int]:
+        """The rows of a batch for which nobody waits any more."""
+        with self._lock:
+            return set(self._withdrawn.get(batch, ()))
+
+    def _read(self) -> None:
+        while (body := messages.read(self._source)) is not None:
+            message = messages.decode_to_engine(body)
+            if isinstance(message, messages.Withdrawn):
+                with self._lock:
+                    if message.batch >= self._batch:  # else it was answered already
+                        self._withdrawn.setdefault(message.batch, set()).update(message.rows)
+            else:
+                self._messages.put(message)
+        self._messages.put(None)

@@ -1,0 +1,167 @@
+"""The engine as the service sees it: processes that answer, are kept alive, and can be swapped for another bundle's."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+from asterism.core.bundle import Bundle
+from asterism.core.errors import ModelError
+from asterism.core.semantic_id import SemanticId
+from asterism.serving.engine.fleet import Fleet, Shared
+from asterism.serving.engine.limits import EngineLimits
+from asterism.serving.engine.pending import Pending
+from asterism.serving.ports import EngineAnswer, EngineRequest
+from asterism.serving.scheduling import EngineFigures, Ticket
+
+logger = logging.getLogger(__name__)
+
+
+class ReplicaStatus(NamedTuple):
+    """One engine process."""
+
+    ready: bool
+    pid: int | None
+    starts: int
+    error: str | None
+    kept_bytes: dict[str, int]  # what the model keeps between requests, each store by name
+
+
+class EngineStatus(NamedTuple):
+    """The engine processes as an operator sees them."""
+
+    ready: bool
+    pid: int | None  # of the first engine
+    starts: int  # of all engines, first ones and restarts
+    error: str | None  # why one is not ready, where that is known
+    bundle_version: str
+    widths: tuple[int, ...]  # that a beam may have, configured one first; empty where the engine has no beam
+    engines: tuple[ReplicaStatus, ...]
+    figures: EngineFigures
+
+
+class EnginePool:
+    """Implements `EngineClient` over child processes; for one event loop.
+
+    One line of requests feeds all processes: whichever is idle takes the next batch, so none has more to do than
+    another. What a batch holds, and how wide its beam is, `asterism.serving.scheduling` decides.
+    """
+
+    def __init__(
+        self,
+        factory_name: str,
+        bundle: Bundle,
+        unavailable: Callable[[], frozenset[str]],
+        limits: EngineLimits | None = None,
+    ) -> None:
+        self._factory_name = factory_name
+        self._limits = limits or EngineLimits()
+        self._shared = Shared(unavailable, self._pump_soon, self._may_retry)
+        self._fleet = Fleet(factory_name, bundle, self._limits, self._shared)
+        self._numbers = itertools.count()
+        self._swapping = asyncio.Lock()
+        self._other_fleet: Fleet | None = None  # that loads, or ends, while a swap goes on
+        self._is_stopping = False
+        self._is_pumping = False
+
+    def start(self) -> None:
+        """Start the processes, and from now on keep them alive."""
+        self._fleet.start()
+
+    async def stop(self) -> None:
+        """End the processes; requests that wait fail."""
+        self._is_stopping = True
+        await asyncio.gather(*(one.stop() for one in (self._fleet, self._other_fleet) if one is not None))
+
+    @property
+    def status(self) -> EngineStatus:
+        """How the processes are."""
+        fleet = self._fleet
+        engines = tuple(
+            ReplicaStatus(one.is_loaded, one.pid, one.starts, one.error, one.kept_bytes) for one in fleet.replicas
+        )
+        return EngineStatus(
+            ready=fleet.is_ready,
+            pid=engines[0].pid,
+            starts=sum(one.starts for one in engines),
+            error=fleet.error,
+            bundle_version=fleet.version,
+            widths=tuple(width for width in fleet.scheduler.widths if width),
+            engines=engines,
+            figures=fleet.scheduler.figures(),
+        )
+
+    async def wait_ready(self) -> None:
+        """Return once an engine is loaded; raises `ModelError` where it refused before it ever was."""
+        await self._fleet.settled.wait()
+        if self._fleet.refusal is not None:
+            raise ModelError(self._fleet.refusal)
+
+    async def swap(self, bundle: Bundle) -> None:
+        """Serve another bundle: load and measure it beside the served one, then switch; no request is lost.
+
+        Batches under way are finished by the old engines, everything else goes to the new ones. Where one of these
+        cannot be loaded `ModelError` says why, and the old ones go on. Memory holds both meanwhile.
+        """
+        async with self._swapping:
+            self._other_fleet = fresh = Fleet(self._factory_name, bundle, self._limits, self._shared)
+            fresh.start()
+            try:
+                await fresh.all_loaded()
+                self._other_fleet, self._fleet = self._fleet, fresh
+                logger.info("bundle %s is served in place of %s", fresh.version, self._other_fleet.version)
+                self._pump_soon()
+                await self._other_fleet.drain()
+            finally:  # also where the caller gives up; a batch that is cut off then goes to the new engines
+                await self._other_fleet.stop()
+                self._other_fleet = None
+
+    async def recommend(self, request: EngineRequest) -> EngineAnswer:
+        """See `EngineClient.recommend`."""
+        if not self._fleet.is_ready:
+            raise ModelError(f"the engine is not ready: {self._fleet.error or 'it is loading'}")
+        now = time.monotonic()
+        deadline = now + self._limits.max_wait_seconds if request.deadline is None else request.deadline
+        ticket = Ticket(next(self._numbers), now, deadline, request.count)
+        self._fleet.scheduler.admit(ticket, now)
+        pending = self._shared.pending.add(ticket, replace(request, deadline=deadline))
+        timer = asyncio.get_running_loop().call_at(deadline, self._expire, ticket)
+        self._pump_soon()
+        try:
+            return await pending.answer
+        except asyncio.CancelledError:
+            self._withdraw(pending)
+            raise
+        finally:
+            timer.cancel()
+            self._shared.pending.remove(ticket)
+
+    def semantic_id(self, item_id: str) -> SemanticId | None:
+        """See `EngineClient.semantic_id`; what a dead process told still holds, as the bundle is the same."""
+        return self._fleet.semantic_ids.get(item_id)
+
+    def _may_retry(self) -> bool:
+        return self._fleet.is_ready and not self._is_stopping
+
+    def _pump_soon(self) -> None:
+        """Form a batch once everything that arrived at this moment is in the line."""
+        if not self._is_pumping:
+            self._is_pumping = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._is_pumping = False
+        self._fleet.pump()
+
+    def _expire(self, ticket: Ticket) -> None:
+        self._fleet.expire(ticket)
+
+    def _withdraw(self, pending: Pending) -> None:
+        self._fleet.scheduler.withdraw(pending.ticket)
+        if pending.place is not None:
+            pending.place.replica.withdraw(pending.place.batch, pending.place.row)

@@ -1,0 +1,220 @@
+"""Which requests are decoded next, together and how wide; which are refused. Pure: time is handed in.
+
+Whoever comes while a batch is under way waits for its end and then for the end of their own batch. So no batch may
+take more than half of the time that its requests were given: then both fit. Of the widths at which all who wait
+fit into such a batch the widest is taken; where none is, as many as fit at the narrowest, and the others wait for
+the next batch. A newcomer who could not be answered in time even so is refused at once. An idle engine waits for
+nobody: the batching window is the batch under way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from asterism.core.errors import OverloadedError
+from asterism.serving.scheduling.cost_model import CostModel
+from asterism.serving.scheduling.figures import EngineFigures, Tally, figures_of
+from asterism.serving.scheduling.line import Line, Ticket
+from asterism.serving.scheduling.widths import useful_widths
+
+_SLICE: Final = 0.5  # of a request's time that its batch may take
+_RESERVE: Final = 0.1  # of a request's time kept for the way to the engine and back
+_JUST_ARRIVED_SECONDS: Final = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """What bounds memory, whatever the estimates say; of too many the newest is refused."""
+
+    max_batch: int = 64
+    max_waiting: int = 512
+
+
+class ScheduledBatch(NamedTuple):
+    """Requests that are decoded together."""
+
+    number: int
+    tickets: tuple[Ticket, ...]
+    width: int
+    started: float
+    likely_end: float
+
+
+class Dispatch(NamedTuple):
+    """A batch for an idle engine, if any, and those who were dropped because their time has run out."""
+
+    batch: ScheduledBatch | None
+    late: list[Ticket]
+
+
+class Scheduler:
+    """Decides for a number of equal engines, each of which decodes one batch at a time."""
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        costs: CostModel,
+        limits: SchedulerLimits | None = None,
+        *,
+        line: Line | None = None,
+        tally: Tally | None = None,
+    ) -> None:
+        """`widths` as `width_ladder` gives them; line and tally are those of the model served before."""
+        self.limits = limits or SchedulerLimits()
+        self.widths = useful_widths(widths, costs, self.limits.max_batch)
+        self.costs = costs
+        self.engines = 0  # that live, idle or not
+        self.line = line if line is not None else Line()
+        self.tally = tally if tally is not None else Tally()
+        self._running: dict[int, ScheduledBatch] = {}
+        self._numbers = 0
+
+    @property
+    def idle(self) -> int:
+        """Engines without a batch."""
+        return self.engines - self.busy
+
+    @property
+    def busy(self) -> int:
+        """Engines with a batch."""
+        return len(self._running)
+
+    def admit(self, ticket: Ticket, now: float) -> None:
+        """Let a newcomer wait; raises `OverloadedError` where that is in vain."""
+        if ticket.budget <= 0:
+            self._refuse("the deadline has passed already")
+        if len(self.line) >= self.limits.max_waiting:
+            self._refuse(f"{len(self.line)} requests wait for the engine already", ticket.budget)
+        over = self._finish(ticket, now) - self._due(ticket)
+        if (self.idle == 0 or len(self.line)) and over > 0:
+            self._refuse(f"the engine has no room before the deadline of {ticket.budget * 1000:.0f} ms", over)
+        self.line.add(ticket)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Nobody waits for this one any more; it leaves the line."""
+        self.tally.withdrawn += 1
+        if ticket.waits:
+            self.line.remove(ticket)
+
+    def dispatch(self, now: float) -> Dispatch:
+        """The next batch, where an engine is idle; who is in it left the line."""
+        if self.idle <= 0 or not len(self.line):
+            return Dispatch(None, self._drop(lambda one: one.deadline <= now))
+        late = self._drop_hopeless(now)
+        if not len(self.line):
+            return Dispatch(None, late)
+        share = math.ceil(len(self.line) / self.idle)
+        while True:
+            rows, width = self._choose(now, share)
+            room = self.costs.most_rows(self._narrowest(), self._slice(self.line.tickets[0]), self.limits.max_batch)
+            if 2 * rows >= min(share, room) or len(self.line) == 1:
+                break
+            late += self._drop_first()  # it has so little time left that many others would become late for it
+            share = min(share, len(self.line))
+        return Dispatch(self._begin(rows, width, now), late)
+
+    def finish(self, batch: ScheduledBatch, now: float, *, served: bool = True) -> None:
+        """An engine is idle again; the estimate learns from a batch that was served."""
+        self._running.pop(batch.number, None)
+        if served:
+            self.costs.observe(len(batch.tickets), self._effective(batch.width, batch.tickets), now - batch.started)
+
+    def figures(self) -> EngineFigures:
+        """Everything an operator may want to see."""
+        return figures_of(
+            self.tally,
+            waiting=len(self.line),
+            under_way=sum(len(one.tickets) for one in self._running.values()),
+            speed=self.costs.speed,
+            spread=self.costs.spread,
+            lone_ms=1000 * self.costs.seconds(1, self.widths[0]),
+            full_ms=1000 * self.costs.seconds(self.limits.max_batch, self.widths[-1]),
+        )
+
+    def _narrowest(self) -> int:
+        return self._effective(self.widths[-1], self.line.tickets)
+
+    @staticmethod
+    def _effective(width: int, tickets: list[Ticket] | tuple[Ticket, ...]) -> int:
+        """A beam is never narrower than the items that are wanted of it."""
+        return max(width, max((one.count for one in tickets), default=1))
+
+    @staticmethod
+    def _due(ticket: Ticket) -> float:
+        """When its batch should be done."""
+        return ticket.deadline - _RESERVE * ticket.budget
+
+    @staticmethod
+    def _slice(ticket: Ticket) -> float:
+        return (_SLICE - _RESERVE / 2) * ticket.budget
+
+    def _limit(self, ticket: Ticket, now: float) -> float:
+        """The seconds that a batch with this ticket may take."""
+        left = self._due(ticket) - now
+        if len(self.line) == 1 and now - ticket.arrived < _JUST_ARRIVED_SECONDS:
+            return left  # nobody else is there: it may take all its time
+        return min(left, self._slice(ticket))
+
+    def _finish(self, ticket: Ticket, now: float) -> float:
+        """When a newcomer would be answered if all were served as narrow as allowed."""
+        ends = [one.likely_end for one in self._running.values()]
+        start = now if self.idle > 0 or not ends else max(now, min(ends))
+        width = max(self.widths[-1], ticket.count)
+        engines = max(1, self.engines)
+        rows = max(1, self.costs.most_rows(width, self._slice(ticket), self.limits.max_batch))
+        waves = 1 + self.line.before(ticket.deadline) // (rows * engines)
+        return start + waves * self.costs.likely_seconds(rows, width)  # later comers will fill its batch
+
+    def _refuse(self, why: str, seconds: float | None = None) -> None:
+        self.tally.shed += 1
+        again = "" if seconds is None else f"; send it again in {max(1, math.ceil(1000 * seconds))} ms"
+        raise OverloadedError(why + again, retry_after_seconds=seconds)
+
+    def _drop(self, wanted: Callable[[Ticket], bool]) -> list[Ticket]:
+        dropped = self.line.take(wanted)
+        self.tally.late += len(dropped)
+        return dropped
+
+    def _drop_first(self) -> list[Ticket]:
+        first = self.line.tickets[0]
+        return self._drop(lambda one: one is first)
+
+    def _drop_hopeless(self, now: float) -> list[Ticket]:
+        """Drop whom no batch can answer in time any more; where that is all of them, only the expired.
+
+        Of those the last one is then tried all the same, since the estimate may be wrong, and would never change.
+        """
+        least = self.costs.seconds(1, self.widths[-1])
+        if any(one.deadline > now + least for one in self.line.tickets):
+            return self._drop(lambda one: one.deadline <= now + least)
+        return self._drop(lambda one: one.deadline <= now)
+
+    def _choose(self, now: float, share: int) -> tuple[int, int]:
+        """How many of the first `share` tickets are taken, and how wide."""
+        tickets = self.line.tickets[: min(share, self.limits.max_batch)]
+        limit = min(self._limit(one, now) for one in tickets) / math.ceil(share / self.limits.max_batch)
+        for width in self.widths:
+            if self.costs.most_rows(self._effective(width, tickets), limit, len(tickets)) == len(tickets):
+                return len(tickets), width
+        narrowest = self._effective(self.widths[-1], tickets)
+        width = next(one for one in self.widths if self._effective(one, tickets) == narrowest)
+        rows, limit = 0, math.inf
+        for one in tickets:
+            limit = min(limit, self._limit(one, now))
+            if self.costs.most_rows(narrowest, limit, rows + 1) <= rows:
+                break
+            rows += 1
+        return max(1, rows), width
+
+    def _begin(self, rows: int, width: int, now: float) -> ScheduledBatch:
+        chosen = {id(one) for one in self.line.tickets[:rows]}
+        tickets = tuple(self.line.take(lambda one: id(one) in chosen))
+        self._numbers += 1
+        likely = self.costs.likely_seconds(rows, self._effective(width, tickets))
+        batch = ScheduledBatch(self._numbers, tickets, width, now, now + likely)
+        self._running[batch.number] = batch
+        self.tally.count_batch(rows, width)
+        return batch

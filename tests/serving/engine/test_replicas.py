@@ -1,0 +1,133 @@
+"""Several engines behind one line: all work, one may die, each may keep to a core."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from asterism.core.bundle import Bundle
+from asterism.core.errors import ModelError
+from asterism.serving.engine.limits import EngineLimits
+from asterism.serving.engine.pool import EnginePool
+from serving.engine.stepping import BEAM, FACTORY, STEPS, Crowd, all_ready, asked, diary, run
+from serving.small_market import ITEM_IDS
+
+
+def test_kill_9_of_one_engine_under_load_fails_nobody(bundle: Path) -> None:
+    async def work(engine: EnginePool) -> None:
+        await all_ready(engine)
+        (bundle.parent / STEPS).write_text("3")
+        async with Crowd(engine) as crowd:
+            await asyncio.sleep(0.3)
+            os.kill(engine.status.pid or 0, signal.SIGKILL)
+            await asyncio.sleep(0.5)
+            assert engine.status.ready
+        assert len(crowd.answers) == crowd.sent > 50
+        assert engine.status.figures.failed == 0
+        (bundle.parent / STEPS).unlink()
+        await asyncio.wait_for(all_ready(engine), 120)
+        assert [one.starts for one in engine.status.engines] == [2, 1]
+
+    run(bundle, work, limits=EngineLimits(engines=2, max_wait_seconds=60))
+
+
+def test_a_request_that_kills_every_engine_that_takes_it_is_not_tried_for_ever(bundle: Path) -> None:
+    async def work(engine: EnginePool) -> None:
+        await all_ready(engine)
+        (bundle.parent / STEPS).write_text("200")
+        held = asyncio.create_task(engine.recommend(asked("poison")))
+        for _ in range(2):
+            await asyncio.sleep(0.3)
+            busy = [one for one in diary(bundle) if one]  # whoever has it is not told: kill both in turn
+            assert busy == []
+            victim = next(one for one in engine.status.engines if one.ready)
+            os.kill(victim.pid or 0, signal.SIGKILL)
+        with pytest.raises(ModelError, match="ended with status -9"):
+            await asyncio.wait_for(held, 5)
+
+    run(bundle, work, limits=EngineLimits(engines=2, max_wait_seconds=60))
+
+
+def test_two_engines_work_at_the_same_time(bundle: Path) -> None:
+    async def work(engine: EnginePool) -> None:
+        await all_ready(engine)
+        (bundle.parent / STEPS).write_text("50")
+        started = time.monotonic()
+        first = asyncio.create_task(engine.recommend(asked("first")))
+        await asyncio.sleep(0.05)
+        await asyncio.gather(first, engine.recommend(asked("second")))
+        assert time.monotonic() - started < 0.9, "one after the other they take a second at least"
+
+    run(bundle, work, limits=EngineLimits(engines=2, max_wait_seconds=60))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to a core")
+def test_pinned_engines_keep_to_a_core_each(bundle: Path) -> None:
+    async def work(engine: EnginePool) -> None:
+        await all_ready(engine)
+        allowed = sorted(os.sched_getaffinity(0))
+        pinned = [os.sched_getaffinity(one.pid or 0) for one in engine.status.engines]
+        assert pinned == [{allowed[number % len(allowed)]} for number in range(3)]
+
+    run(bundle, work, limits=EngineLimits(engines=3, pin=True))
+
+
+def test_items_come_and_go_between_batches_and_only_what_changed_is_sent(bundle: Path) -> None:
+    gone: set[str] = set()
+
+    async def work(engine: EnginePool) -> None:
+        for change in ({"lamps-00", "mugs-00"}, {"lamps-00"}, {"lamps-00"}, set[str]()):
+            gone.clear()
+            gone.update(change)
+            found = await engine.recommend(asked("u", count=100))
+            assert {one.item_id for one in found.items} == set(ITEM_IDS) - change
+
+    run(bundle, work, unavailable=lambda: frozenset(gone))
+    assert [(one["available"], one["items"]) for one in diary(bundle) if one.get("items")] == [
+        (False, ["lamps-00", "mugs-00"]),
+        (True, ["mugs-00"]),
+        (True, ["lamps-00"]),
+    ]
+
+
+def test_the_status_tells_widths_sizes_and_figures(bundle: Path) -> None:
+    async def work(engine: EnginePool) -> None:
+        answer = await engine.recommend(asked("u"))
+        assert (answer.beam, answer.degraded) == (BEAM, False)
+        status = engine.status
+        assert status.widths[0] == BEAM
+        assert status.engines[0].kept_bytes == {"states": 1234}
+        assert (status.figures.answered, status.figures.batches, status.figures.widths) == (1, 1, {BEAM: 1})
+        assert (status.figures.waiting, status.figures.under_way) == (0, 0)
+        assert 0 < status.figures.lone_ms < 1000
+
+    run(bundle, work)
+
+
+def test_a_narrowest_beam_that_is_none_is_a_sentence(bundle: Path) -> None:
+    async def main() -> None:
+        engine = EnginePool(FACTORY, Bundle.open(bundle), frozenset, EngineLimits(min_beam=BEAM + 1))
+        engine.start()
+        with pytest.raises(ModelError, match="narrowest beam is 9; give one from 1 to the configured beam of 8"):
+            await asyncio.wait_for(engine.wait_ready(), 120)
+        await engine.stop()
+
+    asyncio.run(main())
+
+
+def imported(module: str, suspects: Iterable[str]) -> list[str]:
+    code = f"import sys, {module}; print([one for one in {list(suspects)!r} if one in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [name.strip("'[] ") for name in done.stdout.strip().split(",") if name.strip("'[] ")]
+
+
+def test_the_service_decides_without_the_weight_of_a_model() -> None:
+    assert imported("asterism.serving.service", ["torch", "scipy", "asterism.decoding", "numpy"]) == ["numpy"]

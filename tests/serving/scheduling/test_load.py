@@ -1,0 +1,70 @@
+"""Open-loop load in virtual time, where capacity is arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+
+from asterism.serving.scheduling.cost_model import CostShape
+from serving.scheduling.virtual_load import run
+
+#: 5 ms a batch, 1 ms a request, whatever the width.
+FLAT = CostShape(5e-3, 1e-3, 0.0)
+#: 4 ms a batch, and a request 4.5 ms 200 wide, 1 ms 25 wide.
+WIDE = CostShape(4e-3, 5e-4, 2e-5)
+WIDTHS = (200, 100, 50, 25)
+#: A batch may take 22.5 ms of 50: (22.5 − 5) / 1 = 17 requests, and 17 / 22 ms = 773 a second.
+FLAT_CAPACITY = 17 / 0.022
+#: 200 wide: 4 requests in 22 ms. 25 wide: (22.5 − 4) / 1 = 18 requests in 22 ms.
+FULL_CAPACITY = 4 / 0.022
+FLOOR_CAPACITY = 18 / 0.022
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+@pytest.mark.parametrize("engines", [1, 3])
+def test_at_70_percent_everybody_is_answered_in_time_and_nearly_all_at_the_full_width(
+    engines: int, noise: float
+) -> None:
+    for shape, widths, capacity in ((FLAT, (20, 10), FLAT_CAPACITY), (WIDE, WIDTHS, FULL_CAPACITY)):
+        seen = run(shape, widths, 0.7 * engines * capacity, engines=engines, noise=noise)
+        assert seen.percentile(99) < 0.05
+        assert seen.answered > (0.999 if noise == 0 else 0.99)
+        assert seen.share("degraded") < (0.0001 if shape is FLAT else 0.15 if noise == 0 else 0.3)
+        assert seen.percentile(50) < 0.02
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_at_150_percent_of_the_full_width_it_degrades_and_sheds_nobody(noise: float) -> None:
+    seen = run(WIDE, WIDTHS, 1.5 * FULL_CAPACITY, noise=noise)
+    assert seen.answered > 0.999
+    assert 0.3 < seen.share("degraded") < 0.95
+    assert seen.percentile(99) <= 0.05
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+@pytest.mark.parametrize("overload", [1.5, 3.0])
+@pytest.mark.parametrize(
+    ("shape", "widths", "capacity"), [(FLAT, (20,), FLAT_CAPACITY), (WIDE, WIDTHS, FLOOR_CAPACITY)]
+)
+def test_beyond_the_narrowest_width_it_sheds_what_arithmetic_says(
+    shape: CostShape, widths: tuple[int, ...], capacity: float, overload: float, noise: float
+) -> None:
+    seen = run(shape, widths, overload * capacity, noise=noise)
+    assert seen.percentile(99) <= 0.05
+    assert seen.too_late <= 0.01 * seen.sent
+    assert seen.share("late") < 0.01, "who cannot be answered is told so at once, not after waiting"
+    assert seen.share("shed") == pytest.approx(1 - 1 / overload, abs=0.02 if noise == 0 else 0.12)
+    assert seen.longest_line <= 2 * 18
+    assert seen.largest_batch <= 18
+
+
+def test_the_estimate_follows_a_machine_that_is_slower_than_it_was_measured() -> None:
+    seen = run(CostShape(5e-3, 1e-3, 0.0), (20,), 2 * FLAT_CAPACITY, noise=0.5)
+    assert seen.percentile(99) <= 0.06
+    assert seen.answered > 0.2
+
+
+def test_an_idle_engine_waits_for_nobody() -> None:
+    seen = run(FLAT, (20,), 5.0, seconds=100)
+    assert seen.percentile(50) == pytest.approx(0.006)
+    assert seen.answered == 1.0
+    assert seen.degraded == 0

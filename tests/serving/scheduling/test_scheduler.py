@@ -1,0 +1,276 @@
+"""The scheduler by hand, and what holds in every history of requests and batches."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asterism.core.errors import OverloadedError
+from asterism.serving.scheduling import CostModel, CostSample, Line, ScheduledBatch, Scheduler, SchedulerLimits, Ticket
+from asterism.serving.scheduling.cost_model import CostShape
+
+#: 4 ms a batch; a request 4.5 ms 200 wide, 2.5 ms 100 wide, 1.5 ms 50 wide, 1 ms 25 wide.
+SHAPE = CostShape(4e-3, 5e-4, 2e-5)
+WIDTHS = (200, 100, 50, 25)
+NUMBERS = itertools.count()
+
+
+def make(engines: int = 1, **limits: int) -> Scheduler:
+    samples = [CostSample(rows, width, SHAPE.seconds(rows, width)) for rows in (1, 8, 32) for width in WIDTHS]
+    costs = CostModel(samples)
+    costs._spread = 0.0  # what is likely is what is expected: the figures below are exact
+    scheduler = Scheduler(WIDTHS, costs, SchedulerLimits(**limits))
+    scheduler.engines = engines
+    return scheduler
+
+
+def ask(scheduler: Scheduler, now: float, budget: float = 0.1, count: int = 10) -> Ticket:
+    ticket = Ticket(next(NUMBERS), now, now + budget, count)
+    scheduler.admit(ticket, now)
+    return ticket
+
+
+def begun(scheduler: Scheduler, now: float) -> ScheduledBatch:
+    batch = scheduler.dispatch(now).batch
+    assert batch is not None
+    return batch
+
+
+def test_a_lone_request_starts_at_once_at_the_full_width() -> None:
+    scheduler = make()
+    ticket = ask(scheduler, 1.0)
+    batch = begun(scheduler, 1.0)
+    assert (batch.tickets, batch.width) == ((ticket,), 200)
+    assert batch.likely_end == pytest.approx(1.0 + 0.0085)
+    assert scheduler.dispatch(1.0).batch is None, "the one engine is busy"
+
+
+def test_a_lone_request_may_take_all_its_time_but_not_where_others_wait() -> None:
+    scheduler = make()
+    ask(scheduler, 0.0, budget=0.015)  # it is due after 13.5 ms and takes 8.5; half of its time would be 6.75
+    assert begun(scheduler, 0.0).width == 200
+    scheduler = make()
+    for _ in range(2):
+        scheduler.line.add(Ticket(next(NUMBERS), 0.0, 0.015, 10))
+    assert begun(scheduler, 0.0).width == 25  # 6 ms
+
+
+@pytest.mark.parametrize(
+    ("waiting", "width", "taken"),
+    [
+        # Of 100 ms a batch may take 45: 4 + 9 * 4.5 = 44.5 ms, and with one more 49
+        (9, 200, 9),
+        (10, 100, 10),
+        (16, 100, 16),  # 4 + 16 * 2.5 = 44
+        (17, 50, 17),
+        (27, 50, 27),  # 4 + 27 * 1.5 = 44.5
+        (28, 25, 28),
+        (41, 25, 41),  # 4 + 41 * 1 = 45
+    ],
+)
+def test_the_widest_beam_that_clears_the_line_is_taken(waiting: int, width: int, taken: int) -> None:
+    scheduler = make()
+    for _ in range(waiting):
+        scheduler.line.add(Ticket(next(NUMBERS), 0.0, 0.1, 10))
+    batch = begun(scheduler, 0.02)
+    assert (batch.width, len(batch.tickets)) == (width, taken)
+
+
+def test_where_no_width_clears_the_line_the_oldest_are_served_at_the_narrowest() -> None:
+    scheduler = make()
+    tickets = [Ticket(next(NUMBERS), 0.0, 0.1 + place / 1e6, 10) for place in range(60)]
+    for one in reversed(tickets):
+        scheduler.line.add(one)
+    batch = begun(scheduler, 0.02)
+    assert (batch.width, list(batch.tickets)) == (25, tickets[:41])
+    assert scheduler.line.tickets == tickets[41:]
+
+
+def test_a_request_for_many_items_keeps_the_beam_wide() -> None:
+    scheduler = make()
+    for _ in range(28):
+        scheduler.line.add(Ticket(next(NUMBERS), 0.0, 0.1, 50))
+    batch = begun(scheduler, 0.02)  # 25 wide means 50 wide here, which is said, and then 27 fit
+    assert (batch.width, len(batch.tickets)) == (50, 27)
+
+
+def test_two_idle_engines_share_the_line() -> None:
+    scheduler = make(engines=2)
+    for _ in range(10):
+        scheduler.line.add(Ticket(next(NUMBERS), 0.0, 0.1, 10))
+    assert [len(begun(scheduler, 0.0).tickets) for _ in range(2)] == [5, 5]
+
+
+def test_a_newcomer_who_would_be_too_late_is_told_at_once_and_when_to_come_again() -> None:
+    scheduler = make()
+    ask(scheduler, 0.0)
+    begun(scheduler, 0.0)  # until 8.5 ms
+    for _ in range(41):
+        ask(scheduler, 0.0)  # they start at 8.5, end at 53.5 ms, before 90
+    # The 42nd would wait for them, and end at 8.5 + 45 + 45 = 98.5 ms: 8.5 ms after it is due.
+    with pytest.raises(OverloadedError, match="no room before the deadline of 100 ms; send it again in 9 ms") as caught:
+        ask(scheduler, 0.0)
+    assert caught.value.retry_after_seconds == pytest.approx(0.0085)
+    assert scheduler.figures().shed == 1
+    assert len(scheduler.line) == 41
+    assert ask(scheduler, 0.0, budget=0.2), "with more time there is room"
+
+
+def test_an_idle_engine_tries_even_what_it_thinks_to_be_in_vain() -> None:
+    scheduler = make()
+    ticket = ask(scheduler, 0.0, budget=0.001)
+    batch = begun(scheduler, 0.0)
+    assert (batch.tickets, batch.width) == ((ticket,), 25)
+    scheduler.finish(batch, 0.0005)
+    assert scheduler.costs.speed < 1.0, "and learns from it"
+
+
+def test_what_ran_out_of_time_is_dropped_and_not_decoded() -> None:
+    scheduler = make()
+    old, hopeless, fresh = (Ticket(next(NUMBERS), 0.0, deadline, 10) for deadline in (0.05, 0.062, 0.15))
+    for one in (old, hopeless, fresh):
+        scheduler.line.add(one)
+    batch, late = scheduler.dispatch(0.06)
+    assert late == [old, hopeless], "2 ms are left to the second, and the fastest batch takes 4.5"
+    assert batch is not None
+    assert batch.tickets == (fresh,)
+    assert scheduler.figures().late == 2
+
+
+def test_one_that_is_nearly_out_of_time_does_not_make_many_late() -> None:
+    scheduler = make()
+    hasty = Ticket(next(NUMBERS), 0.0, 0.1, 10)
+    others = [Ticket(next(NUMBERS), 0.08, 0.18, 10) for _ in range(20)]
+    for one in (hasty, *others):
+        scheduler.line.add(one)
+    batch, late = scheduler.dispatch(0.085)  # it is due at 90 ms: one request fits until then, and 20 wait
+    assert late == [hasty]
+    assert batch is not None
+    assert set(batch.tickets) == set(others)
+
+
+def test_a_withdrawn_request_leaves_the_line() -> None:
+    scheduler = make()
+    gone, stays = ask(scheduler, 0.0), ask(scheduler, 0.0)
+    scheduler.withdraw(gone)
+    assert begun(scheduler, 0.0).tickets == (stays,)
+    scheduler.withdraw(stays)  # it is under way: nothing is left to take out
+    assert scheduler.figures().withdrawn == 2
+
+
+def test_the_bounds_hold_whatever_the_estimates_say() -> None:
+    scheduler = make(max_batch=3, max_waiting=5)
+    scheduler.costs.shape = CostShape(1e-9, 0.0, 0.0)
+    for _ in range(5):
+        ask(scheduler, 0.0)
+    with pytest.raises(OverloadedError, match="5 requests wait for the engine already; send it again in"):
+        ask(scheduler, 0.0)
+    batch = begun(scheduler, 0.0)
+    assert len(batch.tickets) == 3
+    assert batch.width == 200, "two such batches are done in no time"
+
+
+def test_a_deadline_in_the_past_is_refused() -> None:
+    with pytest.raises(OverloadedError, match="the deadline has passed already"):
+        ask(make(), 1.0, budget=-0.1)
+
+
+def test_line_and_counts_outlive_a_swap() -> None:
+    line = Line()
+    before = Scheduler((1,), CostModel(), line=line)
+    before.engines = 1
+    ticket = ask(before, 0.0)
+    after = Scheduler((1,), CostModel(), line=line, tally=before.tally)
+    after.engines = 1
+    assert begun(after, 0.0).tickets == (ticket,)
+    assert before.dispatch(0.0).batch is None
+    assert before.figures().batches == 1
+
+
+@given(st.integers(1, 60), st.floats(0.0, 0.06), st.floats(0.02, 0.3))
+def test_the_width_falls_as_more_wait_and_as_time_runs_out(waiting: int, waited: float, budget: float) -> None:
+    def width(rows: int, now: float) -> int:
+        scheduler = make()
+        for _ in range(rows):
+            scheduler.line.add(Ticket(next(NUMBERS), 0.0, budget, 10))
+        batch = scheduler.dispatch(now).batch
+        return batch.width if batch is not None else 0
+
+    assert width(waiting + 1, waited) <= width(waiting, waited)
+    assert width(waiting, waited + 0.01) <= width(waiting, waited)
+
+
+@dataclass
+class History:
+    """A scheduler that is driven at random, and what it did."""
+
+    scheduler: Scheduler
+    now: float = 0.0
+    running: list[ScheduledBatch] = field(default_factory=list)
+    ended: dict[int, str] = field(default_factory=dict)
+    asked: list[Ticket] = field(default_factory=list)
+
+    def end(self, tickets: list[Ticket] | tuple[Ticket, ...], how: str) -> None:
+        for one in tickets:
+            assert one.number not in self.ended, "nobody ends twice"
+            self.ended[one.number] = how
+
+    def dispatch(self) -> None:
+        waiting = list(self.scheduler.line.tickets)
+        batch, late = self.scheduler.dispatch(self.now)
+        self.end(late, "late")
+        least = self.scheduler.costs.seconds(1, 25)
+        tight = [one for one in late if one.deadline > self.now + least]
+        assert all(one.deadline - 0.1 * one.budget - self.now < 0.45 * one.budget for one in tight)
+        if batch is None:
+            assert self.scheduler.idle == 0 or not self.scheduler.line.tickets, "no engine idles while somebody waits"
+            return
+        assert all(one.deadline > self.now for one in batch.tickets), "nothing expired is decoded"
+        assert 1 <= len(batch.tickets) <= self.scheduler.limits.max_batch
+        assert batch.width in WIDTHS
+        left = [one for one in waiting if one not in late]
+        assert list(batch.tickets) == left[: len(batch.tickets)], "in order of deadline, and of arrival among equals"
+        self.end(batch.tickets, "served")
+        self.running.append(batch)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    engines=st.integers(1, 3),
+    steps=st.lists(
+        st.tuples(st.sampled_from("aaaaaffw"), st.floats(0.0, 0.02), st.sampled_from([0.03, 0.1, 0.1, 1.0])),
+        max_size=120,
+    ),
+)
+def test_in_every_history_nobody_is_lost_or_served_too_late(
+    engines: int, steps: list[tuple[str, float, float]]
+) -> None:
+    history = History(make(engines, max_batch=8, max_waiting=12))
+    for what, pause, budget in steps:
+        history.now += pause
+        if what == "a":
+            ticket = Ticket(len(history.asked), history.now, history.now + budget, 10)
+            history.asked.append(ticket)
+            try:
+                history.scheduler.admit(ticket, history.now)
+            except OverloadedError:
+                assert history.scheduler.idle == 0 or len(history.scheduler.line)
+                history.end([ticket], "shed")
+        elif what == "f" and history.running:
+            history.scheduler.finish(history.running.pop(0), history.now)
+        elif what == "w" and history.scheduler.line.tickets:
+            ticket = history.scheduler.line.tickets[-1]
+            history.scheduler.withdraw(ticket)
+            history.end([ticket], "withdrawn")
+        history.dispatch()
+        assert len(history.scheduler.line) <= 12
+        assert history.scheduler.busy <= engines
+    while history.running:
+        history.now += 0.004
+        history.scheduler.finish(history.running.pop(0), history.now)
+        history.dispatch()
+    assert set(history.ended) == {one.number for one in history.asked}, "everybody came to an end"
