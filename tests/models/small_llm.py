@@ -32,9 +32,9 @@ def make_shape(**changes: object) -> LLMShape:
 def make_language(shape: LLMShape, seed: int = 0) -> LanguageModel:
     """A model whose weights are large enough that every part of it shows."""
     tokenizer = train_tokenizer(TITLES, shape.vocabulary, shape.context)
-    new = add_code_tokens(tokenizer, SIZES)
+    add_code_tokens(tokenizer, SIZES)
     torch.manual_seed(seed)
-    model = build_model(shape, tokenizer, new)
+    model = build_model(shape, tokenizer)
     with torch.no_grad():
         for one in model.parameters():
             one.add_(torch.randn_like(one) * 0.2)

@@ -23,7 +23,7 @@ from asterism.decoding.rescoring import check_weights, rank, rescore
 from asterism.decoding.snapshot import TrieSnapshot
 from asterism.decoding.trie import Trie
 from asterism.decoding.trie_layout import Indices
-from asterism.models.policy import Policy, read_histories
+from asterism.models.policy import LimitsRows, Policy, read_histories
 
 #: So many scores, 64 MiB of them, a step may compute at once.
 _SCORES_AT_ONCE = 1 << 24
@@ -161,7 +161,8 @@ class Generator:
 
     def _rows_at_once(self, view: TrieSnapshot, k: int, mode: Mode) -> int:
         wide = view.known_items if mode == "rank" else max(self._config.beam, k) * max(self._trie.codebook_sizes)
-        return min(_MAX_ROWS_AT_ONCE, max(1, _SCORES_AT_ONCE // max(1, wide)))
+        held = self._policy.rows_at_once if isinstance(self._policy, LimitsRows) else _MAX_ROWS_AT_ONCE
+        return min(_MAX_ROWS_AT_ONCE, held, max(1, _SCORES_AT_ONCE // max(1, wide)))
 
 
 def _excluded_pairs(histories: Sequences, exclude_history: bool, excluded: Sequence[ArrayLike] | None) -> Excluded:

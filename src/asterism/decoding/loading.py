@@ -26,7 +26,9 @@ from asterism.decoding.content import ContentHead
 from asterism.decoding.generator import Generator
 from asterism.decoding.history_heads import HistoryHeads
 from asterism.decoding.neighbours import NeighbourHead
-from asterism.models.ugt import UGT, ItemFeatures, load_ugt
+from asterism.models.llm import load_llm
+from asterism.models.trained import TrainedModel
+from asterism.models.ugt import ItemFeatures, load_ugt
 from asterism.semantic_ids import load_semantic_ids
 
 
@@ -40,7 +42,7 @@ class TrainedRecommender:
     item_ids: IdMap
     item_vectors: NDArray[np.float32]  # (N, D)
     semantic_ids: SemanticIdTable
-    policy: UGT
+    policy: TrainedModel
     generator: Generator
     attributes: UserAttributes | None = None  # where the model reads them
 
@@ -55,13 +57,21 @@ def load_recommender(bundle: Bundle, *, device: torch.device | str = "cpu") -> T
     bundle.check_fact(parts.SEMANTIC_IDS, "semantic_ids_hash", hash_array(table.codes))
     vectors = _load_vectors(bundle)
     bundle.check_fact(parts.ITEM_VECTORS, "items", len(vectors))
-    features = ItemFeatures(
-        torch.from_numpy(table.codes).long(), table.codebook_sizes, torch.from_numpy(vectors).float()
-    )
-    policy = load_ugt(bundle.part(parts.MODEL_WEIGHTS), bundle.part(parts.MODEL), features).to(device)
+    policy = _load_model(bundle, config, table, vectors).to(device)
     generator = Generator(policy, table, config.decoding, heads=_load_heads(bundle, config, vectors), device=device)
     attributes = _load_attributes(bundle) if config.model.user_attributes else None
     return TrainedRecommender(bundle, config, items, ids, vectors, table, policy, generator, attributes)
+
+
+def _load_model(
+    bundle: Bundle, config: RunConfig, table: SemanticIdTable, vectors: NDArray[np.float32]
+) -> TrainedModel:
+    if config.model.kind == "llm":
+        return load_llm(bundle.folder(parts.LANGUAGE_MODEL), bundle.part(parts.MODEL), table)
+    features = ItemFeatures(
+        torch.from_numpy(table.codes).long(), table.codebook_sizes, torch.from_numpy(vectors).float()
+    )
+    return load_ugt(bundle.part(parts.MODEL_WEIGHTS), bundle.part(parts.MODEL), features)
 
 
 def _load_heads(bundle: Bundle, config: RunConfig, vectors: NDArray[np.float32]) -> HistoryHeads:

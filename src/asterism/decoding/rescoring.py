@@ -57,7 +57,10 @@ def rescore(
     """
     real = generated.items >= 0
     items = generated.items.clamp(min=0)
-    head = policy.item_scores(state, items.to(state.device)).float().cpu()
+    if config.item_weight == 0:
+        head = torch.zeros(items.shape)
+    else:
+        head = policy.item_scores(state, items.to(state.device)).float().cpu()
     if head.shape != items.shape:
         raise ModelError(f"the item head answered shape {tuple(head.shape)} for candidates {tuple(items.shape)}")
     of_history = heads.weighted(histories, items, config)

@@ -17,8 +17,8 @@ from asterism.data.sequences import Cases
 from asterism.decoding.generator import Generator
 from asterism.decoding.history_heads import HistoryHeads
 from asterism.evaluation.metrics import target_ranks
-from asterism.models.policy import read_histories
-from asterism.models.ugt import UGT
+from asterism.models.policy import ScoresPaths, read_histories
+from asterism.models.trained import TrainedModel, device_of
 from asterism.training.fusion_weights import CandidateScores, choose_weights
 from asterism.training.validation import sample_cases
 
@@ -30,7 +30,7 @@ _NONE = np.iinfo(np.int64).max
 
 
 def with_chosen_weights(
-    config: RunConfig, model: UGT, table: SemanticIdTable, heads: HistoryHeads, validation: Cases
+    config: RunConfig, model: TrainedModel, table: SemanticIdTable, heads: HistoryHeads, validation: Cases
 ) -> RunConfig:
     """The configuration with the weights that order the validation cases' candidates best, histories excluded."""
     start = config.decoding
@@ -48,11 +48,11 @@ def with_chosen_weights(
 
 
 def score_candidates(
-    model: UGT, table: SemanticIdTable, heads: HistoryHeads, cases: Cases, config: DecodingConfig
+    model: TrainedModel, table: SemanticIdTable, heads: HistoryHeads, cases: Cases, config: DecodingConfig
 ) -> CandidateScores:
     """Generate `config.beam` items a case, once, and score them by HEADS."""
     model.eval()
-    device = model.items.codes.device
+    device = device_of(model)
     generator = Generator(model, table, config, device=device)
     found = generator.recommend(cases.histories, config.beam, exclude_history=True, mode="generate", progress=True)
     assert found.code_log_probs is not None  # only mode `rank` has none
@@ -68,13 +68,15 @@ def score_candidates(
 
 
 @torch.inference_mode()
-def _other_heads(model: UGT, heads: HistoryHeads, cases: Cases, items: NDArray[np.int64]) -> tuple[Tensor, ...]:
+def _other_heads(model: TrainedModel, heads: HistoryHeads, cases: Cases, items: NDArray[np.int64]) -> tuple[Tensor, ...]:
     """What the item, content and neighbour heads say, each (cases, candidates); zeros of a head that is not there."""
     histories = read_histories(model, cases.histories)
     asked = torch.from_numpy(items).clamp(min=0)
-    device = model.items.codes.device
-    head = model.item_scores(model.encode(histories.to(device)), asked.to(device)).float().cpu()
-    nothing = torch.zeros_like(head)
+    device = device_of(model)
+    nothing = torch.zeros(items.shape)
+    head = nothing  # of a model that scores paths: it would say what the codes say
+    if not isinstance(model, ScoresPaths):
+        head = model.item_scores(model.encode(histories.to(device)), asked.to(device)).float().cpu()
     content = nothing if heads.content is None else heads.content.scores(heads.content.queries(histories), asked)
     neighbours = nothing if heads.neighbours is None else heads.neighbours.scores(histories, asked)
     return head, content, neighbours

@@ -18,8 +18,8 @@ _ATTENTION: Final = "sdpa"
 _PROBE_TOKENS: Final = 8
 
 
-def build_model(shape: LLMShape, tokenizer: Any, codes: int) -> Any:
-    """A model with random weights for a tokenizer that already knows the `codes` semantic id tokens."""
+def build_model(shape: LLMShape, tokenizer: Any) -> Any:
+    """A model with random weights for a tokenizer that already knows the semantic ids."""
     require_transformers()
     from transformers import AutoConfig, AutoModelForCausalLM
 
