@@ -184,7 +184,8 @@ def test_twins_share_the_probability_of_their_path() -> None:
     torch.testing.assert_close(last.exp(), torch.full((len(ROWS), 1, 2), 0.5))
     scores = model.item_scores(state)
     torch.testing.assert_close(scores[:, 9], scores[:, 10])
-    found = Generator(model, table, DecodingConfig(beam=ITEMS)).recommend(worlds.sequences_of(ROWS), 12, mode="generate")
+    generator = Generator(model, table, DecodingConfig(beam=ITEMS))
+    found = generator.recommend(worlds.sequences_of(ROWS), 12, mode="generate")
     best = torch.tensor(found.scores[0])
     torch.testing.assert_close(best, scores[0][torch.from_numpy(found.items[0])], rtol=1e-4, atol=1e-4)
 
@@ -201,9 +202,10 @@ def test_a_head_that_is_no_linear_map_is_refused() -> None:
 
 
 def test_the_library_is_not_loaded_before_a_model_is_asked_for() -> None:
-    code = "import asterism.models.llm, asterism.cli.main, asterism.training.pipeline, sys; print('transformers' in sys.modules)"
+    rooms = "asterism.models.llm, asterism.cli.main, asterism.training.pipeline, asterism.decoding.loading"
+    code = f"import {rooms}, sys; print({{'transformers', 'peft', 'tokenizers'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.strip() == "set()"
 
 
 def test_a_history_longer_than_what_is_read_is_refused() -> None:

@@ -67,9 +67,7 @@ class BundleWriter:
         """Hash the parts, write the manifest last, and put the bundle in place of an older one."""
         files = sorted(path for path in self._staging.rglob("*") if path.is_file())
         names = [path.relative_to(self._staging).as_posix() for path in files]
-        parts = {
-            name: Part(hash_file(path), path.stat().st_size) for name, path in zip(names, files, strict=True)
-        }
+        parts = {name: Part(hash_file(path), path.stat().st_size) for name, path in zip(names, files, strict=True)}
         version = hash_parts(parts)
         manifest = {
             "format": FORMAT_VERSION,
@@ -124,7 +122,9 @@ class Bundle:
     def folder(self, name: str) -> Path:
         """The path of a folder of parts; raises `BundleError` where the manifest lists no file in it."""
         if not any(part.startswith(f"{name}/") for part in self.manifest.parts):
-            raise BundleError(f"{self.path}: the bundle has no folder {name!r}; it has {', '.join(self.manifest.parts)}")
+            raise BundleError(
+                f"{self.path}: the bundle has no folder {name!r}; it has {', '.join(self.manifest.parts)}"
+            )
         return self.path / name
 
     def has_part(self, name: str) -> bool:

@@ -68,7 +68,9 @@ def score_candidates(
 
 
 @torch.inference_mode()
-def _other_heads(model: TrainedModel, heads: HistoryHeads, cases: Cases, items: NDArray[np.int64]) -> tuple[Tensor, ...]:
+def _other_heads(
+    model: TrainedModel, heads: HistoryHeads, cases: Cases, items: NDArray[np.int64]
+) -> tuple[Tensor, ...]:
     """What the item, content and neighbour heads say, each (cases, candidates); zeros of a head that is not there."""
     histories = read_histories(model, cases.histories)
     asked = torch.from_numpy(items).clamp(min=0)

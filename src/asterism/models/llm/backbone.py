@@ -39,7 +39,9 @@ def build_model(shape: LLMShape, tokenizer: Any) -> Any:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return AutoModelForCausalLM.from_config(config, attn_implementation=_ATTENTION)
+    return AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        config, attn_implementation=_ATTENTION
+    )
 
 
 def open_model(source: str) -> tuple[Any, Any]:
@@ -51,15 +53,16 @@ def open_model(source: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     _check_folder(source)
+    plain = GenerationConfig()  # type: ignore[no-untyped-call]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)  # type: ignore[no-untyped-call]
+        tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation=_ATTENTION)
-        model.generation_config = GenerationConfig()  # what the folder says of generating is never used here
+        model.generation_config = plain  # what the folder says of generating is never used here
     except Exception as error:  # loading runs other people's code and files: what it may raise is open
         reason = str(error).strip().splitlines() or ["no reason given"]
         raise ModelError(
-            f"the language model {source!r} cannot be loaded ({type(error).__name__}: {reason[0]}); it must be a folder "
-            "with config.json, the weights and the tokenizer, or the name of such a model on the hub"
+            f"the language model {source!r} cannot be loaded ({type(error).__name__}: {reason[0]}); it must be a "
+            "folder with config.json, the weights and the tokenizer, or the name of such a model on the hub"
         ) from error
     check_supported(model, source)
     return model, tokenizer
@@ -119,7 +122,7 @@ def _check_folder(source: str) -> None:
     try:
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} holds no model that can be read: config.json: {error}; name another folder") from error
+        raise ModelError(f"{folder} holds no model that can be read (config.json: {error})") from error
     names = raw.get("architectures") or []
     if names and not any("CausalLM" in name or "LMHead" in name for name in names):
         raise ModelError(f"{folder} holds a {names[0]}, which writes no text; name a causal language model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -113,7 +114,9 @@ class LLM(nn.Module):
     def encode(self, histories: HistoryBatch) -> Tensor:
         """(B, S) states; a user without events gets the state of the prompt's fixed text."""
         if histories.items.shape[1] > self._max_events:
-            raise ModelError(f"a history of {histories.items.shape[1]} events is longer than the {self._max_events} read")
+            raise ModelError(
+                f"a history of {histories.items.shape[1]} events is longer than the {self._max_events} read"
+            )
         prompts = self.prompt.write(histories.items, self.paths)
         found = decoder_of(self.causal)(input_ids=prompts.tokens, use_cache=True)
         ends = (prompts.lengths - 1)[:, None, None].expand(-1, 1, found.last_hidden_state.shape[2])
@@ -131,7 +134,7 @@ class LLM(nn.Module):
         if level == 0:
             return self.code_log_probs(user.last, 0)[:, None].expand(-1, width, -1)
         tokens = self._tokens_of(prefixes)
-        parts = [path_states(self.causal, user, part)[:, :, -1] for part in tokens.split(_PATHS_AT_ONCE, dim=1)]
+        parts = [path_states(self.causal, user, part)[:, :, -1] for part in _blocks(tokens)]
         return self.code_log_probs(torch.cat(parts, dim=1), level)
 
     def code_log_probs(self, hidden: Tensor, level: int) -> Tensor:
@@ -151,11 +154,10 @@ class LLM(nn.Module):
         return self.path_log_probs(state, self.codes[items])
 
     def path_log_probs(self, state: Tensor, paths: Tensor) -> Tensor:
-        """(B, S) states, (B, C, levels) codes → (B, C) log-probabilities of whole paths, in one pass a block of them."""
+        """(B, S) states, (B, C, levels) codes → (B, C) log-probabilities of whole paths."""
         user = self.state_shape.unpack(state)
         first = self.code_log_probs(user.last, 0).gather(1, paths[:, :, 0])
-        blocks = paths.split(_PATHS_AT_ONCE, dim=1)
-        total = torch.cat([self._later_levels(user, part) for part in blocks], dim=1) + first
+        total = torch.cat([self._later_levels(user, part) for part in _blocks(paths)], dim=1) + first
         silent = self._codebook_sizes[self.spoken :]
         return total - sum(float(torch.tensor(float(size)).log()) for size in silent)
 
@@ -173,3 +175,8 @@ class LLM(nn.Module):
     def _tokens_of(self, codes: Tensor) -> Tensor:
         levels = range(codes.shape[-1])
         return torch.stack([self.level_ids(level)[codes[..., level]] for level in levels], dim=-1).clamp(min=0)
+
+
+def _blocks(paths: Tensor) -> Sequence[Tensor]:
+    """(B, W, ...) in pieces of W that go through the model together."""
+    return torch.split(paths, _PATHS_AT_ONCE, dim=1)

@@ -48,8 +48,9 @@ def trainable_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
 
 def _add_adapters(causal: Any, rank: int) -> Any:
     try:
-        from peft import LoraConfig, get_peft_model
+        from peft import LoraConfig
+        from peft.tuners.lora import LoraModel
     except ImportError as error:
         raise MissingDependencyError("mode `lora` needs peft; run `pip install 'asterism[llm]'`") from error
     config = LoraConfig(r=rank, lora_alpha=_LORA_SCALE * rank, target_modules="all-linear")
-    return get_peft_model(causal, config)
+    return LoraModel(causal, config, "default")

@@ -39,9 +39,7 @@ def _visible(user: UserState, width: int, length: int) -> Tensor:
     depth = torch.arange(length, device=device).repeat(width)
     own = (path[:, None] == path) & (depth[:, None] >= depth)
     queries = width * length
-    return torch.cat(
-        [real[:, None, None].expand(-1, 1, queries, -1), own.expand(len(real), 1, -1, -1)], dim=3
-    )
+    return torch.cat([real[:, None, None].expand(-1, 1, queries, -1), own.expand(len(real), 1, -1, -1)], dim=3)
 
 
 def _cache(user: UserState) -> Any:

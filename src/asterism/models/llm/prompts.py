@@ -31,7 +31,7 @@ class Prompt:
 
     @classmethod
     def of(cls, config: LLMConfig, tokenizer: Any) -> Prompt:
-        """The configured prompt; a prompt that begins with the history itself gets the tokenizer's end mark to stand on."""
+        """The configured prompt; what would be empty without a history stands on the tokenizer's end mark."""
         before, after = config.prompt.split(HISTORY_PLACE)
         head = [*start_tokens(tokenizer), *text_tokens(tokenizer, before)]
         if not head and not after:

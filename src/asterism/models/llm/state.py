@@ -38,8 +38,8 @@ class StateShape:
         digits = state[:, :2].detach().round().long()
         lengths = digits[:, 0] * _DIGIT + digits[:, 1]
         tokens = state[:, 2 + self.width :]
-        shape = (len(state), -1, self.layers, 2, self.heads, self.head_width)
-        caches = tokens.unflatten(1, (-1, self.per_token)).reshape(shape).permute(2, 3, 0, 4, 1, 5)
+        shape = (len(state), tokens.shape[1] // self.per_token, self.layers, 2, self.heads, self.head_width)
+        caches = tokens.reshape(shape).permute(2, 3, 0, 4, 1, 5)
         return UserState(state[:, 2 : 2 + self.width], [(one[0], one[1]) for one in caches], lengths)
 
 

@@ -39,7 +39,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> Any:
         show_progress=False,
     )
     inner.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=inner, eos_token=END, pad_token=PADDING, model_max_length=context
     )
 

@@ -39,7 +39,9 @@ class CodeTokens:
 def token_names(codebook_sizes: Sequence[int]) -> list[list[str]]:
     """The tokens of each level."""
     letters = [chr(ord("a") + level) for level in range(len(codebook_sizes))]
-    return [[f"<{letter}_{code}>" for code in range(size)] for letter, size in zip(letters, codebook_sizes, strict=True)]
+    return [
+        [f"<{letter}_{code}>" for code in range(size)] for letter, size in zip(letters, codebook_sizes, strict=True)
+    ]
 
 
 def add_code_tokens(tokenizer: Any, codebook_sizes: Sequence[int]) -> int:
@@ -63,7 +65,9 @@ def code_tokens(tokenizer: Any, table: SemanticIdTable, source: str) -> CodeToke
     if not any(name in known for name in levels[-1]):
         levels = levels[:-1]
     used = [np.unique(table.codes[:, level]) for level in range(len(levels))]
-    missing = [level[code] for level, codes in zip(levels, used, strict=True) for code in codes if level[code] not in known]
+    missing = [
+        level[code] for level, codes in zip(levels, used, strict=True) for code in codes if level[code] not in known
+    ]
     if missing or not levels:
         raise ModelError(
             f"the tokenizer of {source} lacks {len(missing)} tokens of the catalogue's semantic ids, the first is "

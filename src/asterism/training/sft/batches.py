@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -29,7 +30,7 @@ class TokenBatches(EpochBatches):
         ends = np.cumsum(self._lengths[order])
         cuts = np.searchsorted(ends, ends[-1] * np.arange(1, self._count) / self._count) + 1
         bounds = np.concatenate([[0], self._spread(cuts), [len(order)]])
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, stop in itertools.pairwise(bounds):
             yield order[start:stop].tolist()
 
     def _spread(self, cuts: NDArray[np.integer]) -> NDArray[np.integer]:
