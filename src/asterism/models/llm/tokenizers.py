@@ -13,13 +13,14 @@ PADDING = "<|padding|>"
 
 
 def require_transformers() -> None:
-    """Raise `MissingDependencyError` where the library is not there; it is imported when a model is first asked for."""
+    """Import the library, whose bars of progress are not ours; raises `MissingDependencyError` where it is not there."""
     try:
-        import transformers  # noqa: F401
+        from transformers.utils import logging
     except ImportError as error:
         raise MissingDependencyError(
             "a language model needs transformers; run `pip install 'asterism[llm]'`"
         ) from error
+    logging.disable_progress_bar()
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> Any:
