@@ -4,8 +4,8 @@
 
 Both sides search 20 beams over the same random catalogue with the same weights (a Qwen3-type model with a vocabulary of
 150,000 tokens). The peer is transformers' own `generate` with beam search and a `prefix_allowed_tokens_fn` that looks
-the prefix up in a dictionary. The sides take turns; what is compared is the median of CPU seconds, and how many items their lists
-share. Ends with one line of JSON.
+the prefix up in a dictionary. The sides take turns; what is compared is the median of CPU seconds, and how many items
+their lists share. Ends with one line of JSON.
 """
 
 from __future__ import annotations

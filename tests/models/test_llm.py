@@ -18,6 +18,7 @@ from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
 from asterism.decoding.generator import Generator
 from asterism.models.llm import LLM
+from asterism.models.llm import model as module
 from asterism.models.llm.backbone import check_supported
 from asterism.models.policy import HistoryBatch, read_histories
 from command_line import environment
@@ -85,8 +86,8 @@ def test_zeros_behind_a_state_change_nothing() -> None:
 
 def test_a_state_holds_long_prompts_in_bf16() -> None:
     shape = make_llm().state_shape
-    lengths = torch.tensor([1, 255, 256, 300])
-    cache = torch.zeros(4, shape.heads, 300, shape.head_width, dtype=torch.bfloat16)
+    lengths = torch.tensor([1, 255, 257, 301])
+    cache = torch.zeros(4, shape.heads, 301, shape.head_width, dtype=torch.bfloat16)
     state = shape.pack(torch.zeros(4, shape.width, dtype=torch.bfloat16), [(cache, cache)] * shape.layers, lengths)
     assert shape.unpack(state).lengths.tolist() == lengths.tolist()
 
@@ -126,6 +127,29 @@ def test_the_generator_finds_the_best_items_of_all() -> None:
     assert rescored.items.tolist() == items.tolist()
     ranked = Generator(model, make_table(), DecodingConfig(beam=ITEMS)).recommend(histories, 5, mode="rank")
     assert ranked.items.tolist() == items.tolist()
+
+
+def test_the_item_head_is_not_asked_where_it_has_no_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, histories = make_llm(), worlds.sequences_of(ROWS)
+    both = DecodingConfig(beam=ITEMS, item_weight=1.0), DecodingConfig(beam=ITEMS, item_weight=0.0, code_weight=1.0)
+    by_items = Generator(model, make_table(), both[0]).recommend(histories, 5)
+    monkeypatch.setattr(LLM, "item_scores", None)
+    by_codes = Generator(model, make_table(), both[1]).recommend(histories, 5)
+    assert by_codes.items.tolist() == by_items.items.tolist()
+    np.testing.assert_allclose(by_codes.scores, by_items.scores, rtol=1e-4)
+
+
+def test_no_more_states_are_held_than_memory_is_meant_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, histories = make_llm(), worlds.sequences_of(ROWS)
+    expected = Generator(model, make_table(), DecodingConfig(beam=ITEMS)).recommend(histories, 5).items.tolist()
+    monkeypatch.setattr(module, "_STATE_NUMBERS", 2 * model.max_prompt * model.state_shape.per_token)
+    assert model.rows_at_once == 2
+    seen: list[int] = []
+    encode = LLM.encode
+    monkeypatch.setattr(LLM, "encode", lambda one, batch: seen.append(len(batch)) or encode(one, batch))
+    found = Generator(model, make_table(), DecodingConfig(beam=ITEMS)).recommend(histories, 5)
+    assert seen == [2, 2]
+    assert found.items.tolist() == expected
 
 
 def test_gradients_reach_the_prompt_through_the_state() -> None:

@@ -76,8 +76,9 @@ def test_adapters_and_rows_learn_and_the_base_stays() -> None:
 def test_a_merged_model_is_plain_and_computes_the_same(mode: str, tied: bool) -> None:
     model = make_llm(make_shape(tied=tied), base="somewhere", mode=mode, lora_rank=2)
     plain = set(model.language.state_dict())
-    model.make_trainable()
     untrained = loss_of(model).item()
+    model.make_trainable()
+    assert loss_of(model).item() == pytest.approx(untrained, rel=1e-6), "before it learns it says what it said"
     step(model)
     trained = loss_of(model)
     assert abs(trained.item() - untrained) > 0.1
@@ -99,7 +100,7 @@ def test_a_code_starts_in_the_direction_of_its_items_words(tied: bool) -> None:
     words = len(tokenizer)
     torch.manual_seed(0)
     causal = build_model(make_shape(tied=tied), tokenizer)
-    causal.resize_token_embeddings(words + 3)  # models often have rows to spare, into which new tokens fall
+    causal.resize_token_embeddings(words + 3, mean_resizing=False)  # models often have rows to spare
     before = [one.detach().clone() for one in matrices(causal)]
     add_code_tokens(tokenizer, SIZES)
     tokens = code_tokens(tokenizer, make_table(), "a test")
@@ -142,7 +143,7 @@ def test_a_code_that_nobody_has_needs_no_token() -> None:
     language = make_llm().language
     tokenizer = train_tokenizer(TITLES, 320, 64)
     tokenizer.add_tokens([f"<a_{code}>" for code in range(3)] + ["<b_0>", "<b_1>", "<b_3>", "<c_0>"])
-    language.resize_token_embeddings(len(tokenizer))
+    language.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     model = LLM(LanguageModel(language, tokenizer, "a test"), table, make_llm().config, 5).eval()
     state = model.encode(read_histories(model, worlds.sequences_of([[1, 2]])))
     log_probs = model.next_code_log_probs(state, torch.zeros(1, 1, 1, dtype=torch.long))[0, 0]

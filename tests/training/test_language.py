@@ -53,7 +53,7 @@ def saved_base(folder: Path, **shape: object) -> str:
     """A model without semantic ids, as it comes from elsewhere."""
     made = make_language(make_shape(**shape))
     text_only = made.causal
-    text_only.resize_token_embeddings(300)
+    text_only.resize_token_embeddings(300, mean_resizing=False)
     text_only.save_pretrained(folder / "base")
     tokenizer = language.train_tokenizer(["t 1", "t 2"], 300, 64)
     tokenizer.save_pretrained(folder / "base")
@@ -83,9 +83,11 @@ def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path: Path, monkeypa
 
         return fit_course(course, replace(sitting, validate=validate), resume=resume)
 
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+    broken = make_run(tmp_path / "broken", config)
+    with monkeypatch.context() as patch:
         patch.setattr(language, "fit_course", breaks_off)
-        train_llm(make_run(tmp_path / "broken", config), resume=False)
+        with pytest.raises(Interrupted):
+            train_llm(broken, resume=False)
     resumed, result = train_llm(make_run(tmp_path / "broken", config), resume=True)
     assert result.epochs == 3
     for (name, one), other in zip(straight.named_parameters(), resumed.parameters(), strict=True):

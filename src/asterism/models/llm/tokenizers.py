@@ -13,7 +13,7 @@ PADDING = "<|padding|>"
 
 
 def require_transformers() -> None:
-    """Import the library, whose bars of progress are not ours; raises `MissingDependencyError` where it is not there."""
+    """Import the library, without its bars of progress; raises `MissingDependencyError` where it is not there."""
     try:
         from transformers.utils import logging
     except ImportError as error:
