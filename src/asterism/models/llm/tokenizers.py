@@ -20,7 +20,7 @@ def require_transformers() -> None:
         raise MissingDependencyError(
             "a language model needs transformers; run `pip install 'asterism[llm]'`"
         ) from error
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> Any:
