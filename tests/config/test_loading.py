@@ -116,7 +116,7 @@ def test_every_shipped_run_parses_and_every_key_is_commented() -> None:
         ({"prompt": "no place"}, "must hold {history} once"),
         ({"mode": "lora"}, "leaves a model's weights as they are; name one as `base`"),
         ({"tasks": {"next_item": 0.0}}, "nothing would be learned"),
-        ({"tasks": {"titel": 1.0}}, "`llm.tasks.titel` is not a key; did you mean"),
+        ({"tasks": {"titel": 1.0}}, "`llm.tasks.titel` is not a key; known here: description_to_item"),
     ],
 )
 def test_a_language_model_that_cannot_be_is_a_sentence(section: dict[str, object], said: str) -> None:
