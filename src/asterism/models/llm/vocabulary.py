@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asterism.core.errors import ModelError
-from asterism.core.semantic_id import SemanticIdTable, format_semantic_id
+from asterism.core.semantic_id import SemanticIdTable
 
 _CODE_TOKEN = re.compile(r"<([a-z])_(\d+)>")
 
@@ -75,8 +75,3 @@ def code_tokens(tokenizer: Any, table: SemanticIdTable, source: str) -> CodeToke
         )
     ids = tuple(torch.tensor([known.get(name, -1) for name in level]) for level in levels)
     return CodeTokens(table.codebook_sizes, ids)
-
-
-def text_of_path(codes: Sequence[int], spoken: int) -> str:
-    """The spoken part of an item's semantic id."""
-    return format_semantic_id(tuple(codes)[:spoken])
