@@ -1,5 +1,6 @@
 """Configurations: strict about keys, clear about mistakes, and every shipped file parses."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,22 @@ def test_every_shipped_run_parses_and_every_key_is_commented() -> None:
         bare = [line for line in keys if "#" not in line]
         assert keys
         assert not bare, f"{file.name}: keys without a comment: {bare}"
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (
+            {"shape": {"family": "bert"}},
+            "`llm.shape.family`: Input should be 'llama', 'qwen2' or 'qwen3', but it is 'bert'",
+        ),
+        ({"shape": {"width": 30, "heads": 4}}, "a `width` of 30 gives 4 `heads` no even size"),
+        ({"prompt": "no place"}, "must hold {history} once"),
+        ({"mode": "lora"}, "leaves a model's weights as they are; name one as `base`"),
+        ({"tasks": {"next_item": 0.0}}, "nothing would be learned"),
+        ({"tasks": {"titel": 1.0}}, "`llm.tasks.titel` is not a key; known here: description_to_item"),
+    ],
+)
+def test_a_language_model_that_cannot_be_is_a_sentence(section: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        parse_run_config({"name": "x", "data": {"path": "y"}, "llm": section})

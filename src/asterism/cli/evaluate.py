@@ -38,7 +38,7 @@ def evaluate(
     trained = load_recommender(Bundle.open(bundle))
     cut = split_dataset(_data_of(trained, data), trained.config.data)
     result = protocol.evaluate(
-        GeneratedRecommender(f"UGT, {mode}", trained.generator, mode),
+        GeneratedRecommender(f"{trained.config.model.kind.upper()}, {mode}", trained.generator, mode),
         cut,
         split,
         trained.config.evaluation,

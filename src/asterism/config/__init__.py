@@ -1,5 +1,6 @@
 """Typed settings and run configurations, read from TOML; an unknown key is an error that lists the known ones."""
 
+from asterism.config.llm import LLMConfig, LLMShape, TaskWeights
 from asterism.config.loading import load_run_config, parse_run_config
 from asterism.config.run import (
     DataConfig,
@@ -19,9 +20,12 @@ __all__ = [
     "EmbeddingConfig",
     "EvaluationConfig",
     "KindFields",
+    "LLMConfig",
+    "LLMShape",
     "ModelConfig",
     "RunConfig",
     "SemanticIdConfig",
+    "TaskWeights",
     "TrainingConfig",
     "load_run_config",
     "parse_run_config",

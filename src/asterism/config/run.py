@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from asterism.config.llm import LLMConfig
+from asterism.config.section import Positive, Probability, Section, Weight
 from asterism.core.records import Kind
 
-Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 SplitMethod = Literal["leave_one_out", "by_time", "by_column"]
 NegativeSampling = Literal["uniform", "popularity", "in_batch", "mixed"]
-Positive = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0.0)]
-
-
-class Section(BaseModel):
-    """A part of a configuration: immutable, and strict about its keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -95,8 +88,9 @@ class SemanticIdConfig(Section):
 
 
 class ModelConfig(Section):
-    """The Unified Generative Transformer."""
+    """The Unified Generative Transformer; of an LLM, `max_events` alone counts."""
 
+    kind: Literal["ugt", "llm"] = "ugt"
     width: Positive = 64
     blocks: Positive = 2
     heads: Positive = 2
@@ -211,6 +205,7 @@ class RunConfig(Section):
     embeddings: EmbeddingConfig = EmbeddingConfig()
     semantic_ids: SemanticIdConfig = SemanticIdConfig()
     model: ModelConfig = ModelConfig()
+    llm: LLMConfig = LLMConfig()
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

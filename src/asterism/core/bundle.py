@@ -57,9 +57,17 @@ class BundleWriter:
             raise BundleError(f"{name!r} cannot be a part of a bundle; use a plain file name")
         return self._staging / name
 
+    def folder(self, name: str) -> Path:
+        """A new folder whose files are parts, each by its path; raises `BundleError` as `part` does."""
+        folder = self.part(name)
+        folder.mkdir()
+        return folder
+
     def commit(self, facts: dict[str, Any]) -> Bundle:
         """Hash the parts, write the manifest last, and put the bundle in place of an older one."""
-        parts = {path.name: Part(hash_file(path), path.stat().st_size) for path in sorted(self._staging.iterdir())}
+        files = sorted(path for path in self._staging.rglob("*") if path.is_file())
+        names = [path.relative_to(self._staging).as_posix() for path in files]
+        parts = {name: Part(hash_file(path), path.stat().st_size) for name, path in zip(names, files, strict=True)}
         version = hash_parts(parts)
         manifest = {
             "format": FORMAT_VERSION,
@@ -109,6 +117,14 @@ class Bundle:
         """The path of a part; raises `BundleError` where the manifest does not list it."""
         if name not in self.manifest.parts:
             raise BundleError(f"{self.path}: the bundle has no part {name!r}; it has {', '.join(self.manifest.parts)}")
+        return self.path / name
+
+    def folder(self, name: str) -> Path:
+        """The path of a folder of parts; raises `BundleError` where the manifest lists no file in it."""
+        if not any(part.startswith(f"{name}/") for part in self.manifest.parts):
+            raise BundleError(
+                f"{self.path}: the bundle has no folder {name!r}; it has {', '.join(self.manifest.parts)}"
+            )
         return self.path / name
 
     def has_part(self, name: str) -> bool:

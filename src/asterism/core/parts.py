@@ -15,4 +15,5 @@ EMBEDDER: Final = "embedder.json"
 NEIGHBOURS: Final = "neighbours.safetensors"  # what followed each item, where the neighbour head has weight
 MODEL_WEIGHTS: Final = "model.safetensors"
 MODEL: Final = "model.json"
+LANGUAGE_MODEL: Final = "language_model"  # a folder of the transformers library, in place of the weights
 METRICS: Final = "metrics.json"  # of training and validation

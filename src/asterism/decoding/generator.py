@@ -26,7 +26,7 @@ from asterism.decoding.state_cache import StateCache
 from asterism.decoding.steps import PerRow, per_row
 from asterism.decoding.trie import Trie
 from asterism.decoding.trie_layout import Indices
-from asterism.models.policy import HistoryBatch, Policy, read_histories
+from asterism.models.policy import HistoryBatch, LimitsRows, Policy, read_histories
 
 #: So many scores, 64 MiB of them, a step may compute at once.
 _SCORES_AT_ONCE = 1 << 24
@@ -202,7 +202,8 @@ class Generator:
     def _rows_at_once(self, asked: _Asked) -> int:
         widest = int(asked.widths.max(initial=1))
         wide = asked.view.known_items if asked.mode == "rank" else widest * max(self._trie.codebook_sizes)
-        return min(_MAX_ROWS_AT_ONCE, max(1, _SCORES_AT_ONCE // max(1, wide)))
+        held = self._policy.rows_at_once if isinstance(self._policy, LimitsRows) else _MAX_ROWS_AT_ONCE
+        return min(_MAX_ROWS_AT_ONCE, held, max(1, _SCORES_AT_ONCE // max(1, wide)))
 
 
 def _excluded_pairs(histories: Sequences, exclude_history: bool, excluded: Sequence[ArrayLike] | None) -> Excluded:

@@ -27,7 +27,9 @@ from asterism.decoding.generator import Generator
 from asterism.decoding.history_heads import HistoryHeads
 from asterism.decoding.neighbours import NeighbourHead
 from asterism.decoding.state_cache import CacheLimits, StateCache
+from asterism.models.llm import load_llm
 from asterism.models.policy import Policy
+from asterism.models.trained import TrainedModel
 from asterism.models.ugt import UGT, ItemFeatures, load_ugt
 from asterism.models.ugt.inference import InferenceUGT, Precision
 from asterism.semantic_ids import load_semantic_ids
@@ -43,7 +45,7 @@ class TrainedRecommender:
     item_ids: IdMap
     item_vectors: NDArray[np.float32]  # (N, D)
     semantic_ids: SemanticIdTable
-    policy: UGT
+    policy: TrainedModel
     generator: Generator
     attributes: UserAttributes | None = None  # where the model reads them
     states: StateCache | None = None  # of returning users, where any are kept
@@ -69,10 +71,7 @@ def load_recommender(
     bundle.check_fact(parts.SEMANTIC_IDS, "semantic_ids_hash", hash_array(table.codes))
     vectors = _load_vectors(bundle)
     bundle.check_fact(parts.ITEM_VECTORS, "items", len(vectors))
-    features = ItemFeatures(
-        torch.from_numpy(table.codes).long(), table.codebook_sizes, torch.from_numpy(vectors).float()
-    )
-    policy = load_ugt(bundle.part(parts.MODEL_WEIGHTS), bundle.part(parts.MODEL), features).to(device)
+    policy = _load_model(bundle, config, table, vectors).to(device)
     answering, states = _on_device(policy, precision or config.decoding.precision, device, state_cache)
     heads = _load_heads(bundle, config, vectors)
     generator = Generator(answering, table, config.decoding, heads=heads, device=device, states=states)
@@ -81,12 +80,23 @@ def load_recommender(
 
 
 def _on_device(
-    policy: UGT, precision: Precision, device: torch.device | str, state_cache: CacheLimits | None
+    policy: TrainedModel, precision: Precision, device: torch.device | str, state_cache: CacheLimits | None
 ) -> tuple[Policy, StateCache | None]:
-    if torch.device(device).type != "cpu":
+    if not isinstance(policy, UGT) or torch.device(device).type != "cpu":
         return policy, None
     answering = InferenceUGT(policy, precision)
     return answering, None if state_cache is None else StateCache(answering, state_cache)
+
+
+def _load_model(
+    bundle: Bundle, config: RunConfig, table: SemanticIdTable, vectors: NDArray[np.float32]
+) -> TrainedModel:
+    if config.model.kind == "llm":
+        return load_llm(bundle.folder(parts.LANGUAGE_MODEL), bundle.part(parts.MODEL), table)
+    features = ItemFeatures(
+        torch.from_numpy(table.codes).long(), table.codebook_sizes, torch.from_numpy(vectors).float()
+    )
+    return load_ugt(bundle.part(parts.MODEL_WEIGHTS), bundle.part(parts.MODEL), features)
 
 
 def _load_heads(bundle: Bundle, config: RunConfig, vectors: NDArray[np.float32]) -> HistoryHeads:

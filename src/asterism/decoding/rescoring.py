@@ -58,7 +58,10 @@ def rescore(
     none.
     """
     items = generated.items.clamp(min=0)
-    head = policy.item_scores(state, items.to(state.device)).float().cpu()
+    if config.item_weight == 0 and config.kept == 0:
+        head = torch.zeros(items.shape)
+    else:
+        head = policy.item_scores(state, items.to(state.device)).float().cpu()
     if head.shape != items.shape:
         raise ModelError(f"the item head answered shape {tuple(head.shape)} for candidates {tuple(items.shape)}")
     if 0 < config.kept < items.shape[1]:

@@ -9,7 +9,15 @@ from torch import Tensor
 from asterism.data.sequences import Sequences
 from asterism.models.histories import HistoryBatch, HistoryLayout
 
-__all__ = ["HistoryBatch", "HistoryLayout", "Policy", "ReadsByLayout", "read_histories"]
+__all__ = [
+    "HistoryBatch",
+    "HistoryLayout",
+    "LimitsRows",
+    "Policy",
+    "ReadsByLayout",
+    "ScoresPaths",
+    "read_histories",
+]
 
 
 class Policy(Protocol):
@@ -26,7 +34,7 @@ class Policy(Protocol):
         ...
 
     def encode(self, histories: HistoryBatch) -> Tensor:
-        """(B, D) user states."""
+        """(B, D) user states, a row a user; what is in a row is the policy's own affair, and D may differ by batch."""
         ...
 
     def next_code_log_probs(self, state: Tensor, prefixes: Tensor) -> Tensor:
@@ -49,6 +57,25 @@ class ReadsByLayout(Protocol):
     @property
     def layout(self) -> HistoryLayout:
         """What it reads."""
+        ...
+
+
+@runtime_checkable
+class LimitsRows(Protocol):
+    """A policy whose states are so large that only some fit into memory at once."""
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many."""
+        ...
+
+
+@runtime_checkable
+class ScoresPaths(Protocol):
+    """A policy without an item head of its own: an item's score is the log-probability of its whole path."""
+
+    def path_log_probs(self, state: Tensor, paths: Tensor) -> Tensor:
+        """(B, D) states, (B, C, levels) codes → (B, C) sums of the log-probabilities of the codes."""
         ...
 
 

@@ -2,7 +2,15 @@
 
 from asterism.semantic_ids.codebooks import Codebooks
 from asterism.semantic_ids.earlier import load_earlier_ids, read_catalogue
-from asterism.semantic_ids.exchange import ItemPaths, adopt, parse_paths, read_index, read_vectors, write_index
+from asterism.semantic_ids.exchange import (
+    ItemPaths,
+    adopt,
+    parse_paths,
+    paths_of,
+    read_index,
+    read_vectors,
+    write_index,
+)
 from asterism.semantic_ids.files import (
     load_semantic_ids,
     save_readable_ids,
@@ -34,6 +42,7 @@ __all__ = [
     "load_earlier_ids",
     "load_semantic_ids",
     "parse_paths",
+    "paths_of",
     "read_catalogue",
     "read_index",
     "read_vectors",

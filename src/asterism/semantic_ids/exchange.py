@@ -45,6 +45,19 @@ def read_index(path: Path) -> ItemPaths:
     return ItemPaths(item_ids, _parse(item_ids, ("".join(index[one]) for one in item_ids), str(path)))
 
 
+def paths_of(index: ItemPaths, item_ids: Sequence[str], source: str) -> NDArray[np.int32]:
+    """(N, levels) the paths of these items, in their order; raises `DataError` where the index lacks one."""
+    place_of = {item: place for place, item in enumerate(index.item_ids)}
+    missing = [item for item in item_ids if item not in place_of]
+    if missing:
+        raise DataError(
+            f"the index has no semantic id for {len(missing)} of the catalogue's {len(item_ids)} items, the first of "
+            f"them {missing[0]!r}; give the index that belongs to these data",
+            file=source,
+        )
+    return index.paths[[place_of[item] for item in item_ids]]
+
+
 def parse_paths(item_ids: Sequence[str], texts: Sequence[str | None], source: str) -> ItemPaths:
     """Codes from a column of texts such as `<a_12><b_201><c_7>`; raises `DataError` naming the source and item."""
     return ItemPaths(list(item_ids), _parse(item_ids, (text or "" for text in texts), source))

@@ -20,7 +20,7 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, horizon: float) -> None:
         """`horizon`: over about how many of the newest steps is averaged; below 1 the weights are taken as they are."""
-        self._parameters = dict(model.named_parameters())
+        self._parameters = {name: one for name, one in model.named_parameters() if one.requires_grad}
         self.horizon = horizon
         self.averages = {name: one.detach().clone() for name, one in self._parameters.items()} if self.on else {}
 

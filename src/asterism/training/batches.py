@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Sampler
 
 from asterism.core.errors import TrainingError
 from asterism.data.preferences import PreferencePairs
 from asterism.data.sequences import Sequences
 from asterism.models.policy import HistoryBatch, HistoryLayout
+from asterism.training.course import EpochBatches
 
 #: Batches shuffled together before they are sorted by length: more of them waste less padding.
 _POOL_BATCHES = 20
@@ -72,7 +72,7 @@ def trainable_rows(sequences: Sequences) -> NDArray[np.int64]:
     return rows
 
 
-class LengthBucketedBatches(Sampler[list[int]]):
+class LengthBucketedBatches(EpochBatches):
     """Batches of row numbers, shuffled anew each epoch, alike in length within a batch.
 
     The order depends on the seed and the epoch alone, so that a resumed run sees what an

@@ -24,7 +24,9 @@ from asterism.data.attributes import categorical_columns
 from asterism.data.dataset import Dataset
 from asterism.decoding.neighbours import NeighbourHead
 from asterism.embeddings import ItemEmbedder
-from asterism.models.ugt import UGT, save_ugt
+from asterism.models.llm import LLM, save_llm
+from asterism.models.trained import TrainedModel
+from asterism.models.ugt import save_ugt
 from asterism.semantic_ids import Quantizer, save_semantic_ids
 from asterism.training.loop import FitResult
 
@@ -46,7 +48,7 @@ class TrainedParts:
     vectors: NDArray[np.float32]
     semantic_ids: SemanticIdTable
     quantizer: Quantizer
-    model: UGT
+    model: TrainedModel
     result: FitResult
     neighbours: NeighbourHead | None  # where the final order may use it
 
@@ -77,7 +79,10 @@ def _write_parts(made: TrainedParts, writer: BundleWriter) -> Bundle:
         made.neighbours.save(writer.part(parts.NEIGHBOURS))
     save_semantic_ids(writer.part(parts.SEMANTIC_IDS), made.semantic_ids, made.quantizer)
     made.embedder.save(writer.part(parts.EMBEDDER_ARRAYS), writer.part(parts.EMBEDDER))
-    save_ugt(made.model, writer.part(parts.MODEL_WEIGHTS), writer.part(parts.MODEL))
+    if isinstance(made.model, LLM):
+        save_llm(made.model, writer.folder(parts.LANGUAGE_MODEL), writer.part(parts.MODEL))
+    else:
+        save_ugt(made.model, writer.part(parts.MODEL_WEIGHTS), writer.part(parts.MODEL))
     return writer.commit(facts=_facts(made))
 
 

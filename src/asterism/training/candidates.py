@@ -18,8 +18,8 @@ from asterism.decoding.generator import Generator
 from asterism.decoding.history_heads import HistoryHeads
 from asterism.decoding.selection import by_position, select_top
 from asterism.evaluation.metrics import target_ranks
-from asterism.models.policy import read_histories
-from asterism.models.ugt import UGT
+from asterism.models.policy import ScoresPaths, read_histories
+from asterism.models.trained import TrainedModel, device_of
 from asterism.training.fusion_weights import CUTOFF, CandidateScores, choose_weights
 from asterism.training.validation import sample_cases
 
@@ -31,7 +31,7 @@ _NONE = np.iinfo(np.int64).max
 
 
 def with_chosen_weights(
-    config: RunConfig, model: UGT, table: SemanticIdTable, heads: HistoryHeads, validation: Cases
+    config: RunConfig, model: TrainedModel, table: SemanticIdTable, heads: HistoryHeads, validation: Cases
 ) -> RunConfig:
     """The configuration with the weights that order the validation cases' candidates best, histories excluded."""
     start = config.decoding
@@ -49,11 +49,11 @@ def with_chosen_weights(
 
 
 def score_candidates(
-    model: UGT, table: SemanticIdTable, heads: HistoryHeads, cases: Cases, config: DecodingConfig
+    model: TrainedModel, table: SemanticIdTable, heads: HistoryHeads, cases: Cases, config: DecodingConfig
 ) -> CandidateScores:
     """Generate `config.beam` items a case, once, and score by HEADS those that `config.kept` leaves."""
     model.eval()
-    device = model.items.codes.device
+    device = device_of(model)
     generator = Generator(model, table, config, device=device)
     found = generator.recommend(cases.histories, config.beam, exclude_history=True, mode="generate", progress=True)
     assert found.code_log_probs is not None  # only mode `rank` has none
@@ -66,12 +66,15 @@ def score_candidates(
         rows = np.arange(begin, min(begin + _ROWS_AT_ONCE, len(cases)))
         scores[0, rows], scores[2, rows], scores[3, rows] = _other_heads(model, heads, cases.take(rows), items[rows])
     everything = CandidateScores(scores, present, target_ranks(items, cases.targets))
-    return keep_best(everything, max(config.kept, CUTOFF)) if config.kept else everything
+    if config.kept == 0:
+        return everything
+    by = HEADS.index("code" if isinstance(model, ScoresPaths) else "item")
+    return keep_best(everything, max(config.kept, CUTOFF), by)
 
 
-def keep_best(candidates: CandidateScores, count: int) -> CandidateScores:
-    """Only a case's `count` best candidates by the item head, in ascending order of item index."""
-    head = np.where(candidates.present, candidates.scores[0], -np.inf)
+def keep_best(candidates: CandidateScores, count: int, by: int = 0) -> CandidateScores:
+    """Only a case's `count` best candidates by one of HEADS, the item head, in ascending order of item index."""
+    head = np.where(candidates.present, candidates.scores[by], -np.inf)
     _, places = select_top(torch.from_numpy(head), count, by_position)
     places.sort(axis=1)
     scores = np.take_along_axis(candidates.scores, places[None], axis=2)
@@ -80,13 +83,17 @@ def keep_best(candidates: CandidateScores, count: int) -> CandidateScores:
 
 
 @torch.inference_mode()
-def _other_heads(model: UGT, heads: HistoryHeads, cases: Cases, items: NDArray[np.int64]) -> tuple[Tensor, ...]:
+def _other_heads(
+    model: TrainedModel, heads: HistoryHeads, cases: Cases, items: NDArray[np.int64]
+) -> tuple[Tensor, ...]:
     """What the item, content and neighbour heads say, each (cases, candidates); zeros of a head that is not there."""
     histories = read_histories(model, cases.histories)
     asked = torch.from_numpy(items).clamp(min=0)
-    device = model.items.codes.device
-    head = model.item_scores(model.encode(histories.to(device)), asked.to(device)).float().cpu()
-    nothing = torch.zeros_like(head)
+    device = device_of(model)
+    nothing = torch.zeros(items.shape)
+    head = nothing  # of a model that scores paths: it would say what the codes say
+    if not isinstance(model, ScoresPaths):
+        head = model.item_scores(model.encode(histories.to(device)), asked.to(device)).float().cpu()
     content = nothing if heads.content is None else heads.content.scores(heads.content.queries(histories), asked)
     neighbours = nothing if heads.neighbours is None else heads.neighbours.scores(histories, asked)
     return head, content, neighbours

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from dataclasses import asdict, dataclass
@@ -14,6 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from asterism.core.errors import StorageError, TrainingError
+
+# It warns of every matrix that a language model uses twice, which is written once and read back right.
+logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 _STATE = "progress.json"
 _BEST = "best.safetensors"

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -22,18 +21,11 @@ from asterism.core.errors import ModelError, TrainingError
 from asterism.data.preferences import PreferencePairs
 from asterism.data.sequences import Sequences
 from asterism.models.ugt import UGT
-from asterism.models.ugt.jagged import attention_positions
 from asterism.training.averaging import WeightAverage
-from asterism.training.batches import (
-    LengthBucketedBatches,
-    TrainingBatch,
-    make_batch,
-    target_counts,
-    trainable_rows,
-)
 from asterism.training.checkpoint import Checkpoints, Progress
+from asterism.training.course import Course, Size
 from asterism.training.monitor import EpochReport, Monitor, Silence, Watcher
-from asterism.training.objective import LossTerms, NextItemObjective
+from asterism.training.next_item import next_item_course
 
 CHECKPOINT_FOLDER = "checkpoint"
 
@@ -58,8 +50,19 @@ class FitResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Sitting:
+    """By which rules a course is taught, how it is examined, and where it keeps its work."""
+
+    config: TrainingConfig
+    seed: int
+    folder: Path  # checkpoints, metrics.jsonl, tensorboard
+    config_hash: str  # of everything that decides the weights
+    validate: Callable[[], Validation]
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """What one run trains, on what, and where it keeps its work."""
+    """What one run trains a UGT on, and where it keeps its work."""
 
     model: UGT
     train: Sequences
@@ -72,41 +75,47 @@ class Run:
 
 
 def fit(run: Run, *, resume: bool) -> FitResult:
-    """Train until validation NDCG@10 stops rising; the model is left with its best weights.
+    """Train a UGT until validation NDCG@10 stops rising; the model is left with its best weights.
 
     Raises `TrainingError` where there is nothing to learn from or the loss is not finite.
     """
-    return _Fitting(run, resume=resume).run_to_end()
+    set_seed(run.seed)
+    course = next_item_course(run.model, run.train, run.config, run.seed, run.pairs)
+    sitting = Sitting(run.config, run.seed, run.folder, run.config_hash, lambda: run.validate(run.model))
+    return fit_course(course, sitting, resume=resume)
+
+
+def fit_course(course: Course, sitting: Sitting, *, resume: bool) -> FitResult:
+    """Teach until validation NDCG@10 stops rising; the model is left with its best weights.
+
+    Raises `TrainingError` where the loss is not finite.
+    """
+    return _Fitting(course, sitting, resume=resume).run_to_end()
 
 
 class _Fitting:
     """The moving parts of one run."""
 
-    def __init__(self, run: Run, *, resume: bool) -> None:
-        rows = trainable_rows(run.train)
-        set_seed(run.seed)
-        self.spec = run
-        config = run.config
+    def __init__(self, course: Course, sitting: Sitting, *, resume: bool) -> None:
+        self.course, self.spec = course, sitting
+        config = sitting.config
         mixed = "bf16" if config.precision == "bf16" else "no"
         self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
-        self.batches = LengthBucketedBatches(run.train.lengths, rows, config.batch_users, run.seed)
         self.best: dict[str, Tensor] = {}
-        counts = target_counts(run.train, run.model.max_events, run.model.items.count)
-        objective = NextItemObjective(run.model, config, counts)
-        optimizer = make_optimizer(objective, config)
+        optimizer = make_optimizer(course.objective, config)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: min(1.0, (step + 1) / max(1, config.warmup_steps))
         )
         loader: DataLoader[Any] = DataLoader(
-            range(len(run.train)),  # type: ignore[arg-type]
-            batch_sampler=self.batches,
-            collate_fn=lambda picked: make_batch(run.train, np.asarray(picked), run.model.layout, run.pairs),
+            range(course.examples),  # type: ignore[arg-type]
+            batch_sampler=course.batches,
+            collate_fn=course.make_batch,
         )
-        prepared = self.accelerator.prepare(objective, optimizer, schedule, loader)
+        prepared = self.accelerator.prepare(course.objective, optimizer, schedule, loader)
         self.objective, self.optimizer, self.schedule, self.loader = prepared
-        self.average = WeightAverage(run.model, config.average_epochs * len(self.loader))
+        self.average = WeightAverage(course.model, config.average_epochs * len(self.loader))
         self.accelerator.register_for_checkpointing(self.average)
-        self.checkpoints = Checkpoints(run.folder / CHECKPOINT_FOLDER)
+        self.checkpoints = Checkpoints(sitting.folder / CHECKPOINT_FOLDER)
         self.progress = self._start(resume)
 
     def _start(self, resume: bool) -> Progress:
@@ -122,8 +131,9 @@ class _Fitting:
         with self._watcher() as monitor:
             while (stopped := self._reason_to_stop()) is None:
                 self._epoch(monitor)
-        self.spec.model.load_state_dict(self.best)
-        self.spec.model.eval()  # forgets what validation kept of other weights
+        model = self.course.model
+        model.load_state_dict(self.best, strict=len(self.best) == len(model.state_dict()))
+        model.eval()  # forgets what validation kept of other weights
         progress = self.progress
         return FitResult(
             epochs=progress.epoch,
@@ -142,7 +152,7 @@ class _Fitting:
     def _epoch(self, monitor: Watcher) -> None:
         started = time.monotonic()
         monitor.epoch_starts(self.progress.epoch + 1)
-        self.batches.epoch = self.progress.epoch
+        self.course.batches.epoch = self.progress.epoch
         sums = self._train_epoch(monitor)
         trained_seconds = time.monotonic() - started
         with self.average.applied():
@@ -158,15 +168,15 @@ class _Fitting:
         sums = _EpochSums()
         for batch in self.loader:
             losses = self._step(batch.to(self.accelerator.device))
-            sums.add(losses, batch)
+            sums.add(losses, self.course.size(batch))
             monitor.step(losses["total"])
         return sums
 
-    def _step(self, batch: TrainingBatch) -> dict[str, float]:
+    def _step(self, batch: Any) -> dict[str, float]:
         """Each term of the loss by its name."""
-        terms: LossTerms = self.objective(batch)
+        terms = self.objective(batch)
         figures = torch.stack([term.detach().float() for term in terms]).tolist()  # one wait for the device
-        losses = dict(zip(LossTerms._fields, figures, strict=True))
+        losses = dict(zip(terms._fields, figures, strict=True))
         if not math.isfinite(losses["total"]):
             raise self._diverged(f"the loss became {losses['total']} at step {self.progress.step}")
         self.accelerator.backward(terms.total)
@@ -178,10 +188,9 @@ class _Fitting:
         return losses
 
     def _validate(self) -> Validation:
-        model = self.spec.model
-        model.eval()
+        self.course.model.eval()
         try:
-            return self.spec.validate(model)
+            return self.spec.validate()
         except ModelError as error:
             raise self._diverged(f"validation failed ({error})") from error
 
@@ -198,7 +207,7 @@ class _Fitting:
         if better:
             progress.best_ndcg, progress.best_epoch = validation.ndcg_at_10, progress.epoch
             progress.validations_without_gain = 0
-            self.best = {name: value.detach().clone() for name, value in self.spec.model.state_dict().items()}
+            self.best = _learned(self.course.model)
         else:
             progress.validations_without_gain += 1
         return better
@@ -222,11 +231,7 @@ class _Fitting:
         return EpochReport(
             epoch=self.progress.epoch,
             step=self.progress.step,
-            loss=sums.losses["total"] / sums.steps,
-            loss_codes=sums.losses["codes"] / sums.steps,
-            loss_items=sums.losses["items"] / sums.steps,
-            loss_alignment=sums.losses["alignment"] / sums.steps,
-            loss_preference=sums.losses["preference"] / sums.steps,
+            losses={name: loss / sums.steps for name, loss in sums.losses.items()},
             validation_recall_at_10=validation.recall_at_10,
             validation_ndcg_at_10=validation.ndcg_at_10,
             learning_rate=self.schedule.get_last_lr()[0],
@@ -244,21 +249,28 @@ def make_optimizer(objective: nn.Module, config: TrainingConfig) -> torch.optim.
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices decay; biases, scales and other vectors do not."""
-    matrices = [one for one in model.parameters() if one.ndim >= 2]
-    vectors = [one for one in model.parameters() if one.ndim < 2]
+    learning = [one for one in model.parameters() if one.requires_grad]
+    matrices = [one for one in learning if one.ndim >= 2]
+    vectors = [one for one in learning if one.ndim < 2]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def _learned(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the model's tensors but for frozen parameters."""
+    frozen = {name for name, one in model.named_parameters(remove_duplicate=False) if not one.requires_grad}
+    return {name: one.detach().clone() for name, one in model.state_dict().items() if name not in frozen}
 
 
 @dataclass(slots=True)
 class _EpochSums:
     steps: int = 0
-    losses: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LossTerms._fields, 0.0))
+    losses: dict[str, float] = field(default_factory=dict)
     events: int = 0
-    positions: int = 0  # that attention saw, padding among them
+    positions: int = 0
 
-    def add(self, losses: dict[str, float], batch: TrainingBatch) -> None:
+    def add(self, losses: dict[str, float], size: Size) -> None:
         self.steps += 1
         for name, loss in losses.items():
-            self.losses[name] += loss
-        self.events += int(batch.histories.mask.sum())
-        self.positions += attention_positions(batch.histories.mask)
+            self.losses[name] = self.losses.get(name, 0.0) + loss
+        self.events += size.events
+        self.positions += size.positions

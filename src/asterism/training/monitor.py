@@ -25,17 +25,23 @@ class EpochReport:
 
     epoch: int  # epochs finished
     step: int
-    loss: float
-    loss_codes: float
-    loss_items: float
-    loss_alignment: float  # 0 where the term has no weight, like the next
-    loss_preference: float
+    losses: dict[str, float]  # `total` and the terms that it is made of; 0 where a term has no weight
     validation_recall_at_10: float
     validation_ndcg_at_10: float
     learning_rate: float
     padding_share: float  # of the positions that attention saw; all other work is done for events alone
-    events_per_second: float
+    events_per_second: float  # of a language model tokens
     seconds: float  # of training so far, over all sittings
+
+    def figures(self) -> dict[str, float]:
+        """All by name, as they are written down: the total as `loss`, a term as `loss_<name>`."""
+        figures: dict[str, float] = {}
+        for name, value in asdict(self).items():
+            if name == "losses":
+                figures |= {"loss" if term == "total" else f"loss_{term}": loss for term, loss in value.items()}
+            else:
+                figures[name] = value
+        return figures
 
 
 class Watcher(Protocol):
@@ -120,13 +126,13 @@ class Monitor:
         """Record an epoch everywhere."""
         self._bar.update(self._task, ndcg=report.validation_ndcg_at_10, eta=_minutes(seconds_left))
         with self._log.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(asdict(report)) + "\n")
+            stream.write(json.dumps(report.figures()) + "\n")
         if self._board is not None:
-            for name, value in asdict(report).items():
+            for name, value in report.figures().items():
                 self._board.add_scalar(name, value, report.epoch)
         star = " *" if best else ""
         self._bar.console.print(
-            f"epoch {report.epoch}/{self._epochs}  loss {report.loss:.3f}"
+            f"epoch {report.epoch}/{self._epochs}  loss {report.losses['total']:.3f}"
             f"  validation recall@10 {report.validation_recall_at_10:.4f}"
             f"  ndcg@10 {report.validation_ndcg_at_10:.4f}{star}"
             f"  {report.seconds:.0f} s, at most {_minutes(seconds_left)} left",

@@ -14,7 +14,7 @@ import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
 
-from asterism.config import RunConfig, SemanticIdConfig
+from asterism.config import DecodingConfig, RunConfig, SemanticIdConfig
 from asterism.core import records
 from asterism.core.bundle import Bundle, check_target
 from asterism.core.errors import ConfigError, TrainingError
@@ -29,18 +29,20 @@ from asterism.decoding.content import ContentHead
 from asterism.decoding.history_heads import HistoryHeads
 from asterism.decoding.neighbours import NeighbourHead
 from asterism.embeddings import ItemEmbedder
+from asterism.models.trained import TrainedModel
 from asterism.models.ugt import UGT, ItemFeatures, UGTShape
-from asterism.semantic_ids import build_semantic_ids, load_earlier_ids
+from asterism.semantic_ids import Quantizer, adopt, build_semantic_ids, load_earlier_ids, paths_of, read_index
 from asterism.training.batches import trainable_rows
 from asterism.training.bundling import TrainedParts, write_bundle
 from asterism.training.candidates import with_chosen_weights
+from asterism.training.language import LanguageRun, train_llm
 from asterism.training.loop import FitResult, Run, fit
 from asterism.training.sole_trainer import sole_trainer
 from asterism.training.validation import validator
 
 
 def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume: bool = False) -> Bundle | None:
-    """Data → split → item vectors → semantic ids → UGT → bundle at `output`.
+    """Data → split → item vectors → semantic ids → model → bundle at `output`.
 
     The run keeps checkpoints, metrics.jsonl and TensorBoard curves in `<output>.run`; with `resume` an
     interrupted run goes on from its last finished epoch and ends with the same weights. Under
@@ -68,9 +70,14 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
         images = images_folder(config.data, config_folder)
         embedder, vectors = ItemEmbedder.fit(dataset.items, split.train, config.embeddings, config.seed, images=images)
     with _stage("semantic ids"):
-        earlier = _earlier_ids(dataset.items, config.semantic_ids, config_folder)
-        table, quantizer = build_semantic_ids(vectors, config.semantic_ids, config.seed, earlier)
-    model, result = train_model(config, split, vectors, table, folder, pairs=pairs, resume=resume)
+        table, quantizer = _semantic_ids(dataset.items, vectors, config, config_folder)
+    model: TrainedModel
+    if config.model.kind == "llm":
+        config = config.model_copy(update={"decoding": _without_item_head(config.decoding)})
+        run = LanguageRun(config, config_folder, split, dataset.items, table, folder)
+        model, result = train_llm(run, resume=resume)
+    else:
+        model, result = train_model(config, split, vectors, table, folder, pairs=pairs, resume=resume)
     neighbours = None
     if PartialState().is_main_process:
         if config.decoding.choose_weights or config.decoding.neighbour_weight > 0:
@@ -130,6 +137,22 @@ def train_model(
         pairs=pairs,
     )
     return model, fit(run, resume=resume)
+
+
+def _semantic_ids(
+    items: pa.Table, vectors: NDArray[np.float32], config: RunConfig, config_folder: Path
+) -> tuple[SemanticIdTable, Quantizer]:
+    """Those of `llm.index` where the model was trained with them, else new ones."""
+    if config.model.kind == "llm" and config.llm.index is not None:
+        file = config_folder / config.llm.index
+        return adopt(paths_of(read_index(file), items[records.ITEM_ID].to_pylist(), str(file)), vectors)
+    earlier = _earlier_ids(items, config.semantic_ids, config_folder)
+    return build_semantic_ids(vectors, config.semantic_ids, config.seed, earlier)
+
+
+def _without_item_head(config: DecodingConfig) -> DecodingConfig:
+    """A language model's item score is the log-probability of the codes, so that it is weighed once, as theirs."""
+    return config.model_copy(update={"item_weight": 0.0, "code_weight": config.code_weight + config.item_weight})
 
 
 def _earlier_ids(items: pa.Table, config: SemanticIdConfig, config_folder: Path) -> NDArray[np.int32] | None:

@@ -12,23 +12,24 @@ from asterism.data.sequences import Cases
 from asterism.decoding.generator import Generator
 from asterism.decoding.recommendations import Mode
 from asterism.evaluation.metrics import ndcg, recall, target_ranks
-from asterism.models.ugt import UGT
+from asterism.models.trained import TrainedModel, device_of
 from asterism.training.loop import Validation
 
 _CUTOFF = 10
 
 
-def validator(cases: Cases, table: SemanticIdTable, config: RunConfig) -> Callable[[UGT], Validation]:
+def validator(cases: Cases, table: SemanticIdTable, config: RunConfig) -> Callable[[TrainedModel], Validation]:
     """A function that scores a model on (a sample of) the validation cases, the user's history excluded.
 
-    With an item head it ranks all items by it, which is cheap enough for every epoch; without one it
-    generates. The sample is the same in every epoch.
+    With an item head it ranks all items by it, which is cheap enough for every epoch; without one, and with a
+    language model, it generates. The sample is the same in every epoch.
     """
-    mode: Mode = "rank" if config.training.item_loss_weight > 0 else "generate"
+    ranked = config.model.kind == "ugt" and config.training.item_loss_weight > 0
+    mode: Mode = "rank" if ranked else "generate"
     asked = sample_cases(cases, config.evaluation.validation_cases, config.seed)
 
-    def validate(model: UGT) -> Validation:
-        generator = Generator(model, table, config.decoding, device=model.items.codes.device)
+    def validate(model: TrainedModel) -> Validation:
+        generator = Generator(model, table, config.decoding, device=device_of(model))
         found = generator.recommend(asked.histories, _CUTOFF, exclude_history=True, mode=mode)
         ranks = target_ranks(found.items, asked.targets)
         return Validation(float(recall(ranks, _CUTOFF).mean()), float(ndcg(ranks, _CUTOFF).mean()))

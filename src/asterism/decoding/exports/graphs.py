@@ -51,12 +51,7 @@ def graphs_of(trained: TrainedRecommender, options: ExportOptions) -> dict[str, 
     Raises `RequestError` on a senseless option and `ModelError` where the bundle's model is no UGT.
     """
     options.check()
-    if not isinstance(trained.policy, UGT):
-        raise ModelError(
-            f"the bundle holds a {type(trained.policy).__name__}, and only a UGT can be written as graphs; "
-            "serve it with `asterism serve`"
-        )
-    levels = range(len(trained.policy.codebook_sizes))
+    levels = range(len(ugt_of(trained).codebook_sizes))
     return {
         "encoder": lambda: _encoder(trained),
         **{f"codes_{level}": _codes_writer(trained, level) for level in levels},
@@ -64,6 +59,16 @@ def graphs_of(trained: TrainedRecommender, options: ExportOptions) -> dict[str, 
         "catalogue": lambda: _catalogue(trained),
         "recommend": lambda: _recommend(trained, options),
     }
+
+
+def ugt_of(trained: TrainedRecommender) -> UGT:
+    """The bundle's model; raises `ModelError` where it is no UGT."""
+    if not isinstance(trained.policy, UGT):
+        raise ModelError(
+            f"the bundle holds a {type(trained.policy).__name__}, and only a UGT can be written as graphs; "
+            "serve it with `asterism serve`"
+        )
+    return trained.policy
 
 
 def decoding_of(trained: TrainedRecommender, options: ExportOptions) -> Search:
@@ -76,7 +81,7 @@ def decoding_of(trained: TrainedRecommender, options: ExportOptions) -> Search:
 
 def _encoder(trained: TrainedRecommender) -> onnx.ModelProto:
     graph = Graph("encoder")
-    graph.output(_state_port(trained), encode(graph, trained.policy, _history(graph, trained)))
+    graph.output(_state_port(trained), encode(graph, ugt_of(trained), _history(graph, trained)))
     return _finished(graph, trained)
 
 
@@ -85,7 +90,7 @@ def _codes_writer(trained: TrainedRecommender, level: int) -> Writer:
 
 
 def _codes(trained: TrainedRecommender, number: int) -> onnx.ModelProto:
-    graph, model = Graph(f"codes_{number}"), trained.policy
+    graph, model = Graph(f"codes_{number}"), ugt_of(trained)
     state = graph.input(_state_port(trained))
     level = CodeLevel(graph, model, number)
     width: str | int = 1
@@ -107,20 +112,20 @@ def _items(trained: TrainedRecommender) -> onnx.ModelProto:
     graph = Graph("items")
     state = graph.input(_state_port(trained))
     candidates = graph.input(Port("candidates", "int64", (BATCH, "candidates"), "item index"))
-    scores = item_scores(graph, trained.policy, state, candidates)
+    scores = item_scores(graph, ugt_of(trained), state, candidates)
     graph.output(Port("scores", "float32", (BATCH, "candidates"), "item score of each candidate"), scores)
     return _finished(graph, trained)
 
 
 def _catalogue(trained: TrainedRecommender) -> onnx.ModelProto:
     graph = Graph("catalogue")
-    scores = all_item_scores(graph, trained.policy, graph.input(_state_port(trained)))
-    graph.output(Port("scores", "float32", (BATCH, trained.policy.items.count), "item score of every item"), scores)
+    scores = all_item_scores(graph, ugt_of(trained), graph.input(_state_port(trained)))
+    graph.output(Port("scores", "float32", (BATCH, ugt_of(trained).items.count), "item score of every item"), scores)
     return _finished(graph, trained)
 
 
 def _recommend(trained: TrainedRecommender, options: ExportOptions) -> onnx.ModelProto:
-    graph, model = Graph("recommend"), trained.policy
+    graph, model = Graph("recommend"), ugt_of(trained)
     columns = _history(graph, trained)
     excluded = graph.input(EXCLUDED)
     if options.exclude_history:
@@ -135,11 +140,12 @@ def _recommend(trained: TrainedRecommender, options: ExportOptions) -> onnx.Mode
 
 
 def _history(graph: Graph, trained: TrainedRecommender) -> dict[str, Value]:
-    return {port.name: graph.input(port) for port in history_ports(trained.policy.shape.model)}
+    return {port.name: graph.input(port) for port in history_ports(ugt_of(trained).shape.model)}
 
 
 def _state_port(trained: TrainedRecommender) -> Port:
-    width = trained.policy.shape.model.width * (1 if trained.policy.pooling is None else 2)
+    model = ugt_of(trained)
+    width = model.shape.model.width * (1 if model.pooling is None else 2)
     return Port("state", "float32", (BATCH, width), _STATE_MEANING)
 
 
@@ -148,7 +154,7 @@ def _finished(graph: Graph, trained: TrainedRecommender, more: dict[str, str] | 
 
 
 def _metadata(graph: Graph, trained: TrainedRecommender) -> Iterator[tuple[str, str]]:
-    bundle, model = trained.bundle, trained.policy
+    bundle, model = trained.bundle, ugt_of(trained)
     yield "asterism", __version__
     yield "graph", graph.name
     yield "bundle", bundle.version
