@@ -2,24 +2,28 @@
 
 from asterism.config.loading import load_run_config, parse_run_config
 from asterism.config.run import (
+    AlignmentConfig,
     DataConfig,
     DecodingConfig,
     EmbeddingConfig,
     EvaluationConfig,
     KindFields,
     ModelConfig,
+    RewardWeights,
     RunConfig,
     SemanticIdConfig,
     TrainingConfig,
 )
 
 __all__ = [
+    "AlignmentConfig",
     "DataConfig",
     "DecodingConfig",
     "EmbeddingConfig",
     "EvaluationConfig",
     "KindFields",
     "ModelConfig",
+    "RewardWeights",
     "RunConfig",
     "SemanticIdConfig",
     "TrainingConfig",
