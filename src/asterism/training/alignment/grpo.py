@@ -144,17 +144,17 @@ class GroupRelative:
 
         Raises `TrainingError` where no group of all batches has any.
         """
-        waiting: list[Groups] = []
+        waiting: Groups | None = None
         taught = False
         for rows in batches:
-            groups = self._roll_out(policy, rows)
-            waiting.append(groups)
-            ready = sum(len(one.rows) for one in waiting)
-            if ready >= min(self._config.batch_users, len(rows)):
-                yield from self._updates(policy, joined(waiting))
-                waiting, taught = [], True
-        if waiting and (rest := joined(waiting)).rows.size:
-            yield from self._updates(policy, rest)
+            found = self._roll_out(policy, rows)
+            waiting = found if waiting is None else joined(waiting, found)
+            while waiting is not None and len(waiting.rows) >= self._config.batch_users:
+                ready, waiting = split(waiting, self._config.batch_users)
+                yield from self._updates(policy, ready)
+                taught = True
+        if waiting is not None and len(waiting.rows):
+            yield from self._updates(policy, waiting)
             taught = True
         if not taught:
             raise TrainingError(
@@ -225,21 +225,34 @@ class Groups(NamedTuple):
     figures: tuple[tuple[int, Figures], ...]  # of the batches they are from, groups without signal among them
 
 
-def joined(parts: list[Groups]) -> Groups:
-    """Groups one below the other."""
-    of_history = [one.candidates.of_history for one in parts if one.candidates.of_history is not None]
-    candidates = Candidates(
-        torch.cat([one.candidates.items for one in parts]), torch.cat(of_history) if of_history else None
-    )
+def joined(first: Groups, second: Groups) -> Groups:
+    """Groups of two roll-outs, one below the other."""
+    ours, theirs = first.candidates.of_history, second.candidates.of_history
+    both = None if ours is None or theirs is None else torch.cat([ours, theirs])
     return Groups(
-        rows=np.concatenate([one.rows for one in parts]),
-        candidates=candidates,
-        picked=torch.cat([one.picked for one in parts]),
-        present=torch.cat([one.present for one in parts]),
-        advantages=torch.cat([one.advantages for one in parts]),
-        reference=torch.cat([one.reference for one in parts]),
-        figures=tuple(figures for one in parts for figures in one.figures),
+        rows=np.concatenate([first.rows, second.rows]),
+        candidates=Candidates(torch.cat([first.candidates.items, second.candidates.items]), both),
+        picked=torch.cat([first.picked, second.picked]),
+        present=torch.cat([first.present, second.present]),
+        advantages=torch.cat([first.advantages, second.advantages]),
+        reference=torch.cat([first.reference, second.reference]),
+        figures=first.figures + second.figures,
     )
+
+
+def split(groups: Groups, count: int) -> tuple[Groups, Groups | None]:
+    """The first `count` groups, and the others if there are any."""
+
+    def part(rows: slice) -> Groups:
+        return Groups(
+            groups.rows[rows],
+            groups.candidates.rows(torch.arange(len(groups.rows))[rows]),
+            *(one[rows] for one in (groups.picked, groups.present, groups.advantages, groups.reference)),
+            figures=groups.figures,
+        )
+
+    first = part(slice(None, count))
+    return first, part(slice(count, None)) if count < len(groups.rows) else None
 
 
 def averaged(figures: tuple[tuple[int, Figures], ...]) -> Figures:
