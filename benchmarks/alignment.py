@@ -3,7 +3,8 @@
     python benchmarks/alignment.py --bundle runs/office-0 runs/office-1 --method dpo grpo [--config run.toml]
     python benchmarks/alignment.py --bundle demo/bundle --market demo/market --method dpo grpo feedback
 
-`feedback` is GRPO whose rewards are drawn reactions of the market's users instead of the log. Aligned bundles go to a
+`feedback` is GRPO whose rewards, and whose validation, are drawn reactions of the market's users to what they would be
+shown, instead of the log. Aligned bundles go to a
 temporary folder; the last line is JSON.
 """
 
@@ -27,6 +28,7 @@ from asterism.core.progress import track
 from asterism.data.market import Market
 from asterism.data.market.response import OUTCOMES
 from asterism.data.preferences import ACTION_VALUES
+from asterism.data.sequences import Cases
 from asterism.data.split import Split
 from asterism.data.splits import split_dataset
 from asterism.decoding.bundle_data import data_of_bundle
@@ -35,7 +37,7 @@ from asterism.evaluation.beyond_accuracy import beyond_accuracy
 from asterism.evaluation.metrics import ndcg, target_ranks
 from asterism.evaluation.ranking import item_counts
 from asterism.evaluation.significance import compare_paired
-from asterism.training.alignment.pipeline import align_bundle
+from asterism.training.alignment.pipeline import Worth, align_bundle
 from asterism.training.alignment.questions import Questions, newest_questions
 from asterism.training.alignment.rewards import Drawn, Reward
 
@@ -74,22 +76,24 @@ def measure(start: Path, target: Path, method: str, asked: argparse.Namespace, m
     before = load_recommender(Bundle.open(start))
     split = split_dataset(data_of_bundle(before.bundle, before.config.data, asked.data), before.config.data)
     alignment = before.config.alignment if asked.config is None else load_run_config(asked.config).alignment
-    reward = None
+    reward, worth = None, None
     if method == "feedback":
         if market is None:
             sys.exit("feedback needs --market, whose users give it")
+        worth = users_reactions(market, split, before.config.seed)
         reward = users_feedback(market, split, newest_questions(split.train, alignment.newest), before.config.seed)
     chosen = AlignmentConfig.model_validate(
         alignment.model_dump() | {"method": "grpo" if method == "feedback" else method}
     )
     began = time.process_time()
-    _, result = align_bundle(start, target, chosen, data=asked.data, reward=reward)
+    _, result = align_bundle(start, target, chosen, data=asked.data, reward=reward, worth=worth)
     row: dict[str, Any] = {
         "bundle": start.name,
         "method": method,
         "seed": before.config.seed,
         "improved": result.improved,
-        "validation_ndcg_at_10": [round(result.start_ndcg_at_10, 5), round(result.best_ndcg_at_10, 5)],
+        "steps": [result.best_step, result.steps],
+        f"validation_{result.measure.lower()}": [round(result.start_validation, 5), round(result.best_validation, 5)],
         "cpu_seconds": round(time.process_time() - began),
     }
     after = load_recommender(Bundle.open(target))
@@ -138,6 +142,24 @@ def users_of(market: Market, split: Split) -> np.ndarray[Any, Any]:
     if list(market.items.ids) != list(split.items.ids):
         sys.exit("the market's items are not the bundle's; name the market that it was trained on")
     return np.asarray(market.users.encode(split.users.ids))
+
+
+def users_reactions(market: Market, split: Split, seed: int) -> Worth:
+    """What validation users do with their slates, positions considered: drawn, by the same chances each time."""
+    worth = np.array([VALUES[one] for one in OUTCOMES] + [0.0])
+    known = users_of(market, split)
+
+    def reactions(cases: Cases, lists: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        chance = np.random.default_rng([seed, 8]).random((*lists.shape, 1))
+        found = np.zeros(len(cases))
+        for row, slate in enumerate(lists):
+            user, at = int(known[cases.users[row]]), int(cases.timestamps[row])
+            places = np.arange(1, len(slate) + 1)
+            outcomes = market.outcome_probabilities(user, slate, at, positions=places)
+            found[row] = worth[(np.cumsum(outcomes, axis=1) <= chance[row]).sum(axis=1)].sum()
+        return found
+
+    return reactions
 
 
 def users_feedback(market: Market, split: Split, questions: Questions, seed: int) -> Reward:

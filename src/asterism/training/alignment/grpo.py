@@ -137,26 +137,24 @@ class GroupRelative:
         self._reward = reward
         self._config = config
         self._random = torch.Generator().manual_seed(seed)
+        self._taught = False
         self.rows: Rows = np.arange(len(questions))
 
     def lessons(self, policy: TrainablePolicy, batches: Iterator[Rows]) -> Iterator[Lesson]:
         """Groups without signal are passed over, and the next questions take their places in the batch.
 
-        Raises `TrainingError` where no group of all batches has any.
+        Raises `TrainingError` where no group has had any by the end of the batches.
         """
         waiting: Groups | None = None
-        taught = False
         for rows in batches:
             found = self._roll_out(policy, rows)
             waiting = found if waiting is None else joined(waiting, found)
             while waiting is not None and len(waiting.rows) >= self._config.batch_users:
                 ready, waiting = split(waiting, self._config.batch_users)
                 yield from self._updates(policy, ready)
-                taught = True
         if waiting is not None and len(waiting.rows):
             yield from self._updates(policy, waiting)
-            taught = True
-        if not taught:
+        if not self._taught:
             raise TrainingError(
                 "no group of any question had rewards that differ, so GRPO has nothing to learn; give "
                 "alignment.rewards a weight that tells items apart, keep the truth in the group, or widen the group"
@@ -201,6 +199,7 @@ class GroupRelative:
     def _updates(self, policy: TrainablePolicy, groups: Groups) -> Iterator[Lesson]:
         """The first step's log-probabilities stand for the policy that drew the group, so that dropout is no drift."""
         config = self._config
+        self._taught = True
         drawn: Tensor | None = None
         for _ in range(config.updates):
             policy.train(config.dropout)

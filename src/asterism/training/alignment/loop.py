@@ -27,7 +27,7 @@ _WARMUP_STEPS = 20
 _LONGEST_GRADIENT = 1.0
 _BOOTSTRAP_SAMPLES = 1000
 
-#: NDCG@10 of each validation case.
+#: What the policy is worth on each validation case; its mean steers.
 Validate = Callable[[TrainablePolicy], NDArray[np.float64]]
 
 
@@ -40,7 +40,7 @@ class AlignmentReport(NamedTuple):
     signal: float
     kl: float
     entropy: float
-    validation_ndcg_at_10: float
+    validation: float
     seconds: float
 
 
@@ -50,8 +50,9 @@ class AlignmentResult:
 
     steps: int
     best_step: int  # 0 where the start was not beaten
-    start_ndcg_at_10: float
-    best_ndcg_at_10: float  # as high as a validation found it, whether or not the gain is sure
+    measure: str  # what was validated
+    start_validation: float
+    best_validation: float  # as high as a validation found it, whether or not the gain is sure
     p_value: float  # paired bootstrap on the validation cases; 1 where the start is the best
     improved: bool
     seconds: float
@@ -66,13 +67,14 @@ def align(
     folder: Path,
     seed: int,
     tell: Callable[[str], None],
+    measure: str = "NDCG@10",
 ) -> AlignmentResult:
-    """Take lessons until validation NDCG@10 stops rising; the policy is left with its best weights.
+    """Take lessons until validation by `measure` stops rising; the policy is left with its best weights.
 
     These are the ones it came with unless others do better by a paired bootstrap at `config.significance`. Raises
     `TrainingError` where the loss is not finite, or the divergence from the start exceeds `config.max_kl`.
     """
-    return _Aligning(policy, method, config, validate, folder, seed, tell).run_to_end()
+    return _Aligning(policy, method, config, validate, folder, seed, tell, measure).run_to_end()
 
 
 class _Aligning:
@@ -85,10 +87,11 @@ class _Aligning:
         folder: Path,
         seed: int,
         tell: Callable[[str], None],
+        measure: str,
     ) -> None:
         torch.manual_seed(seed)
         self.policy, self.method, self.config, self.tell = policy, method, config, tell
-        self.validate = validate
+        self.validate, self.measure = validate, measure
         self.random = np.random.default_rng([seed, 1])
         self.parameters = [one for one in policy.parameters() if one.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=_BETAS, weight_decay=0.0)
@@ -106,7 +109,7 @@ class _Aligning:
         self.policy.eval()
         self.start = self.best = self.validate(self.policy)
         self.weights = self.start_weights = self._weights()
-        self.tell(f"start: validation NDCG@10 {self.start.mean():.4f} of {len(self.start):,} cases")
+        self.tell(f"start: validation {self.measure} {self.start.mean():.4f} of {len(self.start):,} cases")
         stopped = None
         for epoch in range(1, self.config.epochs + 1):
             if (stopped := self._epoch(epoch)) is not None:
@@ -118,8 +121,9 @@ class _Aligning:
         return AlignmentResult(
             steps=self.step,
             best_step=self.best_step,
-            start_ndcg_at_10=float(self.start.mean()),
-            best_ndcg_at_10=float(self.best.mean()),
+            measure=self.measure,
+            start_validation=float(self.start.mean()),
+            best_validation=float(self.best.mean()),
             p_value=compared.p_value if self.best_step else 1.0,
             improved=improved,
             seconds=time.monotonic() - self.began,
@@ -173,21 +177,21 @@ class _Aligning:
             self.without_gain += 1
         self._report(float(found.mean()), better)
         if self.without_gain >= self.config.patience:
-            return f"validation NDCG@10 has not risen for {self.config.patience} validations"
+            return f"validation {self.measure} has not risen for {self.config.patience} validations"
         return None
 
-    def _report(self, ndcg_at_10: float, better: bool) -> None:
+    def _report(self, validation: float, better: bool) -> None:
         losses, figures = zip(*self.seen, strict=True)
         means = Figures(*np.mean(figures, axis=0).tolist())
         seconds = time.monotonic() - self.began
-        report = AlignmentReport(self.step, float(np.mean(losses)), *means, ndcg_at_10, seconds)
+        report = AlignmentReport(self.step, float(np.mean(losses)), *means, validation, seconds)
         self.seen = []
         with self.log.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(report._asdict()) + "\n")
         self.tell(
             f"step {report.step}  loss {report.loss:.4f}  reward {report.reward:.4f}  groups with signal "
             f"{report.signal:.0%}  KL {report.kl:.4f}  entropy {report.entropy:.2f}"
-            f"  validation NDCG@10 {ndcg_at_10:.4f}{' *' if better else ''}"
+            f"  validation {self.measure} {validation:.4f}{' *' if better else ''}"
         )
 
     def _status(self) -> str:

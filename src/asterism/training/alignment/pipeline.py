@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,11 @@ from asterism.training.candidates import with_chosen_weights
 from asterism.training.sole_trainer import sole_trainer
 from asterism.training.validation import sample_cases
 
-_CUTOFF = 10
+CUTOFF = 10  # of the validation lists
+
+#: What lists (cases, CUTOFF) of items are worth to each of the cases: (cases,).
+Worth = Callable[[Cases, NDArray[np.int64]], NDArray[np.float64]]
+
 _TEMPERATURE_CASES = 2_000
 
 
@@ -50,11 +55,13 @@ def align_bundle(
     data: Path | None = None,
     seed: int | None = None,
     reward: Reward | None = None,
+    worth: Worth | None = None,
 ) -> tuple[Bundle, AlignmentResult]:
     """Align the policy of the bundle at `start` and write the outcome to `output`; the log is in `<output>.run`.
 
     Without `alignment` the bundle's own section holds, without `seed` its own seed; `reward` stands in for those of the
-    configuration under GRPO. Raises `BundleError` where the bundle is broken or `data` is not what it was trained on,
+    configuration under GRPO, `worth` for the NDCG@10 of validation lists, by which the fusion weights are then not
+    chosen anew. Raises `BundleError` where the bundle is broken or `data` is not what it was trained on,
     `TrainingError` where there is nothing to learn from or the policy diverges.
     """
     output = output.resolve()
@@ -65,16 +72,17 @@ def align_bundle(
     with sole_trainer(folder):
         trained = load_recommender(Bundle.open(start))
         config = trained.config.model_copy(update={"alignment": alignment or trained.config.alignment})
+        seed = config.seed if seed is None else seed
         dataset = data_of_bundle(trained.bundle, config.data, data)
         split = split_dataset(dataset, config.data)
         _check_validation(split)
         heads = HistoryHeads(ContentHead(trained.item_vectors), NeighbourHead.learn(split.train, len(split.items)))
-        method = _method(trained, config, dataset, split, heads, config.seed if seed is None else seed, reward)
-        validate = _validator(trained, config, split.validation, heads)
-        chosen = config.alignment
-        result = align(trained.policy, method, chosen, validate, folder, config.seed if seed is None else seed, _tell)
-        _tell(_ending(result, chosen.significance))
-        if result.improved and config.decoding.choose_weights:
+        method = _method(trained, config, dataset, split, heads, seed, reward)
+        validate = _validator(trained, config, split.validation, heads, worth or ndcg_of_lists)
+        measure = "NDCG@10" if worth is None else "worth"
+        result = align(trained.policy, method, config.alignment, validate, folder, seed, _tell, measure)
+        _tell(_ending(result, config.alignment.significance))
+        if result.improved and worth is None and config.decoding.choose_weights:
             config = with_chosen_weights(config, trained.policy, trained.semantic_ids, heads, split.validation)
         return write_aligned(trained.bundle, output, trained.policy, config, heads.neighbours, result), result
 
@@ -124,16 +132,23 @@ def _temperature(policy: TrainablePolicy, roller: Roller, validation: Cases, see
     return fitted_temperature(torch.cat(scores), torch.cat(right))
 
 
-def _validator(trained: TrainedRecommender, config: RunConfig, validation: Cases, heads: HistoryHeads) -> Validate:
-    """NDCG@10 of each validation case in the order that is served, the user's history excluded."""
+def _validator(
+    trained: TrainedRecommender, config: RunConfig, validation: Cases, heads: HistoryHeads, worth: Worth
+) -> Validate:
+    """What the lists that are served to the validation cases, the user's history excluded, are worth."""
     cases = sample_cases(validation, config.evaluation.validation_cases, config.seed)
     generator = Generator(trained.policy, trained.semantic_ids, config.decoding, heads=heads)
 
     def validate(policy: TrainablePolicy) -> NDArray[np.float64]:
-        found = generator.recommend(cases.histories, _CUTOFF, exclude_history=True, code_log_probs=False)
-        return ndcg(target_ranks(found.items, cases.targets), _CUTOFF)
+        found = generator.recommend(cases.histories, CUTOFF, exclude_history=True, code_log_probs=False)
+        return worth(cases, found.items)
 
     return validate
+
+
+def ndcg_of_lists(cases: Cases, lists: NDArray[np.int64]) -> NDArray[np.float64]:
+    """NDCG@10 of each case."""
+    return ndcg(target_ranks(lists, cases.targets), CUTOFF)
 
 
 def _check_validation(split: Split) -> None:
@@ -143,7 +158,7 @@ def _check_validation(split: Split) -> None:
 
 def _ending(result: AlignmentResult, significance: float) -> str:
     ended = f"alignment ended after {result.steps} steps and {result.seconds:.0f} s: {result.stopped}"
-    figures = f"validation NDCG@10 {result.start_ndcg_at_10:.4f} → {result.best_ndcg_at_10:.4f}"
+    figures = f"validation {result.measure} {result.start_validation:.4f} → {result.best_validation:.4f}"
     if result.improved:
         return f"{ended}\n{figures} at step {result.best_step}, p = {result.p_value:.3f}"
     if result.best_step == 0:

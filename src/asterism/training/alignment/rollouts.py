@@ -1,4 +1,4 @@
-"""Groups of items that a policy draws for its questions: legal, different, and none that the user had before."""
+"""Groups of items that a policy draws for its questions: legal, and none that the user had before."""
 
 from __future__ import annotations
 
@@ -44,18 +44,20 @@ class Roller:
 
 
 def draw_group(scores: Tensor, size: int, rollouts: Rollouts, keep: Tensor | None, random: torch.Generator) -> Tensor:
-    """(B, G) the places of a group's items among candidates of `scores` (B, C), G = min(size, C), best first.
+    """(B, G) the places of a group's items among candidates of `scores` (B, C), best first.
 
-    `beam` takes the best; `sample` draws without replacement from the softmax of the scores, by adding Gumbel noise
-    (Gumbel-top-k; Kool et al. 2019). Candidates where `keep` (B, C) is True are taken in any case.
+    `beam` takes the G = min(size, C) best, which are different; `sample` draws G = size from the softmax of the scores,
+    with replacement, as a policy gradient without importance weights needs it. Where `keep` (B, C) is True for one
+    candidate of a row, that one is in the group.
     """
-    keys = scores
     if rollouts == "sample":
-        uniform = torch.rand(scores.shape, generator=random).clamp(min=1e-20)
-        keys = scores - (-uniform.log()).clamp(min=1e-20).log()
-    if keep is not None:
-        keys = keys.masked_fill(keep, torch.inf)
-    picked = keys.topk(min(size, scores.shape[1]), dim=1).indices
+        picked = torch.multinomial(scores.softmax(dim=1), size, replacement=True, generator=random)
+        if keep is not None:
+            some = keep.any(dim=1)
+            picked[some, -1] = keep[some].long().argmax(dim=1)
+    else:
+        keys = scores if keep is None else scores.masked_fill(keep, torch.inf)
+        picked = keys.topk(min(size, scores.shape[1]), dim=1).indices
     order = scores.gather(1, picked).argsort(dim=1, descending=True, stable=True)
     return picked.gather(1, order)
 
