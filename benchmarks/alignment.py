@@ -125,7 +125,7 @@ def compared(
 
 
 def expected_rewards(market: Market, split: Split, lists: np.ndarray[Any, Any], users: int) -> np.ndarray[Any, Any]:
-    """What the first `users` test cases' slates are worth under the true behaviour, at the moment that is asked about."""
+    """What the first `users` test cases' slates are worth under the true behaviour, at the moment asked about."""
     cases = split.test
     rows = range(min(users, len(cases)))
     known = users_of(market, split)

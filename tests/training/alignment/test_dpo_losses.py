@@ -40,9 +40,7 @@ def test_softmax_dpo_is_the_chosen_items_share_of_the_odds() -> None:
     # −log σ(−log(e^{−2} + e^{−1})) = log(1 + e^{−2} + e^{−1})
     loss = softmax_dpo_loss(ratios(2.0, [0.0, 1.0]), beta=1.0)
     assert loss.tolist() == pytest.approx([log(1 + exp(-2) + exp(-1))])
-    assert softmax_dpo_loss(ratios(2.0, [0.0, 1.0]), beta=0.5).tolist() == pytest.approx(
-        [log(1 + exp(-1) + exp(-0.5))]
-    )
+    assert softmax_dpo_loss(ratios(2.0, [0.0, 1.0]), beta=0.5).tolist() == pytest.approx([log(1 + exp(-1) + exp(-0.5))])
 
 
 def test_softmax_dpo_with_one_rejected_item_is_dpo() -> None:

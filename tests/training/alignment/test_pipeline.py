@@ -69,9 +69,7 @@ def test_without_a_gain_the_result_is_the_start(workshop: Path, capsys: pytest.C
     def nothing_is_better(cases: Cases, lists: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
         return np.zeros(len(cases))
 
-    bundle, result = align_bundle(
-        workshop / "start", workshop / "same", settings(epochs=1), worth=nothing_is_better
-    )
+    bundle, result = align_bundle(workshop / "start", workshop / "same", settings(epochs=1), worth=nothing_is_better)
     start = Bundle.open(workshop / "start")
     assert not result.improved
     assert bundle.manifest.parts == start.manifest.parts

@@ -16,7 +16,10 @@ def test_the_newest_event_of_every_row_that_has_one_before_it() -> None:
     found = newest_questions(TRAIN, 1)
     assert found.cases.targets.tolist() == [7, 3]
     assert found.cases.users.tolist() == [0, 2]
-    assert [found.cases.histories.items[found.cases.histories.row(row)].tolist() for row in range(2)] == [[4, 5, 6], [2]]
+    assert [found.cases.histories.items[found.cases.histories.row(row)].tolist() for row in range(2)] == [
+        [4, 5, 6],
+        [2],
+    ]
     assert found.cases.histories.asked is not None
     assert found.cases.histories.asked.timestamps.tolist() == found.cases.timestamps.tolist() == [3, 1]
     assert [found.earlier.items[found.earlier.row(row)].tolist() for row in range(4)] == [[4, 5, 6], [1], [2], []]
