@@ -220,7 +220,7 @@ class AlignmentConfig(Section):
     patience: Positive = 5  # validations without a better NDCG@10 before stopping
     validations: Positive = 4  # an epoch
     batch_users: Positive = 64
-    learning_rate: Rate = 1e-4
+    learning_rate: Rate = 1e-5  # small: aligned on the log alone, higher ones lost (docs/decisions/0017-alignment.md)
     dropout: bool = True
     significance: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05  # p of the gain on validation that replaces the start
     max_kl: Rate = 1.0  # to the start, at which alignment stops as diverging

@@ -244,9 +244,12 @@ def split(groups: Groups, count: int) -> tuple[Groups, Groups | None]:
 
     def part(rows: slice) -> Groups:
         return Groups(
-            groups.rows[rows],
-            groups.candidates.rows(torch.arange(len(groups.rows))[rows]),
-            *(one[rows] for one in (groups.picked, groups.present, groups.advantages, groups.reference)),
+            rows=groups.rows[rows],
+            candidates=groups.candidates.rows(torch.arange(len(groups.rows))[rows]),
+            picked=groups.picked[rows],
+            present=groups.present[rows],
+            advantages=groups.advantages[rows],
+            reference=groups.reference[rows],
             figures=groups.figures,
         )
 
