@@ -71,3 +71,10 @@ def test_padding_is_never_drawn() -> None:
     scores = torch.tensor([[0.0, -torch.inf, -3.0]])
     picked = draw_group(scores, 500, "sample", None, torch.Generator().manual_seed(0))
     assert set(picked[0].tolist()) == {0, 2}
+
+
+def test_a_repeat_may_be_the_answer() -> None:
+    policy, one = roller(ITEMS)
+    found = one.candidates(policy, cases_of([[3, 5]], [3]), keep_truth=False)[1].items[0].tolist()
+    assert 3 in found
+    assert 5 not in found
