@@ -14,13 +14,13 @@ from asterism.core.memory import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
-        torch.ones(1 << 23)
+        torch.ones(1 << 24)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-torch.ones(1 << 23)
+torch.ones(1 << 24)
 print(faults(), end=" ")
 told = keep_freed_memory()
-torch.ones(1 << 23)
+faults()  # the heap grows to its size
 print(faults(), told)
 """
 

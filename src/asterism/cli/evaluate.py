@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
-
-if TYPE_CHECKING:
-    from asterism.data.dataset import Dataset
-    from asterism.decoding.loading import TrainedRecommender
 
 
 def evaluate(
@@ -29,6 +25,7 @@ def evaluate(
     """Measure a bundle over all items, with and without the user's history excluded."""
     from asterism.core.bundle import Bundle
     from asterism.data.splits import split_dataset
+    from asterism.decoding.bundle_data import data_of_bundle
     from asterism.decoding.loading import load_recommender
     from asterism.evaluation import protocol
     from asterism.evaluation.baselines import default_baselines
@@ -36,7 +33,7 @@ def evaluate(
     from asterism.evaluation.report import print_table, write_outputs
 
     trained = load_recommender(Bundle.open(bundle))
-    cut = split_dataset(_data_of(trained, data), trained.config.data)
+    cut = split_dataset(data_of_bundle(trained.bundle, trained.config.data, data), trained.config.data)
     result = protocol.evaluate(
         GeneratedRecommender(f"{trained.config.model.kind.upper()}, {mode}", trained.generator, mode),
         cut,
@@ -49,18 +46,3 @@ def evaluate(
     )
     print_table(result)
     write_outputs(result, json, html)
-
-
-def _data_of(trained: TrainedRecommender, folder: Path | None) -> Dataset:
-    """The data that the bundle was trained on; raises `BundleError` if what is found differs."""
-    from asterism.core.errors import BundleError
-    from asterism.data.fingerprinting import dataset_fingerprint
-    from asterism.data.locating import data_moved_to, resolve_data
-
-    config = trained.config.data if folder is None else data_moved_to(folder.resolve(), trained.config.data)
-    dataset = resolve_data(config, Path(trained.bundle.fact("config_folder")))
-    try:
-        trained.bundle.check_fact("the data found for it", "dataset_fingerprint", dataset_fingerprint(dataset))
-    except BundleError as error:
-        raise BundleError(f"{error}; name the data it was trained on with --data, or train it again") from error
-    return dataset

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from asterism import __version__
-from asterism.cli import data, evaluate, export, init, serve, sids, train
+from asterism.cli import align, data, evaluate, export, init, serve, sids, train
 from asterism.core.errors import AsterismError, StorageError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("init")(init.init_command)
 app.add_typer(data.app, name="data")
 app.add_typer(sids.app, name="sids")
 app.command()(train.train)
+app.command()(align.align)
 app.command()(evaluate.evaluate)
 app.command()(serve.serve)
 app.add_typer(export.app, name="export")

@@ -3,18 +3,21 @@
 from asterism.config.llm import LLMConfig, LLMShape, TaskWeights
 from asterism.config.loading import load_run_config, parse_run_config
 from asterism.config.run import (
+    AlignmentConfig,
     DataConfig,
     DecodingConfig,
     EmbeddingConfig,
     EvaluationConfig,
     KindFields,
     ModelConfig,
+    RewardWeights,
     RunConfig,
     SemanticIdConfig,
     TrainingConfig,
 )
 
 __all__ = [
+    "AlignmentConfig",
     "DataConfig",
     "DecodingConfig",
     "EmbeddingConfig",
@@ -23,6 +26,7 @@ __all__ = [
     "LLMConfig",
     "LLMShape",
     "ModelConfig",
+    "RewardWeights",
     "RunConfig",
     "SemanticIdConfig",
     "TaskWeights",

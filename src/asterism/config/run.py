@@ -12,6 +12,13 @@ from asterism.core.records import Kind
 
 SplitMethod = Literal["leave_one_out", "by_time", "by_column"]
 NegativeSampling = Literal["uniform", "popularity", "in_batch", "mixed"]
+AlignmentMethod = Literal["dpo", "grpo"]
+AlignedScore = Literal["served", "codes"]
+RejectedFrom = Literal["logged", "beam", "both"]
+Rollouts = Literal["beam", "sample"]
+RatioLevel = Literal["token", "sequence"]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0)]
 
 
 class DataConfig(Section):
@@ -188,6 +195,49 @@ class DecodingConfig(Section):
     precision: Literal["fp32", "bf16", "int8"] = "fp32"  # in which a bundle answers on a CPU; training has its own
 
 
+class RewardWeights(Section):
+    """How much each reward counts in the reward of an item; all are at most about one."""
+
+    hit: Weight = 1.0  # the item that was taken next
+    rank: Weight = 1.0  # against wrong items, the more the higher they stood
+    semantic: Weight = 0.0  # likeness of item vectors to the item that was taken
+    collaborative: Weight = 0.0  # likeness of users to those of the item that was taken
+    action: Weight = 0.0  # a hit by the value of what was done: click 1, cart 2, purchase 3
+
+
+class AlignmentConfig(Section):
+    """Preference alignment of a trained policy: `asterism align`."""
+
+    method: AlignmentMethod = "dpo"
+    score: AlignedScore = "served"  # whose distribution is aligned
+    newest: Positive = 1  # newest training events of a user that are asked for
+    candidates: Positive = 64  # items of a question's beam
+    epochs: Positive = 5
+    patience: Positive = 5  # validations without a better NDCG@10 before stopping
+    validations: Positive = 4  # an epoch
+    batch_users: Positive = 64
+    learning_rate: Rate = 1e-5  # small: aligned on the log alone, higher ones lost (docs/decisions/0017-alignment.md)
+    dropout: bool = True
+    significance: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05  # p of the gain on validation that replaces the start
+    max_kl: Rate = 1.0  # to the start, at which alignment stops as diverging
+
+    beta: Rate = 1.0  # dpo: how far a margin may move away from the reference's
+    rejected: RejectedFrom = "beam"  # dpo
+    softmax: bool = True  # dpo: all rejected items at once; else pair by pair
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0  # dpo, pair by pair
+
+    group: Annotated[int, Field(ge=2)] = 16  # grpo: items of a group
+    rollouts: Rollouts = "beam"  # grpo
+    keep_truth: bool = True  # grpo: the item that was taken is in its group
+    by_deviation: bool = True  # grpo: advantages over the group's standard deviation
+    updates: Positive = 1  # grpo: steps a group is used for
+    ratio: RatioLevel = "token"  # grpo
+    clip_low: Rate = 0.2  # grpo
+    clip_high: Rate = 0.2  # grpo
+    kl_weight: Weight = 0.01  # grpo
+    rewards: RewardWeights = RewardWeights()  # grpo
+
+
 class EvaluationConfig(Section):
     """What is measured."""
 
@@ -209,6 +259,7 @@ class RunConfig(Section):
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
 
     @model_validator(mode="after")
     def _content_to_align_with(self) -> RunConfig:

@@ -10,7 +10,7 @@
     ├── UnknownIdError                 20003  a user or item nobody has heard of
     ├── BundleError                    30001  a trained recommender is broken or mismatched
     ├── ModelError                     30002  a model cannot do what it was asked to
-    │   └── AbandonedError             30002  nobody waits for the answer any more
+    │   └── AbandonedError             30004  nobody waits for the answer any more
     └── TrainingError                  30003  training cannot go on
 
 Codes follow the API's families: 1xxxx system, 2xxxx business, 3xxxx model.
@@ -105,6 +105,8 @@ class ModelError(AsterismError):
 
 class AbandonedError(ModelError):
     """Nobody waits for the answer any more, so the model left it."""
+
+    code = 30004
 
 
 class TrainingError(AsterismError):

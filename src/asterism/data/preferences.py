@@ -33,7 +33,7 @@ NEAR_SECONDS: Final = 30 * 60  # the usual gap between two sessions
 REJECTED_PER_EVENT: Final = 4  # the nearest in the user's log
 _REACH: Final = 20  # rows of the user's log that are looked at, before and after the event
 
-_VALUE_OF_CODE: Final = np.array([ACTION_VALUES[action] for action in records.ACTIONS], dtype=np.int8)
+ACTION_VALUE_OF_CODE: Final = np.array([ACTION_VALUES[action] for action in records.ACTIONS], dtype=np.int8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _training_rows(split: Split) -> _Rows:
         users=np.repeat(np.arange(len(train)), train.lengths),
         items=train.items.astype(np.int64),
         timestamps=train.timestamps,
-        values=_VALUE_OF_CODE[train.actions],
+        values=ACTION_VALUE_OF_CODE[train.actions],
         train_events=np.arange(train.events),
     )
 
@@ -99,7 +99,7 @@ def _signals(interactions: pa.Table, split: Split, method: SplitMethod) -> _Rows
     user_codes, user_ids = codes_of(table[records.USER_ID])
     item_codes, item_ids = codes_of(table[records.ITEM_ID])
     action_codes, actions = codes_of(table[records.ACTION])
-    values = np.array([_VALUE_OF_CODE[ACTION_CODES[one]] for one in actions.to_pylist()], dtype=np.int8)
+    values = np.array([ACTION_VALUE_OF_CODE[ACTION_CODES[one]] for one in actions.to_pylist()], dtype=np.int8)
     found = _Rows(
         users=split.users.encode(user_ids.to_pylist()).astype(np.int64)[user_codes],
         items=split.items.encode(item_ids.to_pylist()).astype(np.int64)[item_codes],

@@ -63,7 +63,7 @@ def load_recommender(
     On a CPU it answers in `precision`, or else the configuration's `decoding.precision`, and keeps the states of
     returning users in a cache where it is given limits; elsewhere the model answers as it was trained.
     """
-    config = _load_config(bundle)
+    config = load_config(bundle)
     items = pq.read_table(bundle.part(parts.ITEMS))
     ids = IdMap(items[records.ITEM_ID].to_pylist())
     bundle.check_fact(parts.ITEMS, "items_hash", hash_texts(ids))
@@ -113,7 +113,8 @@ def _load_attributes(bundle: Bundle) -> UserAttributes | None:
     return UserAttributes.of(pq.read_table(bundle.part(parts.USERS))) if bundle.has_part(parts.USERS) else None
 
 
-def _load_config(bundle: Bundle) -> RunConfig:
+def load_config(bundle: Bundle) -> RunConfig:
+    """The run configuration of a bundle; raises `BundleError` or `ConfigError` where it cannot be read."""
     file = bundle.part(parts.CONFIG)
     try:
         raw: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

@@ -52,6 +52,7 @@ STATUS_OF_CODE: Final[Mapping[int, int]] = {
     30001: 503,
     30002: 503,
     30003: 500,
+    30004: 503,
 }
 
 _MAX_REASONS = 5

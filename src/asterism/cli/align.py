@@ -1,0 +1,42 @@
+"""`asterism align`: from a bundle to one whose policy follows preferences or rewards."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def align(
+    bundle: Annotated[Path, typer.Option(help="The bundle to start from; it stays as it is.")],
+    output: Annotated[Path, typer.Option("--output", "--out", help="Where the aligned bundle goes.")],
+    config: Annotated[
+        Path | None, typer.Option(help="A run's TOML file whose alignment section replaces the bundle's.")
+    ] = None,
+    method: Annotated[
+        Literal["dpo", "grpo"] | None, typer.Option(help="Instead of the configuration's alignment.method.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data's folder, if it is no longer where training saw it.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Instead of the bundle's seed.")] = None,
+) -> None:
+    """Align a trained policy by preferences (DPO) or rewards (GRPO); what does not gain on validation is not kept."""
+    from asterism.config import load_run_config
+    from asterism.core.bundle import Bundle
+    from asterism.core.memory import keep_freed_memory
+    from asterism.decoding.loading import load_config
+    from asterism.training.alignment.pipeline import align_bundle
+
+    run = load_config(Bundle.open(bundle)) if config is None else load_run_config(config)
+    alignment = run.alignment if method is None else run.alignment.model_copy(update={"method": method})
+    keep_freed_memory()
+    try:
+        aligned, result = align_bundle(bundle, output, alignment, data=data, seed=seed)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written, and the start is as it was", file=sys.stderr)
+        raise typer.Exit(130) from None
+    kept = "aligned bundle" if result.improved else "bundle as it was,"
+    print(f"{kept} {aligned.version} is in {output}")

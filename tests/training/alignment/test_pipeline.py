@@ -1,0 +1,120 @@
+"""From a bundle to its aligned bundle: what changes, what stays, and bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asterism.config import AlignmentConfig, parse_run_config
+from asterism.core import parts
+from asterism.core.bundle import Bundle
+from asterism.core.errors import BundleError, TrainingError
+from asterism.data.market import Market, MarketConfig
+from asterism.data.sequences import Cases
+from asterism.decoding.loading import load_recommender
+from asterism.training.alignment.loop import LOG_FILE
+from asterism.training.alignment.pipeline import align_bundle
+from asterism.training.pipeline import train_bundle
+from command_line import run
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A market and a bundle whose training was cut short, so that alignment finds something to gain."""
+    folder = tmp_path_factory.mktemp("workshop")
+    Market.generate(MarketConfig(users=120, items=100, days=14)).save(folder / "market")
+    raw = {
+        "name": "market",
+        "data": {"path": "market"},
+        "embeddings": {"text_model": "tfidf", "width": 16},
+        "semantic_ids": {"codes": 8},
+        "model": {"width": 16, "blocks": 1, "dropout": 0.0},
+        "training": {"epochs": 1, "learning_rate": 0.01, "warmup_steps": 1, "negatives": 0, "average_epochs": 0},
+        "decoding": {"beam": 40, "choose_weights": False},
+    }
+    train_bundle(parse_run_config(raw, source="the test"), folder, folder / "start")
+    return folder
+
+
+def settings(**changes: object) -> AlignmentConfig:
+    usual = {"candidates": 30, "epochs": 3, "validations": 1, "learning_rate": 0.01, "newest": 20, "significance": 1.0}
+    return AlignmentConfig.model_validate(usual | {"max_kl": 50.0} | changes)
+
+
+@pytest.mark.parametrize("method", ["dpo", "grpo"])
+def test_an_aligned_bundle_has_new_weights_and_says_where_it_is_from(workshop: Path, method: str) -> None:
+    config = settings(method=method, rejected="both")
+    wishes: dict[str, Any] = {}  # for GRPO something that is surely to be gained: items late in the catalogue
+    if method == "grpo":
+        wishes = {"reward": lambda drawn: drawn.items / 100, "worth": lambda cases, lists: lists.mean(axis=1)}
+    bundle, result = align_bundle(workshop / "start", workshop / method, config, **wishes)
+    start = Bundle.open(workshop / "start")
+    assert result.improved
+    assert result.best_validation > result.start_validation
+    assert bundle.fact("aligned_from") == start.version
+    assert bundle.version != start.version
+    same = {name for name, part in start.manifest.parts.items() if bundle.manifest.parts.get(name) == part}
+    assert {parts.ITEMS, parts.HISTORIES, parts.SEMANTIC_IDS, parts.ITEM_VECTORS, parts.EMBEDDER} <= same
+    assert parts.MODEL_WEIGHTS not in same
+    trained = load_recommender(bundle)
+    assert trained.config.alignment == config
+    metrics = json.loads(bundle.part(parts.METRICS).read_text())
+    assert metrics["alignment"]["best_validation"] == result.best_validation
+    assert (workshop / f"{method}.run" / LOG_FILE).read_text().count("\n") == 3
+    again, _ = align_bundle(workshop / "start", workshop / f"{method}-again", config, **wishes)
+    assert again.manifest.parts[parts.MODEL_WEIGHTS] == bundle.manifest.parts[parts.MODEL_WEIGHTS], "by seed"
+
+
+def test_without_a_gain_the_result_is_the_start(workshop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def nothing_is_better(cases: Cases, lists: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        return np.zeros(len(cases))
+
+    bundle, result = align_bundle(workshop / "start", workshop / "same", settings(epochs=1), worth=nothing_is_better)
+    start = Bundle.open(workshop / "start")
+    assert not result.improved
+    assert bundle.manifest.parts == start.manifest.parts
+    assert bundle.version == start.version
+    assert bundle.fact("alignment_improved") is False
+    assert "no step was better than the start on validation, so the result is the start, unchanged" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_bundle_of_other_data_is_refused(workshop: Path, tmp_path: Path) -> None:
+    Market.generate(MarketConfig(users=60, items=100, days=10)).save(tmp_path / "other")
+    with pytest.raises(BundleError, match="name the data it was trained on with --data"):
+        align_bundle(workshop / "start", tmp_path / "out", settings(), data=tmp_path / "other")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_start_is_not_replaced(workshop: Path) -> None:
+    with pytest.raises(BundleError, match="is the bundle to start from"):
+        align_bundle(workshop / "start", workshop / "start", settings())
+
+
+def test_a_policy_that_runs_away_is_stopped(workshop: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"above alignment\.max_kl 0\.0001"):
+        align_bundle(workshop / "start", tmp_path / "out", settings(method="grpo", max_kl=1e-4))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command(workshop: Path) -> None:
+    (workshop / "run.toml").write_text(
+        'name = "a"\n[data]\npath = "market"\n[alignment]\nepochs = 1\nvalidations = 1\nsignificance = 1.0\n'
+        "learning_rate = 0.01\nmax_kl = 50.0\n[alignment.rewards]\naction = 0.5\n"
+    )
+    output = workshop / "by-command"
+    done = run(
+        "align", "--bundle", workshop / "start", "--config", workshop / "run.toml", "--method", "grpo", "--out", output
+    )
+    assert done.returncode == 0, done.stderr
+    assert Bundle.open(output).fact("alignment_method") == "grpo"
+    assert "start: validation NDCG@10" in done.stderr
+    assert "groups with signal" in done.stderr
+    assert Bundle.open(output).version in done.stdout
+    measured = run("evaluate", "--bundle", output, "--json", workshop / "e.json")
+    assert measured.returncode == 0, measured.stderr
