@@ -43,5 +43,5 @@ class CapCounter:
             np.logical_or(full, counts[max(0, slot - length + 1) : slot + 1].max(axis=0) >= most, out=full)
         if not full.any():
             return np.ones(len(self._members), dtype=np.bool_)
-        admitted: NDArray[np.bool_] = ~self._members[:, full].any(axis=1)
+        admitted: NDArray[np.bool_] = ~(self._members @ full)
         return admitted
