@@ -25,6 +25,9 @@ def serve(
     deadline_ms: Annotated[
         int, typer.Option(min=1, max=60_000, help="How long the model may take before an answer does without it.")
     ] = 200,
+    reranking: Annotated[
+        Path | None, typer.Option(help="How slates are made of candidates (TOML); in the model's order by default.")
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="The function that loads the model, as module:function.", hidden=True)
     ] = None,
@@ -33,16 +36,19 @@ def serve(
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependencyError(f"serving needs {', '.join(missing)}; run: pip install 'asterism[serve]'")
+    from asterism.config import RerankingConfig, load_reranking_config
     from asterism.serving.http import server
     from asterism.serving.service import DEFAULT_ENGINE, ServiceSettings, default_state_folder, open_service
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    slates = load_reranking_config(reranking) if reranking is not None else RerankingConfig()
     taken = server.take_port(host, port)
     settings = ServiceSettings(
         bundle=bundle,
         state=state or default_state_folder(bundle),
         engine=engine or DEFAULT_ENGINE,
         deadline_seconds=deadline_ms / 1000,
+        reranking=slates,
     )
     service = open_service(settings)
     asyncio.run(server.serve(service, taken, lambda line: print(line, flush=True)))

@@ -1,6 +1,12 @@
 """Typed settings and run configurations, read from TOML; an unknown key is an error that lists the known ones."""
 
-from asterism.config.loading import load_run_config, parse_run_config
+from asterism.config.loading import (
+    load_reranking_config,
+    load_run_config,
+    parse_reranking_config,
+    parse_run_config,
+)
+from asterism.config.reranking import RerankingConfig
 from asterism.config.run import (
     DataConfig,
     DecodingConfig,
@@ -20,9 +26,12 @@ __all__ = [
     "EvaluationConfig",
     "KindFields",
     "ModelConfig",
+    "RerankingConfig",
     "RunConfig",
     "SemanticIdConfig",
     "TrainingConfig",
+    "load_reranking_config",
     "load_run_config",
+    "parse_reranking_config",
     "parse_run_config",
 ]

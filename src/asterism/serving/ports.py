@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from asterism.core.semantic_id import SemanticId
+from asterism.data.item_attributes import Predicate
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,9 @@ class EngineRequest:
     user_id: str | None = None  # for a model that reads users' attributes
     timestamp: int | None = None  # of the request, Unix seconds
     scene: str | None = None  # of the request
+    device: str | None = None  # of the request
+    wanted: Predicate | None = None  # what every item must answer
+    allowed: frozenset[str] | None = None  # only these, where they are named
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from asterism.config.reranking import RerankingConfig
 from asterism.core.bundle import Bundle
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.progress import track
-from asterism.serving.bundle_tables import read_catalogue, read_histories, read_vectors
+from asterism.serving.bundle_tables import read_catalogue, read_histories, read_neighbours, read_vectors
 from asterism.serving.engine.process import EngineLimits, EngineProcess
 from asterism.serving.feedback import FeedbackIntake
 from asterism.serving.hot_state import HotState
+from asterism.serving.item_facts import ItemFacts
 from asterism.serving.recommender import Recommender, RecommenderSettings
+from asterism.serving.similar import SimilarItems
 from asterism.stores.catalogue import Catalogue
 from asterism.stores.event_log import EventLog, LocalEventLog
 from asterism.stores.exposure_log import ExposureLog, LocalExposureLog
@@ -32,6 +35,7 @@ class ServiceSettings:
     state: Path
     engine: str = DEFAULT_ENGINE
     deadline_seconds: float = 0.2
+    reranking: RerankingConfig = field(default_factory=RerankingConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Service:
     bundle: Bundle
     catalogue: Catalogue
     vectors: VectorIndex
+    similar: SimilarItems
     events: EventLog
     exposures: ExposureLog
     hot: HotState
@@ -68,6 +73,7 @@ def open_service(settings: ServiceSettings) -> Service:
     bundle = Bundle.open(settings.bundle)
     table = read_catalogue(bundle)
     vectors = read_vectors(bundle, table.ids)
+    similar = SimilarItems(table.ids, vectors, read_neighbours(bundle, len(table.items)))
     past = read_histories(bundle)
     events = LocalEventLog(settings.state / "events")
     exposures = LocalExposureLog(settings.state / "exposures")
@@ -84,11 +90,12 @@ def open_service(settings: ServiceSettings) -> Service:
         engine=engine,
         hot=hot,
         catalogue=catalogue,
+        facts=ItemFacts(table.items),
         vectors=vectors,
         exposures=exposures,
         clock=clock,
         bundle_version=bundle.version,
-        settings=RecommenderSettings(settings.deadline_seconds),
+        settings=RecommenderSettings(settings.deadline_seconds, reranking=settings.reranking),
     )
     feedback = FeedbackIntake(log=events, hot=hot, catalogue=catalogue, clock=clock)
-    return Service(bundle, catalogue, vectors, events, exposures, hot, engine, recommender, feedback, clock)
+    return Service(bundle, catalogue, vectors, similar, events, exposures, hot, engine, recommender, feedback, clock)
