@@ -31,9 +31,10 @@ class ItemFacts:
         lists = pa.array([list(item.categories) for item in items], pa.list_(pa.string()))
         self._attributes = ItemAttributes.of_table(pa.table({CATEGORIES: lists, PRICE: prices}))
         self.category_names = self._attributes.category_names
+        self._category_codes = {name: code for code, name in enumerate(self.category_names)}
         self.brand_names = tuple(sorted({item.brand for item in items if item.brand}))
-        place = {name: code for code, name in enumerate(self.brand_names)}
-        self.brands = np.array([place.get(item.brand or "", -1) for item in items] + [-1], dtype=np.int64)
+        self._brand_codes = {name: code for code, name in enumerate(self.brand_names)}
+        self.brands = np.array([self._brand_codes.get(item.brand or "", -1) for item in items] + [-1], dtype=np.int64)
         # one row more, which the index -1 of an unknown item leads to
         self.created_at = np.array(
             [np.nan if item.created_at is None else item.created_at for item in items] + [np.nan], dtype=np.float64
@@ -57,22 +58,24 @@ class ItemFacts:
         within = np.arange(len(positions)) - np.repeat(np.cumsum(counts) - counts, counts)
         return positions, self._attributes.categories[np.repeat(starts, counts) + within]
 
-    def named(self, items: Iterable[str], categories: Iterable[str], brands: Iterable[str]) -> NDArray[np.bool_]:
-        """(items + 1,) who is named by id, category or brand; the last row is that of unknown items."""
-        mask = np.zeros(len(self) + 1, dtype=np.bool_)
-        mask[self.ids.encode(items)] = True
-        known = frozenset(categories).intersection(self.category_names)
-        if known:
-            mask[:-1] |= self._mask(Predicate(known))
-        codes = [code for code, name in enumerate(self.brand_names) if name in set(brands)]
-        mask |= np.isin(self.brands, codes)
-        mask[-1] = False
-        return mask
+    def named(
+        self, rows: NDArray[np.int64], items: Iterable[str], categories: Iterable[str], brands: Iterable[str]
+    ) -> NDArray[np.bool_]:
+        """(n,) which of the items at `rows`, -1 for unknown ones, are named by id, category or brand."""
+        mask = np.isin(rows, self.ids.encode(items))
+        codes = [code for code in map(self._category_codes.get, categories) if code is not None]
+        if codes:
+            positions, found = self.category_pairs(rows)
+            mask[positions[np.isin(found, codes)]] = True
+        made_by = [code for code in map(self._brand_codes.get, brands) if code is not None]
+        if made_by:
+            mask |= np.isin(self.brands[rows], made_by)
+        return mask & (rows >= 0)
 
     def check_categories(self, names: Iterable[str]) -> None:
         """Raise `RequestError` on a category that no item has."""
         for name in names:
-            if name not in self.category_names:
+            if name not in self._category_codes:
                 raise RequestError(f"no item has the category {name!r}; ask for one of the catalogue's")
 
     def everywhere(self) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -183,13 +183,12 @@ def _shown(
 ) -> list[Recommended]:
     relevance, boosts, freshness = (one.tolist() for one in weighed)
     chosen = zip(slate.rows.tolist(), slate.propensities.tolist(), slate.explored.tolist(), strict=True)
-    return [
-        replace(
-            ranked[row].item,
-            source=Source.PINNED if row in pinned else ranked[row].item.source,
-            weighed=Weighed(row + 1, relevance[row], boosts[row], freshness[row]),
-            propensity=propensity,
-            explored=explored,
+    shown = []
+    for row, propensity, explored in chosen:
+        one = ranked[row].item
+        source = Source.PINNED if row in pinned else one.source
+        how = Weighed(row + 1, relevance[row], boosts[row], freshness[row])
+        shown.append(
+            Recommended(one.item_id, source, one.score, one.semantic_id, one.because, how, propensity, explored)
         )
-        for row, propensity, explored in chosen
-    ]
+    return shown

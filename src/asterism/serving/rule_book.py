@@ -47,18 +47,19 @@ class RuleBook:
         """(n,) what boosts of a request make of the items at `rows` (n,), -1 for unknown ones."""
         factors = np.ones(len(rows))
         for one in boosts:
-            factors[self._facts.named(one.items, one.categories, one.brands)[rows]] *= one.factor
+            factors[self._facts.named(rows, one.items, one.categories, one.brands)] *= one.factor
         return factors
 
     def _worked_out(self, rules: list[RuleConfig]) -> SceneRules:
         factors = np.ones(len(self._facts) + 1)
         buried, hidden = np.zeros(len(factors), np.bool_), np.zeros(len(factors), np.bool_)
         pins: dict[int, str] = {}
+        everywhere = np.append(np.arange(len(self._facts)), -1)
         for one in rules:
             if one.do == "pin" and one.slot is not None:
                 pins[one.slot - 1] = one.items[0]
                 continue
-            named = self._facts.named(one.items, one.categories, one.brands)
+            named = self._facts.named(everywhere, one.items, one.categories, one.brands)
             if one.factor is not None:
                 factors[named] *= one.factor
             elif one.do == "bury":

@@ -11,6 +11,8 @@ Floats = NDArray[np.float64]
 
 #: A candidate with less than this left of its variance is taken to be a mix of those chosen.
 _NOTHING_NEW: Final = 1e-6
+#: More than the likeness to others can move a gain, divided by the strength: by 2 in MMR, by −log of the above in DPP.
+WIDEST_GAIN: Final = 20.0
 
 
 class Objective(Protocol):

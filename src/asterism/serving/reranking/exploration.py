@@ -30,13 +30,15 @@ class Choice(NamedTuple):
     explored: bool
 
 
-def choose(greedy: int, pool: NDArray[np.int64], share: float, draws: NDArray[np.float64]) -> Choice:
-    """The greedy candidate, or with probability `share` one of the pool, each alike; `draws` (2,) in [0, 1).
+def choose(greedy: int, drawable: NDArray[np.bool_], share: float, draws: tuple[float, float]) -> Choice:
+    """The greedy candidate, or with probability `share` one of the drawable ones, each alike; `draws` in [0, 1).
 
-    The pool does not hold the greedy candidate. Where it is empty there is nothing to explore.
+    The greedy candidate is not among those drawn. Where there is no other, there is nothing to explore.
     """
-    if len(pool) == 0 or share == 0.0:
+    drawable[greedy] = False
+    if share == 0.0 or not drawable.any():
         return Choice(greedy, 1.0, explored=False)
     if draws[0] >= share:
         return Choice(greedy, 1.0 - share, explored=False)
+    pool = np.flatnonzero(drawable)
     return Choice(int(pool[int(draws[1] * len(pool))]), share / len(pool), explored=True)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asterism.core.errors import RequestError
 from asterism.serving.reranking.caps import CapCounter, Caps
-from asterism.serving.reranking.diversity import Determinant, MarginalRelevance, Objective, Relevance
+from asterism.serving.reranking.diversity import WIDEST_GAIN, Determinant, MarginalRelevance, Objective, Relevance
 from asterism.serving.reranking.exploration import Choice, Exploration, choose
 
 Method = Literal["none", "mmr", "dpp"]
+
+_NO_DRAW: Final = (1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,9 @@ def arrange_slate(candidates: Candidates, plan: SlatePlan, seed: int = 0) -> Sla
     needed and missing.
     """
     filling = _Filling(candidates, plan)
-    draws = np.random.default_rng(seed).random((plan.slots, 2)) if plan.exploration else np.ones((plan.slots, 2))
+    draws = (
+        np.random.default_rng(seed).random((plan.slots, 2)).tolist() if plan.exploration else [_NO_DRAW] * plan.slots
+    )
     chosen: list[Choice] = []
     for slot in range(plan.slots):
         if slot in plan.pins:
@@ -88,24 +92,23 @@ class _Filling:
         self._objective = _objective(candidates, plan)
         self._caps = CapCounter(plan.caps, candidates.members, plan.slots) if plan.caps is not None else None
         self._free = np.ones(len(candidates), dtype=np.bool_)
-        self._in_one_tier = len(candidates) == 0 or bool((candidates.tiers == candidates.tiers[0]).all())
         self._exploration = plan.exploration
         self._draws_left = plan.exploration.most(plan.slots) if plan.exploration else 0
-        self._lower = _ranks(candidates) >= plan.slots
+        self._drawable = (_ranks(candidates) >= plan.slots) & candidates.explorable
         for slot, row in plan.pins.items():
             if slot < plan.slots:
                 self.take(_pinned(row), slot)
 
-    def choice(self, slot: int, draws: NDArray[np.float64]) -> Choice | None:
+    def choice(self, slot: int, draws: tuple[float, float]) -> Choice | None:
         """Who comes at this slot; None where nobody is left."""
-        open_to = self._free if self._caps is None else self._free & self._caps.admissible(slot)
+        admissible = self._caps.admissible(slot) if self._caps is not None else None
+        open_to = self._free if admissible is None else self._free & admissible
         greedy = self._best(open_to)
         if greedy is None:
             return None
         if self._exploration is None or self._draws_left == 0 or slot < self._exploration.first_slot:
             return Choice(greedy, 1.0, explored=False)
-        pool = np.flatnonzero(open_to & self._lower & self._candidates.explorable)
-        return choose(greedy, pool[pool != greedy], self._exploration.share, draws)
+        return choose(greedy, open_to & self._drawable, self._exploration.share, draws)
 
     def take(self, choice: Choice, slot: int) -> None:
         """Place a candidate."""
@@ -116,9 +119,6 @@ class _Filling:
             self._caps.place(choice.row, slot)
 
     def _best(self, open_to: NDArray[np.bool_]) -> int | None:
-        if not self._in_one_tier:
-            tiers = np.where(open_to, self._candidates.tiers, np.iinfo(np.int64).max)
-            open_to = open_to & (tiers == tiers.min())
         gains = np.where(open_to, self._objective.gains, -np.inf)
         best = int(gains.argmax()) if len(gains) else 0
         return best if len(gains) and open_to[best] else None
@@ -136,10 +136,22 @@ def _pinned(row: int) -> Choice:
 
 
 def _objective(candidates: Candidates, plan: SlatePlan) -> Objective:
-    if plan.diversity == "none" or plan.strength == 0.0:
-        return Relevance(candidates.relevance)
+    strength = 0.0 if plan.diversity == "none" else plan.strength
+    relevance = _in_tiers(candidates, strength)
+    if strength == 0.0:
+        return Relevance(relevance)
     if candidates.similarities is None:
         raise RequestError(f"diversity by {plan.diversity} needs the candidates' similarities; give them")
     if plan.diversity == "mmr":
-        return MarginalRelevance(candidates.relevance, candidates.similarities, plan.strength)
-    return Determinant(candidates.relevance, candidates.similarities, plan.strength, plan.slots)
+        return MarginalRelevance(relevance, candidates.similarities, strength)
+    return Determinant(relevance, candidates.similarities, strength, plan.slots)
+
+
+def _in_tiers(candidates: Candidates, strength: float) -> NDArray[np.float64]:
+    """(n,) the relevance, so much lower from tier to tier that no likeness to the chosen makes up for it."""
+    if len(candidates) == 0:
+        return candidates.relevance
+    _, ranks = np.unique(candidates.tiers, return_inverse=True)
+    step = float(np.ptp(candidates.relevance)) + 1.0 + WIDEST_GAIN * strength / (1.0 - strength)
+    lowered: NDArray[np.float64] = candidates.relevance - step * ranks
+    return lowered
