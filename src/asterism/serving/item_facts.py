@@ -40,7 +40,8 @@ class ItemFacts:
             [np.nan if item.created_at is None else item.created_at for item in items] + [np.nan], dtype=np.float64
         )
         self._starts = np.searchsorted(self._attributes.items, np.arange(len(items) + 2))
-        self.newest = np.argsort(-self.created_at[:-1], kind="stable")  # those without a date come last
+        dated = np.flatnonzero(~np.isnan(self.created_at))
+        self.newest = dated[np.argsort(-self.created_at[dated], kind="stable")]
         self._mask = lru_cache(max(1, _KEPT_BYTES // max(1, len(items))))(partial(mask_of, self._attributes))
 
     def __len__(self) -> int:
