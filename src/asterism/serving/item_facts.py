@@ -108,7 +108,7 @@ class Eligible:
     def few(self) -> list[str] | None:
         """All of them, where they are so few that sorting them is faster than looking for them among all."""
         if self.allowed is not None:
-            return [one for one in self.allowed if one in self]
+            return [one for one in self.allowed if one in self and one in self.facts.ids]
         if self.wanted is None:
             return None
         rows = np.flatnonzero(self.facts.mask(self.wanted))
