@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asterism.core.errors import CursorError
 from asterism.core.ids import IdMap
-from asterism.serving.scroll import MAX_SHOWN, CursorError, Scroll, Scrolls
+from asterism.serving.scroll import MAX_SHOWN, Scroll, Scrolls
 
 IDS = IdMap([f"item-{number}" for number in range(3000)])
 SCROLLS = Scrolls(IDS)

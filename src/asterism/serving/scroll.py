@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from asterism.core.errors import RequestError
+from asterism.core.errors import CursorError
 from asterism.core.ids import IdMap
 
 #: Items of one scroll at most; after that there is no further page.
@@ -25,12 +25,6 @@ _FORMAT: Final = b"\x01"
 _MARK_BYTES: Final = 5  # of a hash: of a million items, one scroll of 1000 items in a thousand leaves out one too many
 _HEAD_BYTES: Final = 5  # format and checksum
 _MAX_CHARACTERS: Final = (_HEAD_BYTES + MAX_SHOWN * _MARK_BYTES) * 4 // 3 + 4
-
-
-class CursorError(RequestError):
-    """A cursor is not one that an answer held."""
-
-    code = 20008
 
 
 class Scroll(NamedTuple):
