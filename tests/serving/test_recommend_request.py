@@ -235,7 +235,15 @@ def test_rules_caps_and_exploration_are_served(arranged: Server) -> None:
             assert one["propensity"] == 0.5 or one["explored"] == (one["propensity"] < 0.5)
     assert 0 < explored < 8 * slates
     elsewhere = arranged.recommend("u1", count=8)
+    assert {one["weighed"] for one in elsewhere["items"]} == {None}
     assert "pinned" not in {one["source"] for one in elsewhere["items"]}
+
+
+def test_a_scroll_goes_on_behind_a_page_that_caps_left_short(arranged: Server) -> None:
+    allow = [f"mugs-{number:02d}" for number in range(2, 10)]
+    found = list(pages(arranged, "a fan of mugs", 5, filters={"allow": allow}))
+    assert [len(page) for page in found] == [3, 3, 2]
+    assert sorted(one for page in found for one in page) == allow
 
 
 def test_asking_for_a_category_lifts_its_cap(arranged: Server) -> None:

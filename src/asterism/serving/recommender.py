@@ -93,7 +93,7 @@ class Recommender:
             items=tuple(items),
             bundle_version=self._bundle_version,
             latency_ms=(time.perf_counter() - started) * 1000,
-            cursor=self._cursor(request, scroll, items),
+            cursor=self._cursor(request, scroll, len(ranked), items),
         )
         self._expose(request, answer)
         return answer
@@ -116,12 +116,15 @@ class Recommender:
             shown=len(scroll.marks),
             now_seconds=self._clock.now(),
             seed=int(attribution_id, 16),
+            explain=request.explain,
         )
         return self._reranker.slate(ranked, eligible, asked)
 
-    def _cursor(self, request: RecommendRequest, scroll: Scroll, items: list[Recommended]) -> str | None:
-        """What leads on behind these items; None at the end of what there is."""
-        if len(items) < request.count:
+    def _cursor(
+        self, request: RecommendRequest, scroll: Scroll, candidates: int, items: list[Recommended]
+    ) -> str | None:
+        """What leads on behind these items; None at the end of what there is. (Caps may leave a page short of that.)"""
+        if not items or (len(items) < request.count and candidates <= len(items)):
             return None
         return self._scrolls.after(scroll, (one.item_id for one in items))
 

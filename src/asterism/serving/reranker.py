@@ -54,6 +54,7 @@ class SlateRequest:
     shown: int  # items above, on earlier pages of the scroll
     now_seconds: float
     seed: int
+    explain: bool = True
 
 
 class Reranker:
@@ -101,7 +102,7 @@ class Reranker:
             similarities=self._similarities(ranked),
         )
         found = arrange_slate(candidates, self._plan(pins, caps, asked), asked.seed)
-        return _shown(found, ranked, frozenset(pins.values()), weighed)
+        return _shown(found, ranked, frozenset(pins.values()), weighed if asked.explain else None)
 
     def _with_pins(
         self, ranked: list[Ranked], eligible: Eligible, rules: SceneRules, asked: SlateRequest
@@ -179,15 +180,15 @@ class Reranker:
 
 
 def _shown(
-    slate: Slate, ranked: list[Ranked], pinned: frozenset[int], weighed: tuple[Floats, Floats, Floats]
+    slate: Slate, ranked: list[Ranked], pinned: frozenset[int], weighed: tuple[Floats, Floats, Floats] | None
 ) -> list[Recommended]:
-    relevance, boosts, freshness = (one.tolist() for one in weighed)
+    hows = list(zip(*(one.tolist() for one in weighed), strict=True)) if weighed is not None else None
     chosen = zip(slate.rows.tolist(), slate.propensities.tolist(), slate.explored.tolist(), strict=True)
     shown = []
     for row, propensity, explored in chosen:
         one = ranked[row].item
         source = Source.PINNED if row in pinned else one.source
-        how = Weighed(row + 1, relevance[row], boosts[row], freshness[row])
+        how = Weighed(row + 1, *hows[row]) if hows is not None else None
         shown.append(
             Recommended(one.item_id, source, one.score, one.semantic_id, one.because, how, propensity, explored)
         )
