@@ -1,11 +1,18 @@
 """Configurations: strict about keys, clear about mistakes, and every shipped file parses."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from asterism.config import EmbeddingConfig, load_run_config, parse_run_config
+from asterism.config import (
+    EmbeddingConfig,
+    load_reranking_config,
+    load_run_config,
+    parse_reranking_config,
+    parse_run_config,
+)
 from asterism.core.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -122,3 +129,42 @@ def test_every_shipped_run_parses_and_every_key_is_commented() -> None:
 def test_a_language_model_that_cannot_be_is_a_sentence(section: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
         parse_run_config({"name": "x", "data": {"path": "y"}, "llm": section})
+
+
+def test_the_shipped_reranking_parses_and_every_key_is_commented() -> None:
+    file = CONFIGS / "serving" / "reranking.toml"
+    assert load_reranking_config(file).is_active
+    lines = file.read_text().splitlines()
+    assert not [line for line in lines if "=" in line.split("#")[0] and "#" not in line]
+    with_rules = "\n".join(line.removeprefix("# ") for line in lines[lines.index("# [[rules]]") :] if line != "#")
+    assert [one.do for one in parse_reranking_config(tomllib.loads(with_rules)).rules] == ["pin", "boost", "bury"]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"diversty": {}}, r"`diversty` is not a key; did you mean `diversity`\? known here: candidates, caps, "),
+        ({"diversity": {"lambda": 1}}, r"`diversity\.lambda` is not a key; known here: method, strength$"),
+        ({"diversity": {"strength": 1.0}}, r"`diversity\.strength`: .* less than 1, but it is 1"),
+        ({"rules": [{"do": "pin", "item": "a"}]}, r"`rules\.0\.item` is not a key; did you mean `items`\?"),
+        ({"rules": [{"do": "bury"}]}, r"`rules\.0`: name `items`, `categories` or `brands`"),
+        ({"rules": [{"do": "pin", "items": ["a"]}]}, r"`rules\.0`: `slot` belongs to a rule that does `pin`"),
+        ({"rules": [{"do": "bury", "items": ["a"], "factor": 2}]}, "`factor` belongs to a rule that does `boost`"),
+        ({"rules": [{"do": "pin", "categories": ["a"], "slot": 1}]}, "a pin is about one item"),
+        ({"rules": [{"do": "boost", "items": ["a"], "factor": 0}]}, r"`rules\.0\.factor`: .* greater than 0"),
+        ({"caps": [{"category": "a"}]}, r"`caps\.0\.most` is missing"),
+        ({"exploration": {"share": 0.6}}, r"`exploration\.share`: .* less than or equal to 0\.5"),
+        (
+            {"rules": [{"do": "pin", "items": [one], "slot": 1} for one in "ab"]},
+            "'a' is pinned to slot 1 and 'b' to slot 1 in the same scene",
+        ),
+    ],
+)
+def test_a_wrong_reranking_is_explained(given: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        parse_reranking_config(given)
+
+
+def test_pins_of_different_scenes_may_share_a_slot() -> None:
+    rules = [{"do": "pin", "items": [one], "slot": 1, "scenes": [one]} for one in "ab"]
+    assert len(parse_reranking_config({"rules": rules}).rules) == 2

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asterism.core.errors import RequestError
+from asterism.data.item_attributes import ItemAttributes, Predicate, mask_of
 from asterism.decoding import predicates
-from asterism.decoding.predicates import ItemAttributes, Predicate, PredicateFilters, mask_of
+from asterism.decoding.predicates import PredicateFilters
 
 TABLE = pa.table(
     {

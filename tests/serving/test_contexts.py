@@ -30,9 +30,12 @@ from asterism.models.ugt import UGT
 from asterism.serving.bundle_tables import read_histories
 from asterism.serving.engine.generator import GeneratorEngine
 from asterism.serving.hot_state import HotState, PastEvent
+from asterism.serving.item_facts import ItemFacts
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent
-from asterism.serving.recommender import Recommender, RecommendRequest
+from asterism.serving.recommendation import RecommendRequest
+from asterism.serving.recommender import Recommender
 from asterism.serving.service import ServiceSettings, open_service
+from asterism.stores.catalogue import Item
 from asterism.stores.event_log import Event
 from asterism.stores.exposure_log import LocalExposureLog
 from asterism.stores.sqlite_catalogue import SqliteCatalogue
@@ -86,7 +89,16 @@ def requests(dataset: Dataset, **left_out: object) -> list[EngineRequest]:
             HistoryEvent(one["item_id"], one["timestamp"], one["action"], one["value"], one["scene"], one["device"])
             for one in rows[:-1]
         )
-        asked.append(EngineRequest(history, 5, user_id=user, timestamp=rows[-1]["timestamp"], scene=rows[-1]["scene"]))
+        asked.append(
+            EngineRequest(
+                history,
+                5,
+                user_id=user,
+                timestamp=rows[-1]["timestamp"],
+                scene=rows[-1]["scene"],
+                device=rows[-1]["device"],
+            )
+        )
     return [replace(one, **left_out) for one in asked]  # type: ignore[arg-type]
 
 
@@ -94,15 +106,14 @@ def test_what_is_served_is_what_was_evaluated() -> None:
     dataset, model = market(), make_model(**EVERYTHING)
     histories = leave_one_out(dataset).test.histories
     assert histories.asked is not None
-    known = replace(histories, asked=replace(histories.asked, devices=None))  # a request does not tell its device
     recommender = trained(model, dataset.users)
-    offline = recommender.generator.recommend(known, 5)
+    offline = recommender.generator.recommend(histories, 5)
     for row, answer in enumerate(GeneratorEngine(recommender).recommend(requests(dataset))):
         assert [one.item_id for one in answer.items] == [ITEM_IDS[item] for item in offline.items[row]]
         np.testing.assert_allclose([one.score for one in answer.items], offline.scores[row], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("left_out", [{"user_id": None}, {"timestamp": None}, {"scene": None}])
+@pytest.mark.parametrize("left_out", [{"user_id": None}, {"timestamp": None}, {"scene": None}, {"device": None}])
 def test_each_part_of_a_request_reaches_the_model(left_out: dict[str, object]) -> None:
     dataset = market()
     engine = GeneratorEngine(trained(make_model(**EVERYTHING), dataset.users))
@@ -187,14 +198,15 @@ def test_the_engine_is_told_who_asks_when_and_in_which_scene(tmp_path: Path) -> 
         engine=engine,
         hot=HotState({"a": ()}, [PastEvent("ada", past)]),
         catalogue=catalogue,
+        facts=ItemFacts([Item("a", "A")]),
         vectors=ExactVectorIndex(IdMap(["a"]), np.ones((1, 2), np.float32)),
         exposures=exposures,
         clock=ManualClock(1234.5),
         bundle_version="v",
     )
-    asyncio.run(recommender.recommend(RecommendRequest(Visitor("ada"), scene="search")))
+    asyncio.run(recommender.recommend(RecommendRequest(Visitor("ada"), scene="search", device="phone")))
     exposures.close()
     catalogue.close()
     (asked,) = engine.asked
-    assert (asked.user_id, asked.timestamp, asked.scene) == ("ada", 1234, "search")
+    assert (asked.user_id, asked.timestamp, asked.scene, asked.device) == ("ada", 1234, "search", "phone")
     assert asked.history == (HistoryEvent("a", 1, "rating", 4.0, "home", "phone"),)

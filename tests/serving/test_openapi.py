@@ -32,12 +32,12 @@ def test_the_committed_description_is_the_served_one(server: Server) -> None:
 def test_the_description_is_whole(server: Server) -> None:
     served = server.http.get("/openapi.json").json()
     assert served["openapi"].startswith("3.1")
-    assert len(served["paths"]) == 9
+    assert len(served["paths"]) == 10
     for reference in references(served):
         node = served
         for step in reference.removeprefix("#/").split("/"):
             node = node[step]
-    for body in ("RecommendBody", "FeedbackBody"):
+    for body in ("RecommendBody", "RecommendBatchBody", "FeedbackBody"):
         assert served["components"]["schemas"][body]["examples"]
 
 
@@ -57,6 +57,7 @@ def test_the_documented_routes_are_the_served_ones(server: Server) -> None:
     [
         ("POST", "/api/v1/recommend", {"user_id": "u1", "explain": True}, answers.RecommendData),
         ("POST", "/api/v1/recommend", {}, answers.RecommendData),
+        ("POST", "/api/v1/recommend/batch", {"requests": [{"user_id": "u1"}, {"cursor": "x"}]}, answers.BatchData),
         ("POST", "/api/v1/feedback", {"user_id": "described", "item_id": "lamps-00"}, answers.FeedbackData),
         ("GET", "/api/v1/item/lamps-00", None, answers.ItemCard),
         ("GET", "/api/v1/similar/lamps-00", None, answers.SimilarData),

@@ -33,6 +33,9 @@ def serve(
         typer.Option(min=1, help="As narrow as the beam may get under load; an eighth of the bundle's by default."),
     ] = None,
     pin: Annotated[bool, typer.Option(help="Keep each engine process to one processor core.")] = False,
+    reranking: Annotated[
+        Path | None, typer.Option(help="How slates are made of candidates (TOML); in the model's order by default.")
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="The function that loads the model, as module:function.", hidden=True)
     ] = None,
@@ -41,10 +44,12 @@ def serve(
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependencyError(f"serving needs {', '.join(missing)}; run: pip install 'asterism[serve]'")
+    from asterism.config import RerankingConfig, load_reranking_config
     from asterism.serving.http import server
     from asterism.serving.service import DEFAULT_ENGINE, ServiceSettings, default_state_folder, open_service
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    slates = load_reranking_config(reranking) if reranking is not None else RerankingConfig()
     taken = server.take_port(host, port)
     settings = ServiceSettings(
         bundle=bundle,
@@ -54,6 +59,7 @@ def serve(
         engines=engines,
         min_beam=min_beam,
         pin=pin,
+        reranking=slates,
     )
     service = open_service(settings)
     asyncio.run(server.serve(service, taken, lambda line: print(line, flush=True)))

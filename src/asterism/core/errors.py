@@ -6,6 +6,7 @@
     ├── StorageError                   10003  a store cannot read or write
     ├── OverloadedError                10004  no capacity left within the deadline
     ├── RequestError                   20001  a request is malformed
+    │   └── CursorError                20008  a scroll's cursor is not one that an answer held
     ├── DataError                      20002  a file or row breaks the data contract
     ├── UnknownIdError                 20003  a user or item nobody has heard of
     ├── BundleError                    30001  a trained recommender is broken or mismatched
@@ -60,6 +61,12 @@ class RequestError(AsterismError):
     """A request is malformed."""
 
     code = 20001
+
+
+class CursorError(RequestError):
+    """A scroll's cursor is not one that an answer held."""
+
+    code = 20008
 
 
 class DataError(AsterismError):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import SafetensorError
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from asterism.core import parts, records
@@ -90,6 +93,31 @@ def read_vectors(bundle: Bundle, ids: IdMap) -> ExactVectorIndex:
         raise BundleError(f"{path} holds no tensor `{VECTORS_TENSOR}`") from None
     except (ValueError, SafetensorError, OSError) as error:
         raise BundleError(f"{path}: {error}") from error
+
+
+class NeighbourRows:
+    """Implements `TakenWith` over the file, of which a row is read when it is asked for: whole, it may be gigabytes."""
+
+    def __init__(self, path: Path, items: int) -> None:
+        """Raise `BundleError` where the file is not of `items` items."""
+        try:
+            whole: Any = safe_open(path, framework="numpy")
+            self._offsets = whole.get_tensor("offsets")
+            self._neighbours, self._weights = whole.get_slice("neighbours"), whole.get_slice("weights")
+        except (SafetensorError, OSError) as error:
+            raise BundleError(f"{path} holds no neighbours ({error}); train the bundle again") from error
+        if len(self._offsets) != items + 1:
+            raise BundleError(f"{path} holds the neighbours of {len(self._offsets) - 1} items, not of {items}")
+
+    def of(self, item: int) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+        """See `TakenWith.of`."""
+        start, stop = self._offsets[item : item + 2].tolist()
+        return self._neighbours[start:stop], self._weights[start:stop]
+
+
+def read_neighbours(bundle: Bundle, items: int) -> NeighbourRows | None:
+    """What users took with each item; None where none were learned. Raises `BundleError`."""
+    return NeighbourRows(bundle.part(parts.NEIGHBOURS), items) if bundle.has_part(parts.NEIGHBOURS) else None
 
 
 def _table(bundle: Bundle, part: str, needed: tuple[str, ...]) -> pa.Table:

@@ -54,6 +54,11 @@ class Popularity:
         """Positive events of an item."""
         return self._counts.get(item_id, 0)
 
+    def ranked_among(self, item_ids: Iterable[str], category: str | None = None) -> list[str]:
+        """The same order of some items of the catalogue, of one category or of all."""
+        within = (one for one in item_ids if category is None or category in self._categories_of.get(one, ()))
+        return sorted(within, key=lambda one: (-self.count(one), one))
+
     def ranked(self, category: str | None = None) -> Iterator[str]:
         """Item ids, most wanted first, ties by id; of one category, or of all."""
         return iter(self._overall if category is None else self._by_category.get(category, ()))

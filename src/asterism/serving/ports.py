@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from asterism.core.semantic_id import SemanticId
+from asterism.data.item_attributes import Predicate
 
 
 class HistoryEvent(NamedTuple):
@@ -35,6 +36,9 @@ class EngineRequest:
     timestamp: int | None = None  # of the request, Unix seconds
     scene: str | None = None  # of the request
     deadline: float | None = None  # on the clock of time.monotonic, which all processes of a machine share
+    device: str | None = None  # of the request
+    wanted: Predicate | None = None  # what every item must answer
+    allowed: frozenset[str] | None = None  # only these, where they are named
 
 
 class ScoredItem(NamedTuple):

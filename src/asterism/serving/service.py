@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from asterism.config.reranking import RerankingConfig
 from asterism.core.bundle import Bundle
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.progress import track
-from asterism.serving.bundle_tables import read_catalogue, read_histories, read_vectors
+from asterism.serving.bundle_tables import read_catalogue, read_histories, read_neighbours, read_vectors
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.feedback import FeedbackIntake
 from asterism.serving.hot_state import HotState
+from asterism.serving.item_facts import ItemFacts
 from asterism.serving.recommender import Recommender, RecommenderSettings
+from asterism.serving.similar import SimilarItems
 from asterism.stores.catalogue import Catalogue
 from asterism.stores.event_log import EventLog, LocalEventLog
 from asterism.stores.exposure_log import ExposureLog, LocalExposureLog
@@ -36,6 +39,7 @@ class ServiceSettings:
     engines: int = 1  # processes with a model each
     min_beam: int | None = None  # as narrow as the beam may get under load; an eighth of the bundle's by default
     pin: bool = False  # each engine keeps to one core
+    reranking: RerankingConfig = field(default_factory=RerankingConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Service:
     bundle: Bundle
     catalogue: Catalogue
     vectors: VectorIndex
+    similar: SimilarItems
     events: EventLog
     exposures: ExposureLog
     hot: HotState
@@ -72,6 +77,7 @@ def open_service(settings: ServiceSettings) -> Service:
     bundle = Bundle.open(settings.bundle)
     table = read_catalogue(bundle)
     vectors = read_vectors(bundle, table.ids)
+    similar = SimilarItems(table.ids, vectors, read_neighbours(bundle, len(table.items)))
     past = read_histories(bundle)
     events = LocalEventLog(settings.state / "events")
     exposures = LocalExposureLog(settings.state / "exposures")
@@ -93,11 +99,12 @@ def open_service(settings: ServiceSettings) -> Service:
         engine=engine,
         hot=hot,
         catalogue=catalogue,
+        facts=ItemFacts(table.items),
         vectors=vectors,
         exposures=exposures,
         clock=clock,
         bundle_version=bundle.version,
-        settings=RecommenderSettings(settings.deadline_seconds),
+        settings=RecommenderSettings(settings.deadline_seconds, reranking=settings.reranking),
     )
     feedback = FeedbackIntake(log=events, hot=hot, catalogue=catalogue, clock=clock)
-    return Service(bundle, catalogue, vectors, events, exposures, hot, engine, recommender, feedback, clock)
+    return Service(bundle, catalogue, vectors, similar, events, exposures, hot, engine, recommender, feedback, clock)

@@ -30,6 +30,7 @@ class Exposure:
     session_id: str | None = None
     scene: str | None = None
     bundle_version: str | None = None
+    propensities: tuple[float, ...] | None = None  # of each item given those above it, where slots were explored
 
 
 class ExposureLog(Protocol):
@@ -65,7 +66,12 @@ class LocalExposureLog:
         for payload in self._files.replay():
             for line in payload.splitlines():
                 raw = json.loads(line)
-                yield Exposure(**{**raw, "item_ids": tuple(raw["item_ids"])})
+                chances = raw.get("propensities")
+                tuples = {
+                    "item_ids": tuple(raw["item_ids"]),
+                    "propensities": None if chances is None else tuple(chances),
+                }
+                yield Exposure(**{**raw, **tuples})
 
     def close(self) -> None:
         """See `ExposureLog.close`."""

@@ -72,6 +72,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/recommend/batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Slates for many visitors */
+        post: operations["recommend_batch_api_v1_recommend_batch_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/similar/{item_id}": {
         parameters: {
             query?: never;
@@ -168,6 +185,25 @@ export interface components {
          */
         Action: "impression" | "click" | "view" | "cart" | "purchase" | "favorite" | "share" | "rating" | "skip" | "dislike";
         /**
+         * BatchData
+         * @description Answers in the order of the requests.
+         */
+        BatchData: {
+            /** Answers */
+            answers: components["schemas"]["BatchEntry"][];
+        };
+        /**
+         * BatchEntry
+         * @description The answer to one request of a batch; `data` is null where `code` is not 0.
+         */
+        BatchEntry: {
+            /** Code */
+            code: number;
+            data: components["schemas"]["RecommendData"] | null;
+            /** Message */
+            message: string;
+        };
+        /**
          * BecauseCard
          * @description The item of the user's history that lies nearest.
          */
@@ -178,6 +214,37 @@ export interface components {
             similarity: number;
             /** Title */
             title: string;
+        };
+        /**
+         * BoostBody
+         * @description Multiplies the relevance of the named items, and of those with a named category or brand.
+         */
+        BoostBody: {
+            /**
+             * Brands
+             * @default []
+             */
+            brands: string[];
+            /**
+             * Categories
+             * @default []
+             */
+            categories: string[];
+            /** Factor */
+            factor: number;
+            /**
+             * Items
+             * @default []
+             */
+            items: string[];
+        };
+        /**
+         * ContextBody
+         * @description Where the visitor is, beside the scene; a model reads of it what it was trained on.
+         */
+        ContextBody: {
+            /** Device */
+            device?: string | null;
         };
         /**
          * EngineData
@@ -255,6 +322,16 @@ export interface components {
             ready: boolean;
             /** Starts */
             starts: number;
+        };
+        /** Envelope[BatchData] */
+        Envelope_BatchData_: {
+            /** Code */
+            code: number;
+            data: components["schemas"]["BatchData"];
+            /** Message */
+            message: string;
+            /** Trace Id */
+            trace_id: string;
         };
         /** Envelope[FeedbackData] */
         Envelope_FeedbackData_: {
@@ -439,6 +516,28 @@ export interface components {
             events: components["schemas"]["EventVerdict"][];
         };
         /**
+         * FiltersBody
+         * @description What every recommended item must answer; one that lacks a price lies in no price range.
+         */
+        FiltersBody: {
+            /** Allow */
+            allow?: string[] | null;
+            /**
+             * Categories
+             * @default []
+             */
+            categories: string[];
+            /**
+             * Deny
+             * @default []
+             */
+            deny: string[];
+            /** Max Price */
+            max_price?: number | null;
+            /** Min Price */
+            min_price?: number | null;
+        };
+        /**
          * Interest
          * @description A share of a user's interest.
          */
@@ -528,6 +627,24 @@ export interface components {
             items: number;
         };
         /**
+         * RecommendBatchBody
+         * @description Up to 100 requests for recommendations, each answered by itself.
+         * @example {
+         *       "requests": [
+         *         {
+         *           "user_id": "u1"
+         *         },
+         *         {
+         *           "user_id": "u2"
+         *         }
+         *       ]
+         *     }
+         */
+        RecommendBatchBody: {
+            /** Requests */
+            requests: components["schemas"]["RecommendBody"][];
+        };
+        /**
          * RecommendBody
          * @description Who asks for recommendations; nobody in particular where neither user nor session is given.
          * @example {
@@ -536,13 +653,34 @@ export interface components {
          *       "scene": "home",
          *       "user_id": "u1"
          *     }
+         * @example {
+         *       "context": {
+         *         "device": "phone"
+         *       },
+         *       "filters": {
+         *         "categories": [
+         *           "lamps"
+         *         ],
+         *         "max_price": 20
+         *       },
+         *       "user_id": "u1"
+         *     }
          */
         RecommendBody: {
+            /**
+             * Boosts
+             * @default []
+             */
+            boosts: components["schemas"]["BoostBody"][];
+            /** @default {} */
+            context: components["schemas"]["ContextBody"];
             /**
              * Count
              * @default 10
              */
             count: number;
+            /** Cursor */
+            cursor?: string | null;
             /**
              * Exclude
              * @default []
@@ -553,6 +691,13 @@ export interface components {
              * @default false
              */
             explain: boolean;
+            /**
+             * @default {
+             *       "categories": [],
+             *       "deny": []
+             *     }
+             */
+            filters: components["schemas"]["FiltersBody"];
             /** Scene */
             scene?: string | null;
             /** Session Id */
@@ -569,6 +714,8 @@ export interface components {
             attribution_id: string;
             /** Bundle Version */
             bundle_version: string;
+            /** Cursor */
+            cursor: string | null;
             /** Items */
             items: components["schemas"]["RecommendedCard"][];
             /** Latency Ms */
@@ -581,7 +728,7 @@ export interface components {
         };
         /**
          * RecommendedCard
-         * @description A recommended item.
+         * @description A recommended item; `propensity` is the probability of it standing here, given the items above it.
          */
         RecommendedCard: {
             /** Available */
@@ -595,12 +742,16 @@ export interface components {
             cover: string | null;
             /** Description */
             description: string | null;
+            /** Explored */
+            explored: boolean;
             /** Item Id */
             item_id: string;
             /** Kind */
             kind: string;
             /** Price */
             price: number | null;
+            /** Propensity */
+            propensity: number;
             /** Score */
             score: number | null;
             /** Semantic Id */
@@ -611,9 +762,10 @@ export interface components {
              * Source
              * @enum {string}
              */
-            source: "model" | "stale" | "popular_segment" | "popular";
+            source: "model" | "stale" | "popular_segment" | "popular" | "pinned" | "new";
             /** Title */
             title: string;
+            weighed: components["schemas"]["WeighedCard"] | null;
         };
         /**
          * SampledUser
@@ -629,7 +781,7 @@ export interface components {
         };
         /**
          * SimilarCard
-         * @description A neighbour by cosine of item vectors.
+         * @description A neighbour; `similarity` is on the scale of the mode.
          */
         SimilarCard: {
             /** Available */
@@ -664,6 +816,11 @@ export interface components {
         SimilarData: {
             /** Items */
             items: components["schemas"]["SimilarCard"][];
+            /**
+             * Mode
+             * @enum {string}
+             */
+            mode: "semantic" | "collaborative" | "hybrid";
         };
         /**
          * UsersData
@@ -672,6 +829,20 @@ export interface components {
         UsersData: {
             /** Users */
             users: components["schemas"]["SampledUser"][];
+        };
+        /**
+         * WeighedCard
+         * @description How an item was weighed: relevance = boost · freshness / log2(1 + place); `place` is that before re-ranking.
+         */
+        WeighedCard: {
+            /** Boost */
+            boost: number;
+            /** Freshness */
+            freshness: number;
+            /** Place */
+            place: number;
+            /** Relevance */
+            relevance: number;
         };
     };
     responses: never;
@@ -811,10 +982,44 @@ export interface operations {
             };
         };
     };
+    recommend_batch_api_v1_recommend_batch_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RecommendBatchBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Envelope_BatchData_"];
+                };
+            };
+            /** @description An error in the envelope; docs/api.md lists the codes */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
     similar_api_v1_similar__item_id__get: {
         parameters: {
             query?: {
                 count?: number;
+                mode?: "semantic" | "collaborative" | "hybrid";
             };
             header?: never;
             path: {

@@ -10,12 +10,16 @@ import numpy as np
 import torch
 
 from asterism.core.bundle import Bundle
+from asterism.core.errors import RequestError
 from asterism.core.records import ACTION_CODES
 from asterism.core.semantic_id import SemanticId
 from asterism.data.contexts import context_code
+from asterism.data.item_attributes import ItemAttributes
 from asterism.data.sequences import Asked, Sequences
 from asterism.decoding.beam import always
+from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.loading import TrainedRecommender, load_recommender
+from asterism.decoding.predicates import PredicateFilters
 from asterism.decoding.state_cache import CacheLimits
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent, ScoredItem
 
@@ -34,6 +38,7 @@ class GeneratorEngine:
         self._beam = trained.config.decoding.beam
         self._states = trained.states
         self._attributes = trained.attributes
+        self._filters = PredicateFilters(ItemAttributes.of_table(trained.items))
         self._reads_contexts = trained.policy.layout.contexts
 
     @property
@@ -56,6 +61,7 @@ class GeneratorEngine:
             histories,
             most,
             excluded=excluded,
+            filters=self._filters_of(requests),
             code_log_probs=False,
             beam=beam,
             users=[request.user_id for request in requests],
@@ -98,7 +104,11 @@ class GeneratorEngine:
         """The same with all that training may have read; what the service does not know is missing, as it was there."""
         values = [np.nan if event.value is None else event.value for event in events]
         times = [_UNKNOWN if request.timestamp is None else request.timestamp for request in requests]
-        asked = Asked(np.array(times, dtype=np.int64), _codes(request.scene for request in requests))
+        asked = Asked(
+            np.array(times, dtype=np.int64),
+            _codes(request.scene for request in requests),
+            _codes(request.device for request in requests),
+        )
         users = [request.user_id or "" for request in requests]
         return replace(
             histories,
@@ -112,6 +122,21 @@ class GeneratorEngine:
     def _known(self, item_ids: Iterable[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         indices = self._ids.encode(item_ids)
         return indices[indices >= 0]
+
+    def _filters_of(self, requests: Sequence[EngineRequest]) -> list[ItemFilter | None] | None:
+        found = [self._filter_of(request) for request in requests]
+        return None if all(one is None for one in found) else found
+
+    def _filter_of(self, request: EngineRequest) -> ItemFilter | None:
+        """What generation itself is held to; a category that no item has lets nothing through."""
+        listed = None if request.allowed is None else ItemFilter.allowing(self._known(request.allowed))
+        if request.wanted is None:
+            return listed
+        try:
+            answering = self._filters.filter_of(request.wanted)
+        except RequestError:  # the other requests of the batch must not fail with this one
+            return ItemFilter.allowing(())
+        return answering if listed is None else listed & answering
 
     def _answer(self, items: list[int], scores: list[float]) -> EngineAnswer:
         pairs = zip(items, scores, strict=True)

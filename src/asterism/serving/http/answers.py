@@ -8,6 +8,8 @@ from pydantic import BaseModel
 
 Data = TypeVar("Data")
 SourceName = Literal["model", "stale", "popular_segment", "popular"]
+ItemSourceName = Literal["model", "stale", "popular_segment", "popular", "pinned", "new"]
+ModeName = Literal["semantic", "collaborative", "hybrid"]
 
 
 class Envelope(BaseModel, Generic[Data]):
@@ -52,12 +54,24 @@ class BecauseCard(BaseModel):
     similarity: float
 
 
-class RecommendedCard(ItemCard):
-    """A recommended item."""
+class WeighedCard(BaseModel):
+    """How an item was weighed: relevance = boost · freshness / log2(1 + place); `place` is that before re-ranking."""
 
-    source: SourceName
+    place: int
+    relevance: float
+    boost: float
+    freshness: float
+
+
+class RecommendedCard(ItemCard):
+    """A recommended item; `propensity` is the probability of it standing here, given the items above it."""
+
+    source: ItemSourceName
     score: float | None
     because: BecauseCard | None
+    weighed: WeighedCard | None
+    propensity: float
+    explored: bool
 
 
 class RecommendData(BaseModel):
@@ -67,7 +81,22 @@ class RecommendData(BaseModel):
     source: SourceName
     bundle_version: str
     latency_ms: float
+    cursor: str | None
     items: list[RecommendedCard]
+
+
+class BatchEntry(BaseModel):
+    """The answer to one request of a batch; `data` is null where `code` is not 0."""
+
+    code: int
+    message: str
+    data: RecommendData | None
+
+
+class BatchData(BaseModel):
+    """Answers in the order of the requests."""
+
+    answers: list[BatchEntry]
 
 
 class EventVerdict(BaseModel):
@@ -86,7 +115,7 @@ class FeedbackData(BaseModel):
 
 
 class SimilarCard(ItemCard):
-    """A neighbour by cosine of item vectors."""
+    """A neighbour; `similarity` is on the scale of the mode."""
 
     similarity: float
 
@@ -94,6 +123,7 @@ class SimilarCard(ItemCard):
 class SimilarData(BaseModel):
     """Neighbours, nearest first."""
 
+    mode: ModeName
     items: list[SimilarCard]
 
 

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from asterism.core.errors import AsterismError
 from asterism.core.semantic_id import format_semantic_id
 from asterism.serving.engine.pool import EngineStatus
-from asterism.serving.recommender import Recommendation
+from asterism.serving.http.errors import SUCCESS
+from asterism.serving.recommendation import Recommendation, Recommended
 from asterism.serving.service import Service
+from asterism.serving.similar import Mode
 from asterism.stores.catalogue import Item
 from asterism.stores.user_state import UserState
-from asterism.stores.vectors import Neighbour
 
 Plain = dict[str, Any]
 
@@ -39,20 +41,13 @@ def recommend_data(service: Service, answer: Recommendation) -> Plain:
     """A `RecommendData`."""
     reasons = [one.because.item_id for one in answer.items if one.because]
     found = service.catalogue.many([*(one.item_id for one in answer.items), *reasons])
-    cards = []
-    for one in answer.items:
-        because = None
-        if one.because is not None and one.because.item_id in found:
-            title = found[one.because.item_id].title
-            because = {"item_id": one.because.item_id, "title": title, "similarity": one.because.similarity}
-        card = item_card(service, found[one.item_id])
-        cards.append({**card, "source": one.source, "score": one.score, "because": because})
     return {
         "attribution_id": answer.attribution_id,
         "source": answer.source,
         "bundle_version": answer.bundle_version,
         "latency_ms": answer.latency_ms,
-        "items": cards,
+        "cursor": answer.cursor,
+        "items": [_recommended_card(service, one, found) for one in answer.items],
     }
 
 
@@ -62,17 +57,44 @@ def engine_data(status: EngineStatus) -> Plain:
     return {**status._asdict(), "engines": engines, "figures": status.figures._asdict()}
 
 
-def similar_data(service: Service, item_id: str, count: int) -> Plain:
-    """A `SimilarData`; raises `UnknownIdError`."""
+def _recommended_card(service: Service, one: Recommended, found: dict[str, Item]) -> Plain:
+    because = None
+    if one.because is not None and one.because.item_id in found:
+        title = found[one.because.item_id].title
+        because = {"item_id": one.because.item_id, "title": title, "similarity": one.because.similarity}
+    return {
+        **item_card(service, found[one.item_id]),
+        "source": one.source,
+        "score": one.score,
+        "because": because,
+        "weighed": one.weighed._asdict() if one.weighed is not None else None,
+        "propensity": one.propensity,
+        "explored": one.explored,
+    }
+
+
+def batch_data(service: Service, answers: Sequence[Recommendation | AsterismError]) -> Plain:
+    """A `BatchData`."""
+    return {"answers": [_batch_entry(service, one) for one in answers]}
+
+
+def _batch_entry(service: Service, answer: Recommendation | AsterismError) -> Plain:
+    if isinstance(answer, AsterismError):
+        return {"code": answer.code, "message": str(answer), "data": None}
+    return {"code": SUCCESS, "message": "ok", "data": recommend_data(service, answer)}
+
+
+def similar_data(service: Service, item_id: str, count: int, mode: Mode) -> Plain:
+    """A `SimilarData`; raises `UnknownIdError`, and `RequestError` where the bundle lacks what the mode reads."""
     service.catalogue.get(item_id)
-    neighbours: Sequence[Neighbour] = service.vectors.nearest(item_id, count, service.catalogue.unavailable())
+    neighbours = service.similar.nearest(item_id, count, mode, service.catalogue.unavailable())
     found = service.catalogue.many([one.item_id for one in neighbours])
     cards = [
         {**item_card(service, found[one.item_id]), "similarity": one.similarity}
         for one in neighbours
         if one.item_id in found
     ]
-    return {"items": cards}
+    return {"mode": mode, "items": cards}
 
 
 def profile_data(service: Service, user_id: str, state: UserState, count: int) -> Plain:

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from asterism.core.errors import ModelError, UnknownIdError
+from asterism.core.errors import AsterismError, ModelError, UnknownIdError
 from asterism.serving.http import answers, cards
 from asterism.serving.http.envelope import EnvelopeResponse, success, trace_id_of
-from asterism.serving.http.requests import Count, FeedbackBody, RecommendBody
+from asterism.serving.http.requests import Count, FeedbackBody, RecommendBatchBody, RecommendBody
+from asterism.serving.recommendation import Recommendation
 from asterism.serving.service import Service
 from asterism.stores.user_state import Visitor
 
@@ -34,6 +35,13 @@ def visitor_routes(service: Service) -> APIRouter:
     async def recommend(request: Request, body: RecommendBody) -> Response:
         answer = await service.recommender.recommend(body.to_request())
         return success(request, await asyncio.to_thread(cards.recommend_data, service, answer))
+
+    @router.post(
+        "/recommend/batch", response_model=answers.Envelope[answers.BatchData], summary="Slates for many visitors"
+    )
+    async def recommend_batch(request: Request, body: RecommendBatchBody) -> Response:
+        found = await asyncio.gather(*(_answer_of(service, one) for one in body.requests))
+        return success(request, await asyncio.to_thread(cards.batch_data, service, found))
 
     @router.post("/feedback", response_model=answers.Envelope[answers.FeedbackData], summary="Events, made durable")
     async def feedback(request: Request, body: FeedbackBody) -> Response:
@@ -68,6 +76,13 @@ def visitor_routes(service: Service) -> APIRouter:
     return router
 
 
+async def _answer_of(service: Service, body: RecommendBody) -> Recommendation | AsterismError:
+    try:
+        return await service.recommender.recommend(body.to_request())
+    except AsterismError as error:
+        return error
+
+
 def item_routes(service: Service) -> APIRouter:
     """What is asked about an item."""
     router = APIRouter(prefix="/api/v1", responses=_ERRORS)
@@ -91,8 +106,10 @@ def item_routes(service: Service) -> APIRouter:
     @router.get(
         "/similar/{item_id:path}", response_model=answers.Envelope[answers.SimilarData], summary="Items near an item"
     )
-    async def similar(request: Request, item_id: ItemId, count: Annotated[Count, Query()] = 10) -> Response:
-        return success(request, await asyncio.to_thread(cards.similar_data, service, item_id, count))
+    async def similar(
+        request: Request, item_id: ItemId, count: Annotated[Count, Query()] = 10, mode: answers.ModeName = "semantic"
+    ) -> Response:
+        return success(request, await asyncio.to_thread(cards.similar_data, service, item_id, count, mode))
 
     return router
 

@@ -1,0 +1,96 @@
+"""What the read path is asked, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from asterism.core.semantic_id import SemanticId
+from asterism.data.item_attributes import Predicate
+from asterism.stores.user_state import Visitor
+
+
+class Source(StrEnum):
+    """Where an item came from: a rung of the ladder, a rule, or the newest of the catalogue."""
+
+    MODEL = "model"
+    STALE = "stale"
+    POPULAR_SEGMENT = "popular_segment"
+    POPULAR = "popular"
+    PINNED = "pinned"
+    NEW = "new"
+
+
+@dataclass(frozen=True, slots=True)
+class Boost:
+    """The relevance of the named items, and of those with a named category or brand, is multiplied by `factor`."""
+
+    factor: float
+    items: frozenset[str] = frozenset()
+    categories: frozenset[str] = frozenset()
+    brands: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendRequest:
+    """Who asks, for how many items, which ones may be among them, and where the scroll stands."""
+
+    visitor: Visitor
+    count: int = 10
+    scene: str | None = None
+    exclude: frozenset[str] = frozenset()
+    explain: bool = False
+    device: str | None = None
+    wanted: Predicate | None = None
+    allowed: frozenset[str] | None = None  # only these
+    boosts: tuple[Boost, ...] = ()
+    cursor: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing is asked of the items, so that the answer may stand for the visitor's slate."""
+        return not self.exclude and self.wanted is None and self.allowed is None and self.cursor is None
+
+
+class Because(NamedTuple):
+    """The item of the visitor's history that lies nearest."""
+
+    item_id: str
+    similarity: float
+
+
+class Weighed(NamedTuple):
+    """How an item was weighed: relevance = boost · freshness / log2(1 + place)."""
+
+    place: int  # from 1, before re-ranking
+    relevance: float
+    boost: float
+    freshness: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recommended:
+    """One recommended item; `score` is the model's, where it came from the model."""
+
+    item_id: str
+    source: Source
+    score: float | None = None
+    semantic_id: SemanticId | None = None
+    because: Because | None = None
+    weighed: Weighed | None = None
+    propensity: float = 1.0  # of this item at this place, given those above it
+    explored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """An answer; `source` is the best rung that gave anything, `cursor` leads on where there may be more."""
+
+    attribution_id: str
+    source: Source
+    items: tuple[Recommended, ...]
+    bundle_version: str  # that the model's items came from
+    latency_ms: float
+    cursor: str | None = None
+    degraded: bool = False  # whether the model's beam was narrower than configured, for want of time
