@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from asterism.core.semantic_id import SemanticId
+from asterism.stores.slates import ScoredItem as ScoredItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,6 @@ class EngineRequest:
     user_id: str | None = None  # for a model that reads users' attributes
     timestamp: int | None = None  # of the request, Unix seconds
     scene: str | None = None  # of the request
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredItem:
-    """An item as the model ranked it."""
-
-    item_id: str
-    score: float
-    semantic_id: SemanticId
 
 
 @dataclass(frozen=True, slots=True)

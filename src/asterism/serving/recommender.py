@@ -22,9 +22,9 @@ from asterism.core.errors import AsterismError
 from asterism.core.semantic_id import SemanticId
 from asterism.serving.hot_state import HotState
 from asterism.serving.ports import EngineAnswer, EngineClient, EngineRequest, HistoryEvent, ScoredItem
-from asterism.serving.slates import Slates
 from asterism.stores.catalogue import Catalogue
 from asterism.stores.exposure_log import Exposure, ExposureLog
+from asterism.stores.slates import LocalSlates
 from asterism.stores.user_state import RecentEvent, UserState, Visitor
 from asterism.stores.vectors import VectorIndex
 
@@ -114,7 +114,7 @@ class Recommender:
         self._clock = clock
         self._bundle_version = bundle_version
         self._settings = settings or RecommenderSettings()
-        self._slates = Slates(clock)
+        self._slates = LocalSlates(clock)
 
     async def recommend(self, request: RecommendRequest) -> Recommendation:
         """The best slate that can be had within the deadline."""
