@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from contracts.postgres_server import MISSING, POSTGRES, Postgres
 from contracts.redis_server import REDIS, start_cluster, start_redis
 
 
@@ -27,6 +28,16 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield f"redis+cluster://127.0.0.1:{port}"
     for server in servers:
         server.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for all who make a database of their own."""
+    if POSTGRES is None:
+        pytest.skip(MISSING)
+    server = Postgres()
+    yield server
+    server.remove()
 
 
 @pytest.fixture
