@@ -3,10 +3,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
+import boto3
 import pytest
 
 from contracts.postgres_server import MISSING, POSTGRES, Postgres
 from contracts.redis_server import REDIS, start_cluster, start_redis
+from contracts.s3_server import start_s3
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +40,21 @@ def postgres() -> Iterator[Postgres]:
     server = Postgres()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An S3 with a bucket `asterism`; credentials are in the environment, as for any client."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "test")
+        environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        server, endpoint = start_s3(tmp_path_factory.mktemp("s3"))
+        with server:
+            client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+            client.create_bucket(Bucket="asterism")
+            client.close()
+            yield endpoint
 
 
 @pytest.fixture

@@ -26,13 +26,19 @@ def _user() -> str | None:
     return "postgres" if any(one.pw_name == "postgres" for one in pwd.getpwall()) else "nobody"
 
 
+def _memory() -> str | None:
+    """A file system in memory where there is room: a database is thousands of files, slow to delete from a disk."""
+    shared = Path("/dev/shm")
+    return str(shared) if shared.is_dir() and shutil.disk_usage(shared).free > 1 << 30 else None
+
+
 class Postgres:
     """A server with one database after another."""
 
     def __init__(self) -> None:
         assert POSTGRES is not None
         assert INITDB is not None
-        self.folder = Path(tempfile.mkdtemp(prefix="asterism-postgres-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="asterism-postgres-", dir=_memory()))
         user = _user()
         if user is not None:
             shutil.chown(self.folder, user)
