@@ -6,9 +6,13 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
+from contracts.clickhouse_server import start_clickhouse
+from contracts.kafka_cluster import start_kafka
+from contracts.milvus_server import MILVUS, start_milvus
 from contracts.postgres_server import MISSING, POSTGRES, Postgres
 from contracts.redis_server import REDIS, start_cluster, start_redis
 from contracts.s3_server import start_s3
+from contracts.servers import ServerProcess
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +59,38 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             client.create_bucket(Bucket="asterism")
             client.close()
             yield endpoint
+
+
+@pytest.fixture(scope="session")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, int]]:
+    """One Milvus for all who bring a collection of their own."""
+    if MILVUS is None:
+        pytest.skip("no milvus-lite beside this Python (pip install 'asterism[dev]')")
+    server, port = start_milvus(tmp_path_factory.mktemp("milvus"))
+    with server:
+        yield server, port
+
+
+@pytest.fixture(scope="session")
+def kafka_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Three brokers for all who bring a topic of their own."""
+    process, brokers = start_kafka(tmp_path_factory.mktemp("kafka"))
+    yield brokers
+    process.communicate("", timeout=10)
+
+
+@pytest.fixture(scope="session")
+def chdb_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The one folder that the engine inside this process can have."""
+    return f"chdb:{tmp_path_factory.mktemp('chdb') / 'cold'}"
+
+
+@pytest.fixture(scope="session")
+def clickhouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same engine behind HTTP, in another process."""
+    server, port = start_clickhouse(tmp_path_factory.mktemp("clickhouse"))
+    with server:
+        yield f"clickhouse://127.0.0.1:{port}"
 
 
 @pytest.fixture
