@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from asterism import __version__
-from asterism.cli import data, evaluate, init, serve, sids, train
+from asterism.cli import data, doctor, evaluate, init, serve, sids, train
 from asterism.core.errors import AsterismError, StorageError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(sids.app, name="sids")
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(serve.serve)
+app.command()(doctor.doctor)
 
 
 @app.command()

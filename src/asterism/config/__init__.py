@@ -12,17 +12,21 @@ from asterism.config.run import (
     SemanticIdConfig,
     TrainingConfig,
 )
+from asterism.config.stores import DeploymentConfig, StoresConfig, load_deployment
 
 __all__ = [
     "DataConfig",
     "DecodingConfig",
+    "DeploymentConfig",
     "EmbeddingConfig",
     "EvaluationConfig",
     "KindFields",
     "ModelConfig",
     "RunConfig",
     "SemanticIdConfig",
+    "StoresConfig",
     "TrainingConfig",
+    "load_deployment",
     "load_run_config",
     "parse_run_config",
 ]

@@ -31,15 +31,16 @@ def parse_run_config(raw: dict[str, Any], source: str = "configuration") -> RunC
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(one, raw) for one in error.errors()]  # type: ignore[arg-type]
+        lines = [explain({**one}, raw, RunConfig) for one in error.errors()]
         raise ConfigError(f"{source}: " + "; ".join(lines)) from error
 
 
-def _explain(error: dict[str, Any], raw: dict[str, Any]) -> str:
+def explain(error: dict[str, Any], raw: dict[str, Any], whole: type[BaseModel]) -> str:
+    """One error of pydantic as a clause: the key, what is wrong with it, and what is allowed."""
     place = [str(step) for step in error["loc"]]
     key = ".".join(place) or "the whole"
     if error["type"] == "extra_forbidden":
-        known = _known_keys(place[:-1])
+        known = _known_keys(place[:-1], whole)
         close = difflib.get_close_matches(place[-1], known, n=1)
         hint = f"did you mean `{close[0]}`? " if close else ""
         return f"`{key}` is not a key; {hint}known here: {', '.join(known)}"
@@ -50,8 +51,8 @@ def _explain(error: dict[str, Any], raw: dict[str, Any]) -> str:
     return f"`{key}`: {message}{given}"
 
 
-def _known_keys(place: list[str]) -> list[str]:
-    model: type[BaseModel] = RunConfig
+def _known_keys(place: list[str], whole: type[BaseModel]) -> list[str]:
+    model = whole
     for step in place:
         inner = model.model_fields[step].annotation if step in model.model_fields else None
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,8 @@ from asterism.stores.reaching import Reach, Tries
 from asterism.stores.urls import StoreUrl
 
 T = TypeVar("T")
+
+logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # it prints what it raises; we tell it once
 
 _PORT: Final = 8123
 _COLUMNS: Final = (
@@ -154,6 +158,20 @@ class ColdHistory:
                 "DELETE FROM events WHERE visitor = {visitor:String}", {"visitor": f"u:{user_id}"}
             )
         )
+
+    def echo(self, value: str) -> str:
+        """The value, after a table of its own held it."""
+        table = f"asterism_echo_{secrets.token_hex(8)}"
+
+        def write_and_read(client: Any) -> str:
+            client.command(f"CREATE TABLE {table} (value String) ENGINE = MergeTree ORDER BY value")
+            try:
+                client.insert(table, [[value]], column_names=["value"])
+                return str(client.query(f"SELECT value FROM {table}").first_row[0])
+            finally:
+                client.command(f"DROP TABLE {table}")
+
+        return self._call(write_and_read)
 
     def version(self) -> str:
         """The engine's version."""

@@ -121,6 +121,10 @@ class MilvusVectorIndex:
         cosines: NDArray[np.float32] = rows @ columns.T
         return cosines
 
+    def drop(self) -> None:
+        """Delete the collection."""
+        self._call(lambda client: client.drop_collection(self._collection, timeout=self._timeout_seconds))
+
     def version(self) -> str:
         """The server's version."""
         return str(self._call(lambda client: client.get_server_version(timeout=self._timeout_seconds)))

@@ -90,6 +90,12 @@ class RedisClient:
         kind, name = ("u", visitor.user_id) if visitor.user_id is not None else ("s", visitor.session_id)
         return f"{self.prefix}:{room}:{{{kind}:{tagged(name or '')}}}"
 
+    def version(self) -> str:
+        """The server's version; of a cluster, its nodes'."""
+        found = self.call(lambda redis: redis.info("server"))
+        nodes = [found] if "redis_version" in found else list(found.values())
+        return ", ".join(sorted({str(node["redis_version"]) for node in nodes}))
+
     def close(self) -> None:
         """Let go of all connections."""
         if self._commands is not None:

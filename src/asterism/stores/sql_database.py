@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from asterism.core.errors import ConfigError, DataError, StorageError
 from asterism.stores.reaching import Reach, Tries
-from asterism.stores.sql_schema import upgrade
+from asterism.stores.sql_schema import revision_of, upgrade
 
 T = TypeVar("T")
 
@@ -29,7 +29,13 @@ class Database:
     """A migrated database, for any number of threads and processes."""
 
     def __init__(
-        self, url: str, *, timeout_seconds: float = 5.0, pool_size: int = 8, tries: Tries | None = None
+        self,
+        url: str,
+        *,
+        timeout_seconds: float = 5.0,
+        pool_size: int = 8,
+        tries: Tries | None = None,
+        migrate: bool = True,
     ) -> None:
         """Connect and bring the schema up to date; raises `ConfigError`, `StoreUnavailableError`, `StorageError`."""
         parsed = _parse(url)
@@ -44,11 +50,22 @@ class Database:
             tries or Tries(deadline_seconds=2 * timeout_seconds),
         )
         self.engine = _engine(parsed, timeout_seconds, pool_size)
+        if not migrate:
+            return
         try:
             self.write(lambda connection: upgrade(connection, self.where), _MIGRATION_SECONDS)
         except StorageError:
             self.engine.dispose()
             raise
+
+    def revision(self) -> str | None:
+        """The revision of the schema as it is, or None where there is none."""
+        return self.read(revision_of)
+
+    def version(self) -> str:
+        """The server's version."""
+        numbers = self.read(lambda connection: connection.dialect.server_version_info) or ()
+        return ".".join(map(str, numbers))
 
     def read(self, action: Callable[[Connection], T]) -> T:
         """Run queries in one transaction, again where the connection broke; raises as `write` does."""
