@@ -39,7 +39,7 @@ def start_cluster(folder: Path) -> tuple[list[ServerProcess], int]:
         client.execute_command("CLUSTER SET-CONFIG-EPOCH", epoch)
         client.execute_command("CLUSTER ADDSLOTS", *slots)
     clients[0].execute_command("CLUSTER MEET", "127.0.0.1", nodes[1][1])
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while any(client.execute_command("CLUSTER INFO")["cluster_state"] != "ok" for client in clients) or any(
         len(client.execute_command("CLUSTER NODES")) < 2 for client in clients
     ):

@@ -168,7 +168,7 @@ def test_an_s3_that_is_dead_or_deaf_is_a_sentence_in_time(s3_endpoint: str) -> N
         began = time.monotonic()
         with pytest.raises(StoreUnavailableError, match=rf"S3 at s3://asterism \({endpoint}\) cannot be reached"):
             store.put("a", b"")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15
     with pytest.raises(StoreUnavailableError, match=r"cannot be reached .*start it"):
         store.get("a")
     store.close()

@@ -154,7 +154,7 @@ def test_a_clickhouse_that_is_dead_or_deaf_is_a_sentence_in_time() -> None:
                 StoreUnavailableError, match=rf"ClickHouse at clickhouse://a:\*\*\*@127.0.0.1:{port} cannot"
             ):
                 ColdHistory(f"clickhouse://a:secret@127.0.0.1:{port}", timeout_seconds=1.0, tries=Tries(1))
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 20
 
 
 def test_an_answer_that_refuses_is_told(history: ColdHistory) -> None:

@@ -158,7 +158,7 @@ def own_server() -> Iterator[Postgres]:
 
 def test_what_was_acknowledged_survives_kill_9_and_a_dead_server_is_a_sentence_in_time(own_server: Postgres) -> None:
     url = own_server.database("shop").replace("asterism@", "asterism:secret@")
-    users = SqlUsers(Database(url, timeout_seconds=1.0, tries=Tries(2)))
+    users = SqlUsers(Database(url, timeout_seconds=3.0, tries=Tries(2)))
     recorded = [Event(f"e{number}", "i", Action.CLICK, number, "ada") for number in range(50)]
     for event in recorded:
         users.record([event])
@@ -166,21 +166,21 @@ def test_what_was_acknowledged_survives_kill_9_and_a_dead_server_is_a_sentence_i
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match=r"PostgreSQL at .*asterism:\*\*\*@.* cannot be reached .*start it"):
         users.history(Visitor("ada"), 99)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20
     own_server.server.start()
     assert users.history(Visitor("ada"), 99) == recorded
     users.close()
 
 
 def test_a_frozen_server_is_a_sentence_in_time(own_server: Postgres) -> None:
-    users = SqlUsers(Database(own_server.database("shop"), timeout_seconds=0.5, tries=Tries(1)))
+    users = SqlUsers(Database(own_server.database("shop"), timeout_seconds=2.0, tries=Tries(1)))
     users.record([Event("e", "i", Action.CLICK, 1, "ada")])
     own_server.freeze()
     try:
         began = time.monotonic()
         with pytest.raises(StoreUnavailableError, match="cannot be reached"):
             users.record([Event("f", "i", Action.CLICK, 2, "ada")])
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 20
     finally:
         own_server.thaw()
     assert users.history(Visitor("ada"), 9)[0].event_id == "e"

@@ -50,7 +50,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Place:
     )
 
 
-def read(consumer: Consumer, count: int, seconds: float = 15.0) -> list[Delivery]:
+def read(consumer: Consumer, count: int, seconds: float = 60.0) -> list[Delivery]:
     """So many deliveries, or what there is after a while."""
     found: list[Delivery] = []
     deadline = time.monotonic() + seconds
@@ -178,7 +178,7 @@ def test_a_killed_member_of_a_group_loses_nothing(kafka_brokers: str, prefix: st
         child.kill()
     bus = KafkaEventBus(url, session_seconds=3.5)
     consumer = bus.consumer("g")
-    given = read(consumer, 20, seconds=30.0)
+    given = read(consumer, 20, seconds=60.0)
     assert sorted(one.event.timestamp for one in given if one.event) == list(range(20))
     consumer.commit()
     consumer.close()
@@ -206,7 +206,7 @@ def test_a_kafka_that_is_not_there_is_a_sentence_in_time() -> None:
     with pytest.raises(StoreUnavailableError):
         read(consumer, 1)
     consumer.close()
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30
     bus.close()
     with pytest.raises(StorageError, match="closed"):
         bus.publish([event(1)])

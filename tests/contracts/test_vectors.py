@@ -135,15 +135,15 @@ def test_what_was_put_survives_kill_9_and_a_dead_milvus_is_a_sentence_in_time(
     milvus: tuple[ServerProcess, int], prefix: str
 ) -> None:
     server, port = milvus
-    index = MilvusVectorIndex(f"milvus://ada:secret@127.0.0.1:{port}/{prefix}", timeout_seconds=1.0, tries=Tries(2))
+    index = MilvusVectorIndex(f"milvus://ada:secret@127.0.0.1:{port}/{prefix}", timeout_seconds=3.0, tries=Tries(2))
     index.put(IDS.ids, VECTORS)
     server.kill()
     began = monotonic()
     with pytest.raises(StoreUnavailableError, match=rf"Milvus at milvus://ada:\*\*\*@127.0.0.1:{port}/{prefix} cannot"):
         index.nearest("east", 2)
-    assert monotonic() - began < 5
+    assert monotonic() - began < 20
     server.start()
-    deadline = monotonic() + 20
+    deadline = monotonic() + 60
     while True:  # the connection comes back by itself, after a pause of its own
         try:
             assert [one.item_id for one in index.nearest("east", 1)] == ["north-east"]
@@ -161,7 +161,7 @@ def test_a_milvus_that_is_deaf_or_not_there_is_a_sentence_in_time() -> None:
             began = monotonic()
             with pytest.raises(StoreUnavailableError, match="cannot be reached"):
                 index.nearest("east", 1)
-            assert monotonic() - began < 5
+            assert monotonic() - began < 20
 
 
 def test_an_index_that_would_silently_be_another_is_refused() -> None:
