@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,15 @@ def test_search_uses_the_trigrams_and_hiding_its_own_index(postgres: Postgres) -
     assert {"items_by_title_part", "items_by_category", "items_not_shown", "items_in_order"} <= names
     for plan, index in zip(plans, ("items_by_title_part", "items_by_category", "items_not_shown"), strict=True):
         assert index in plan
+
+
+def test_clients_that_write_the_same_rows_in_any_order_do_not_wait_in_a_circle(postgres: Postgres) -> None:
+    catalogue = SqlCatalogue(Database(postgres.emptied(), timeout_seconds=60.0, tries=Tries(1)))
+    items = [Item(f"i{number}", "x") for number in range(300)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda turn: catalogue.upsert(items if turn % 2 else items[::-1]), range(12)))
+    assert len(catalogue) == 300
+    catalogue.close()
 
 
 @pytest.fixture

@@ -138,6 +138,9 @@ def test_a_delivery_that_comes_twice_changes_nothing(states: UserStates) -> None
     for number, event in enumerate((disliked, clicked)):
         assert not states.apply(ADA, event, Offset("feedback/0", number))
     assert states.get(ADA) == before == NO_STATE.__class__((clicked,), frozenset("a"), ())
+    for number, (timestamp, item_id) in enumerate(((5, "b"), (6, "c"), (1, "old")), start=2):
+        assert states.apply(ADA, click(timestamp, item_id), Offset("feedback/0", number))
+    assert not states.apply(ADA, click(1, "old"), Offset("feedback/0", 4)), "told by its offset, as it left the history"
     assert states.apply(ADA, click(3, "b"), Offset("feedback/1", 0)), "offsets of another partition are counted apart"
 
 
