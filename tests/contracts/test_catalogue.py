@@ -195,9 +195,8 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, reason: str) -> None:
     catalogue.close()
 
 
-def test_what_one_client_hides_the_other_no_longer_shows(opener: Opener, request: pytest.FixtureRequest) -> None:
-    if "embedded" in request.node.name:
-        pytest.skip("the embedded catalogue is for one process")
+@pytest.mark.parametrize("opener", ["sqlite", "postgresql"], indirect=True)  # the embedded one is for one process
+def test_what_one_client_hides_the_other_no_longer_shows(opener: Opener) -> None:
     here, there = opener(), opener()
     here.upsert([VEGA, DENEB])
     there.set_hidden("vega", True)

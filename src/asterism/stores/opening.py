@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 from asterism.core.clock import Clock, SystemClock
@@ -108,7 +107,7 @@ def open_blobs(url: str, timeout_seconds: float = 5.0) -> Blobs:
     """Blobs in a folder or in S3."""
     parsed = StoreUrl.parse(url)
     if parsed.scheme == "file":
-        return LocalBlobs(Path(parsed.path()))
+        return LocalBlobs(parsed.path())
     return cast(Blobs, implementation(url).S3Blobs(url, timeout_seconds=timeout_seconds))
 
 

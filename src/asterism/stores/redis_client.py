@@ -69,7 +69,7 @@ class RedisClient:
     ) -> None:
         """Nothing is connected yet; raises `ConfigError` on a malformed URL."""
         parsed = StoreUrl.parse(url)
-        parsed.only("prefix", "ttl_days")
+        parsed.only("prefix")
         self.prefix = parsed.option("prefix", "asterism")
         self.reach = Reach(
             "Redis",
