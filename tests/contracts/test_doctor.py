@@ -40,6 +40,7 @@ def doctor(folder: Path, stores: dict[str, str], *options: str, bundle: str | No
     return ended.returncode, ended.stdout + ended.stderr
 
 
+@pytest.mark.timeout(600)  # alone, it starts every server itself
 def test_everything_at_scale_is_well_and_nothing_is_left_behind(
     tmp_path: Path,
     prefix: str,
