@@ -21,11 +21,13 @@ from asterism.config.run import (
     SemanticIdConfig,
     TrainingConfig,
 )
+from asterism.config.stores import DeploymentConfig, StoresConfig, load_deployment
 
 __all__ = [
     "AlignmentConfig",
     "DataConfig",
     "DecodingConfig",
+    "DeploymentConfig",
     "EmbeddingConfig",
     "EvaluationConfig",
     "KindFields",
@@ -36,8 +38,10 @@ __all__ = [
     "RewardWeights",
     "RunConfig",
     "SemanticIdConfig",
+    "StoresConfig",
     "TaskWeights",
     "TrainingConfig",
+    "load_deployment",
     "load_reranking_config",
     "load_run_config",
     "parse_reranking_config",

@@ -52,15 +52,16 @@ def _parse(model: type[Settings], raw: dict[str, Any], source: str) -> Settings:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(one, model) for one in error.errors()]  # type: ignore[arg-type]
+        lines = [explain({**one}, model) for one in error.errors()]
         raise ConfigError(f"{source}: " + "; ".join(lines)) from error
 
 
-def _explain(error: dict[str, Any], root: type[BaseModel]) -> str:
+def explain(error: dict[str, Any], whole: type[BaseModel]) -> str:
+    """One error of pydantic as a clause: the key, what is wrong with it, and what is allowed."""
     place = [str(step) for step in error["loc"]]
     key = ".".join(place) or "the whole"
     if error["type"] == "extra_forbidden":
-        known = _known_keys(place[:-1], root)
+        known = _known_keys(place[:-1], whole)
         close = difflib.get_close_matches(place[-1], known, n=1)
         hint = f"did you mean `{close[0]}`? " if close else ""
         return f"`{key}` is not a key; {hint}known here: {', '.join(known)}"
@@ -71,8 +72,8 @@ def _explain(error: dict[str, Any], root: type[BaseModel]) -> str:
     return f"`{key}`: {message}{given}"
 
 
-def _known_keys(place: list[str], root: type[BaseModel]) -> list[str]:
-    model = root
+def _known_keys(place: list[str], whole: type[BaseModel]) -> list[str]:
+    model = whole
     for step in place:
         if step.isdigit():  # a place in a list, whose entries are of the model found already
             continue

@@ -81,16 +81,18 @@ class BundleWriter:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        self._replace_target()
+        put_in_place(self._staging, self.target)
         return Bundle.open(self.target)
 
-    def _replace_target(self) -> None:
-        old = self.target.with_name(f".{self.target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if self.target.exists():
-            self.target.rename(old)
-        self._staging.rename(self.target)
-        shutil.rmtree(old, ignore_errors=True)
+
+def put_in_place(staging: Path, target: Path) -> None:
+    """Make a finished folder appear whole as the target, in place of an older bundle."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    staging.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

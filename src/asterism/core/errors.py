@@ -4,6 +4,7 @@
     ├── ConfigError                    10001  a configuration key or value is wrong
     ├── MissingDependencyError         10002  an optional package is not installed
     ├── StorageError                   10003  a store cannot read or write
+    │   └── StoreUnavailableError      10005  a store cannot be reached just now
     ├── OverloadedError                10004  no capacity left within the deadline
     ├── RequestError                   20001  a request is malformed
     │   └── CursorError                20008  a scroll's cursor is not one that an answer held
@@ -45,6 +46,12 @@ class StorageError(AsterismError):
     """A store cannot read or write."""
 
     code = 10003
+
+
+class StoreUnavailableError(StorageError):
+    """A store cannot be reached, or does not answer in time; the same call may succeed later."""
+
+    code = 10005
 
 
 class OverloadedError(AsterismError):

@@ -15,7 +15,7 @@ from asterism.serving.item_facts import Eligible
 from asterism.serving.ports import EngineClient, ScoredItem
 from asterism.serving.recommendation import Recommended, Source
 from asterism.serving.reranker import Ranked
-from asterism.serving.slates import Slates
+from asterism.stores.slates import Slates
 from asterism.stores.user_state import UserState, Visitor
 from asterism.stores.vectors import VectorIndex
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from asterism.core.semantic_id import SemanticId
 from asterism.data.item_attributes import Predicate
+from asterism.stores.slates import ScoredItem as ScoredItem
 
 
 class HistoryEvent(NamedTuple):
@@ -39,14 +40,6 @@ class EngineRequest:
     device: str | None = None  # of the request
     wanted: Predicate | None = None  # what every item must answer
     allowed: frozenset[str] | None = None  # only these, where they are named
-
-
-class ScoredItem(NamedTuple):
-    """An item as the model ranked it."""
-
-    item_id: str
-    score: float
-    semantic_id: SemanticId
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ from asterism.serving.ports import EngineAnswer, EngineClient, EngineRequest, Hi
 from asterism.serving.recommendation import Because, Recommendation, Recommended, RecommendRequest, Source
 from asterism.serving.reranker import Ranked, Reranker, SlateRequest
 from asterism.serving.scroll import Scroll, Scrolls
-from asterism.serving.slates import Slates
 from asterism.stores.catalogue import Catalogue
 from asterism.stores.exposure_log import Exposure, ExposureLog
+from asterism.stores.slates import LocalSlates
 from asterism.stores.user_state import RecentEvent, UserState
 from asterism.stores.vectors import VectorIndex
 
@@ -65,7 +65,7 @@ class Recommender:
         self._clock = clock
         self._bundle_version = bundle_version
         self._settings = settings or RecommenderSettings()
-        self._slates = Slates(clock)
+        self._slates = LocalSlates(clock)
         self._ladder = Ladder(engine, hot, self._slates, vectors)
         self._reranker = Reranker(self._settings.reranking, facts, vectors)
         self._scrolls = Scrolls(facts.ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +23,15 @@ class Item:
     created_at: int | None = None  # Unix seconds
     available: bool = True
     has_image: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """All that is known of an item, as it moves from one catalogue to another."""
+
+    item: Item  # `available` is the item's own, whether it is hidden or not
+    hidden: bool = False
+    image: str | None = None  # SVG text
 
 
 class Catalogue(Protocol):
@@ -60,6 +69,18 @@ class Catalogue(Protocol):
 
     def unavailable(self) -> frozenset[str]:
         """All ids that must not be recommended: unavailable or hidden."""
+        ...
+
+    def delete(self, item_ids: Iterable[str]) -> int:
+        """Forget items and their images; returns how many there were."""
+        ...
+
+    def export(self) -> Iterator[StoredItem]:
+        """Everything, in order of id; read in parts, so that a catalogue of any size passes through."""
+        ...
+
+    def restore(self, items: Iterable[StoredItem]) -> None:
+        """Add or replace items together with their images and with whether they are hidden."""
         ...
 
     def __len__(self) -> int: ...

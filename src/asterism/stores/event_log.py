@@ -70,7 +70,7 @@ class LocalEventLog:
         """See `EventLog.replay`."""
         for payload in self._files.replay():
             for line in payload.splitlines():
-                yield _decode(line)
+                yield decode_event(line)
 
     def close(self) -> None:
         """See `EventLog.close`."""
@@ -88,17 +88,19 @@ class LocalEventLog:
                 if is_new:
                     fresh[event.event_id] = event
         if fresh:
-            self._files.append(b"\n".join(_encode(event) for event in fresh.values()))
+            self._files.append(b"\n".join(encode_event(event) for event in fresh.values()))
             self._known.update(fresh)
         return verdicts
 
 
-def _encode(event: Event) -> bytes:
+def encode_event(event: Event) -> bytes:
+    """One line of JSON, without what is None."""
     filled = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
     return json.dumps({name: value for name, value in filled.items() if value is not None}).encode()
 
 
-def _decode(line: bytes) -> Event:
+def decode_event(line: bytes) -> Event:
+    """The event of a line; raises `StorageError` where it is none."""
     try:
         raw: dict[str, Any] = json.loads(line)
         return Event(**{**raw, "action": Action(raw["action"])})

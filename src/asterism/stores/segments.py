@@ -31,6 +31,42 @@ class _Frame(NamedTuple):
     end: int
 
 
+class Position(NamedTuple):
+    """The start of a frame; positions of one log are ordered."""
+
+    segment: int
+    byte: int
+
+
+START: Final = Position(0, 0)
+
+
+def read_on(folder: Path, position: Position) -> Iterator[tuple[bytes, Position]]:
+    """Payloads from a position on, each with the position behind it, as far as the log is written just now.
+
+    Any process may read while one writes: a frame that is not whole yet is not given. Raises
+    `StorageError` where a segment that is no longer written to holds damage.
+    """
+    numbers = sorted(int(path.stem) for path in folder.glob(f"*{_SUFFIX}"))
+    for number in numbers:
+        if number < position.segment:
+            continue
+        start = position.byte if number == position.segment else 0
+        path = folder / f"{number:012d}{_SUFFIX}"
+        with path.open("rb") as file:
+            file.seek(start)
+            data = file.read()
+        end = 0
+        while frame := _read_frame(data, end):
+            end = frame.end
+            yield frame.payload, Position(number, start + end)
+        if end < len(data):
+            is_torn = data[end:].startswith(MAGIC) or MAGIC.startswith(data[end:])
+            if number != numbers[-1] or not is_torn:
+                raise StorageError(f"{path}: the frame at byte {start + end} is damaged; restore the file from a copy")
+            return
+
+
 class SegmentFiles:
     """One writer's log in a folder; not thread-safe, one thread writes."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from asterism.core.errors import StorageError, UnknownIdError
-from asterism.stores.catalogue import Item
+from asterism.stores.catalogue import Item, StoredItem
 
 #: Each step takes the schema from the version that equals its position to the next.
 MIGRATIONS: Final[tuple[str, ...]] = (
@@ -40,6 +40,10 @@ _SELECT = """
     SELECT item_id, title, description, categories, brand, price, kind, created_at, available AND NOT hidden,
            EXISTS (SELECT 1 FROM images WHERE images.item_id = items.item_id)
     FROM items
+"""
+_SELECT_STORED = """
+    SELECT items.item_id, title, description, categories, brand, price, kind, created_at, available, hidden, svg
+    FROM items LEFT JOIN images USING (item_id)
 """
 _VARIABLES_PER_QUERY = 900  # below the 999 that the oldest SQLite allows
 
@@ -137,8 +141,9 @@ class SqliteCatalogue:
         self, text: str = "", *, category: str | None = None, available: bool | None = True, limit: int = 20
     ) -> list[Item]:
         """See `Catalogue.search`."""
-        escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        where, values = ["title LIKE ? ESCAPE '\\'"], [f"%{escaped}%"]
+        if "\x00" in text:
+            return []
+        where, values = ["instr(lower(title), lower(?)) > 0"], [text]  # LIKE would refuse a long text
         if category is not None:
             where.append("EXISTS (SELECT 1 FROM json_each(categories) WHERE value = ?)")
             values.append(category)
@@ -167,6 +172,38 @@ class SqliteCatalogue:
     def unavailable(self) -> frozenset[str]:
         """See `Catalogue.unavailable`; kept in memory, as this process is the only writer."""
         return self._unavailable
+
+    def delete(self, item_ids: Iterable[str]) -> int:
+        """See `Catalogue.delete`."""
+        rows = [(one,) for one in dict.fromkeys(item_ids)]
+        with self._locked() as connection, connection:
+            connection.executemany("DELETE FROM images WHERE item_id = ?", rows)
+            deleted = connection.executemany("DELETE FROM items WHERE item_id = ?", rows).rowcount
+        self._refresh()
+        return max(0, deleted)
+
+    def export(self) -> Iterator[StoredItem]:
+        """See `Catalogue.export`."""
+        last: str | None = None
+        while True:
+            where, values = ("WHERE item_id > ?", [last]) if last is not None else ("", [])
+            with self._locked() as connection:
+                rows = connection.execute(f"{_SELECT_STORED} {where} ORDER BY item_id LIMIT 1000", values).fetchall()
+            if not rows:
+                return
+            for *row, hidden, image in rows:
+                yield StoredItem(_item((*row, image is not None)), bool(hidden), image)
+            last = rows[-1][0]
+
+    def restore(self, items: Iterable[StoredItem]) -> None:
+        """See `Catalogue.restore`."""
+        rows = list(items)
+        with self._locked() as connection, connection:
+            images = {one.item.item_id: one.image for one in rows if one.image is not None}
+            self._write((one.item for one in rows), images, version=None)
+            hidden = [(one.hidden, one.item.item_id) for one in rows]
+            connection.executemany("UPDATE items SET hidden = ? WHERE item_id = ?", hidden)
+        self._refresh()
 
     def __len__(self) -> int:
         with self._locked() as connection:

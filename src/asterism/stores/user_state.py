@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -12,6 +13,8 @@ from asterism.core.records import POSITIVE_ACTIONS, Action
 
 #: Positive events that a user keeps, where no model reads more.
 MAX_RECENT = 200
+#: Seen and unwanted items that a user keeps, each.
+MAX_IDS = 10_000
 NEGATIVE_ACTIONS = frozenset({Action.SKIP, Action.DISLIKE})
 
 
@@ -56,19 +59,33 @@ class UserState:
 NO_STATE = UserState()
 
 
+class Offset(NamedTuple):
+    """Where an event stood on the bus: what was delivered twice is told by it."""
+
+    partition: str
+    number: int
+
+
 class UserStates(Protocol):
-    """States by visitor; reading one that nobody wrote gives the empty state and creates nothing."""
+    """States by visitor; reading one that nobody wrote gives the empty state and creates nothing.
+
+    Every method may be called from any thread; of many clients, each sees the others' events.
+    """
 
     def get(self, visitor: Visitor) -> UserState:
         """A snapshot of the visitor's state."""
         ...
 
-    def apply(self, visitor: Visitor, event: RecentEvent) -> bool:
-        """Take in one event; False if exactly this one was there already."""
+    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None) -> bool:
+        """Take in one event; False if exactly this one was there already, or its offset is not a later one."""
         ...
 
     def known(self, visitor: Visitor) -> bool:
         """Whether anything was ever written for the visitor."""
+        ...
+
+    def forget(self, visitor: Visitor) -> None:
+        """Delete the visitor's state."""
         ...
 
     def sample_users(self, count: int) -> list[str]:
@@ -79,69 +96,97 @@ class UserStates(Protocol):
 
 
 @dataclass(slots=True)
-class _Kept:
+class KeptState:
+    """A state while it changes; the same for every store, so that all of them agree."""
+
     recent: list[RecentEvent] = field(default_factory=list)
     seen: dict[str, None] = field(default_factory=dict)  # dicts, for their order: the oldest leaves first
     negative: dict[str, None] = field(default_factory=dict)
+    offsets: dict[str, int] = field(default_factory=dict)  # the last one taken in, by partition
+
+    def snapshot(self) -> UserState:
+        """The state as readers get it."""
+        return UserState(tuple(self.recent), frozenset(self.seen), tuple(self.negative))
+
+    def apply(self, event: RecentEvent, offset: Offset | None, max_recent: int, max_ids: int) -> bool:
+        """See `UserStates.apply`; an impression changes nothing."""
+        if offset is not None:
+            if offset.number <= self.offsets.get(offset.partition, -1):
+                return False
+            self.offsets[offset.partition] = offset.number
+        if event.action in NEGATIVE_ACTIONS:
+            return _remember(self.negative, event.item_id, max_ids)
+        if event.action not in POSITIVE_ACTIONS:
+            return False
+        place = bisect.bisect_right(self.recent, event.timestamp, key=lambda one: one.timestamp)
+        same_second = takewhile(lambda one: one.timestamp == event.timestamp, reversed(self.recent[:place]))
+        if any(event.repeats(one) for one in same_second):
+            return False
+        self.recent.insert(place, event)
+        del self.recent[:-max_recent]
+        _remember(self.seen, event.item_id, max_ids)
+        self.negative.pop(event.item_id, None)
+        return True
+
+
+def _remember(ids: dict[str, None], item_id: str, max_ids: int) -> bool:
+    known = item_id in ids
+    ids.pop(item_id, None)
+    ids[item_id] = None
+    while len(ids) > max_ids:
+        del ids[next(iter(ids))]
+    return not known
+
+
+def key_of(visitor: Visitor) -> Visitor:
+    """What an event's state is kept under; raises `ValueError` for nobody in particular."""
+    if visitor.key is None:
+        raise ValueError("an event needs a user or a session")
+    return visitor.key
 
 
 class LocalUserStates:
-    """Implements `UserStates` in the memory of one process, for one thread.
+    """Implements `UserStates` in the memory of one process.
 
     A user keeps `max_recent` positive events and `max_ids` seen and unwanted items each.
     """
 
-    def __init__(self, max_recent: int = MAX_RECENT, max_ids: int = 10_000) -> None:
+    def __init__(self, max_recent: int = MAX_RECENT, max_ids: int = MAX_IDS) -> None:
         self._max_recent = max_recent
         self._max_ids = max_ids
-        self._kept: dict[Visitor, _Kept] = {}
+        self._kept: dict[Visitor, KeptState] = {}
+        self._lock = threading.Lock()
 
     def get(self, visitor: Visitor) -> UserState:
         """See `UserStates.get`."""
-        kept = self._kept.get(visitor.key) if visitor.key else None
-        if kept is None:
-            return NO_STATE
-        return UserState(tuple(kept.recent), frozenset(kept.seen), tuple(kept.negative))
+        with self._lock:
+            kept = self._kept.get(visitor.key) if visitor.key else None
+            return NO_STATE if kept is None else kept.snapshot()
 
-    def apply(self, visitor: Visitor, event: RecentEvent) -> bool:
-        """See `UserStates.apply`; an impression changes nothing."""
-        if visitor.key is None:
-            raise ValueError("an event needs a user or a session")
-        kept = self._kept.setdefault(visitor.key, _Kept())
-        if event.action in NEGATIVE_ACTIONS:
-            return self._remember(kept.negative, event.item_id)
-        if event.action not in POSITIVE_ACTIONS:
-            return False
-        place = bisect.bisect_right(kept.recent, event.timestamp, key=lambda one: one.timestamp)
-        same_second = takewhile(lambda one: one.timestamp == event.timestamp, reversed(kept.recent[:place]))
-        if any(event.repeats(one) for one in same_second):
-            return False
-        kept.recent.insert(place, event)
-        del kept.recent[: -self._max_recent]
-        self._remember(kept.seen, event.item_id)
-        kept.negative.pop(event.item_id, None)
-        return True
+    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None) -> bool:
+        """See `UserStates.apply`."""
+        with self._lock:
+            kept = self._kept.setdefault(key_of(visitor), KeptState())
+            return kept.apply(event, offset, self._max_recent, self._max_ids)
 
     def known(self, visitor: Visitor) -> bool:
         """See `UserStates.known`."""
         return visitor.key in self._kept
 
+    def forget(self, visitor: Visitor) -> None:
+        """See `UserStates.forget`."""
+        with self._lock:
+            self._kept.pop(key_of(visitor), None)
+
     def sample_users(self, count: int) -> list[str]:
         """See `UserStates.sample_users`."""
-        users = [one.user_id for one, kept in self._kept.items() if one.user_id is not None and kept.recent]
+        with self._lock:
+            users = [one.user_id for one, kept in self._kept.items() if one.user_id is not None and kept.recent]
         step = max(1, len(users) // max(1, count))
         return users[::step][:count]
 
     def __len__(self) -> int:
         return len(self._kept)
-
-    def _remember(self, ids: dict[str, None], item_id: str) -> bool:
-        known = item_id in ids
-        ids.pop(item_id, None)
-        ids[item_id] = None
-        while len(ids) > self._max_ids:
-            del ids[next(iter(ids))]
-        return not known
 
 
 def warm(states: UserStates, rows: Iterable[tuple[str, RecentEvent]]) -> int:

@@ -1,0 +1,67 @@
+"""Where each store is, as URLs: `[stores]` of a deployment's file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from asterism.config.loading import explain
+from asterism.config.section import Section
+from asterism.core.errors import ConfigError
+
+Seconds = Annotated[float, Field(gt=0.0, le=600.0)]
+
+#: The kinds of URL that each store takes: the embedded one first.
+SCHEMES: dict[str, tuple[str, ...]] = {
+    "catalogue": ("sqlite:///", "postgresql://", "postgresql+psycopg://"),
+    "state": ("memory", "redis://", "rediss://", "redis+cluster://"),
+    "bus": ("local:", "kafka://"),
+    "history": ("chdb:", "clickhouse://"),
+    "vectors": ("exact", "milvus://"),
+    "blobs": ("file:", "s3://"),
+}
+
+
+class StoresConfig(Section):
+    """One URL a store; the defaults need nothing but a folder."""
+
+    catalogue: str = "sqlite:///state/catalogue.db"  # items, users, behaviours
+    state: str = "memory"  # users' states, slates, rate limits
+    bus: str = "local:state/events"  # feedback on its way
+    history: str = "chdb:state/history"  # every event, for years
+    vectors: str = "exact"  # item vectors
+    blobs: str = "file:state/blobs"  # bundles
+    timeout_seconds: Seconds = 5.0  # of a call to catalogue, blobs and bus; the hot state gets a fifth
+
+    @field_validator("catalogue", "state", "bus", "history", "vectors", "blobs")
+    @classmethod
+    def _known_kind(cls, value: str, info: Any) -> str:
+        known = SCHEMES[info.field_name]
+        if not any(value == one or (one[-1] in ":/" and value.startswith(one)) for one in known):
+            raise ValueError(f"give one of {', '.join(known)}")
+        return value
+
+
+class DeploymentConfig(Section):
+    """What is deployed: stores, and the bundle that is served."""
+
+    bundle: str | None = None  # the folder of a bundle
+    stores: StoresConfig = StoresConfig()
+
+
+def load_deployment(path: Path) -> DeploymentConfig:
+    """Read a deployment's file; raises `ConfigError` naming the file, the key and what is allowed, and no password."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); name a deployment's file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    try:
+        return DeploymentConfig.model_validate(raw)
+    except ValidationError as error:
+        lines = [explain({**one, "input": {}}, DeploymentConfig) for one in error.errors()]
+        raise ConfigError(f"{path}: " + "; ".join(lines)) from error

@@ -1,0 +1,149 @@
+"""The event bus of one machine: the event log's own segments, and a file a group that says how far it came."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Final
+
+from asterism.core.errors import ConfigError, StorageError
+from asterism.stores.event_bus import Delivery
+from asterism.stores.event_log import Event, EventLog, decode_event
+from asterism.stores.segments import START, Position, SegmentFiles, read_on
+from asterism.stores.user_state import Offset
+
+_POLL_SECONDS: Final = 0.01
+_GROUP: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+class LocalEventBus:
+    """Implements `EventBus` over a `LocalEventLog`, which takes each `event_id` once; it has one partition."""
+
+    def __init__(self, log: EventLog, folder: Path) -> None:
+        """Take the open log of this folder; consumers may be in other processes, as `LocalConsumer(folder, group)`."""
+        self._log = log
+        self._folder = folder
+
+    def publish(self, events: Sequence[Event]) -> Future[None]:
+        """See `EventBus.publish`."""
+        done: Future[None] = Future()
+
+        def tell(written: Future[list[bool]]) -> None:
+            error = written.exception()
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        self._log.append(events).add_done_callback(tell)
+        return done
+
+    def consumer(self, group: str) -> LocalConsumer:
+        """See `EventBus.consumer`."""
+        return LocalConsumer(self._folder, group)
+
+    def close(self) -> None:
+        """See `EventBus.close`."""
+        self._log.close()
+
+
+class LocalConsumer:
+    """Implements `Consumer`; a group has one member on a machine, and a second one is refused."""
+
+    def __init__(self, folder: Path, group: str) -> None:
+        """Go on where the group came to; raises `ConfigError` on an odd name, `StorageError` where it is in use."""
+        if not _GROUP.fullmatch(group):
+            raise ConfigError(f"{group!r} cannot name a group of consumers; use letters, digits, dots and dashes")
+        self._log = folder
+        self._folder = folder / "groups"
+        self._name = group
+        self._file = self._folder / f"{group}.json"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self._folder / f"{group}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise StorageError(f"{self._file}: group {group!r} has a member already; stop that one") from None
+        except OSError as error:
+            raise StorageError(f"{self._file} cannot be used ({error}); make room, or name another place") from error
+        self._position, self._line, self._given = self._committed()
+        self._waiting = self._deliveries()
+
+    def poll(self, count: int, timeout_seconds: float) -> list[Delivery]:
+        """See `Consumer.poll`."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            batch: list[Delivery] = []
+            for delivery in self._waiting:
+                batch.append(delivery)
+                if len(batch) == count:
+                    return batch
+            self._waiting = self._deliveries()
+            if batch or time.monotonic() >= deadline:
+                return batch
+            time.sleep(_POLL_SECONDS)
+
+    def commit(self) -> None:
+        """See `Consumer.commit`."""
+        staged = self._file.with_suffix(".writing")
+        try:
+            with staged.open("w") as stream:
+                json.dump([*self._position, self._line, self._given], stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            staged.replace(self._file)
+        except OSError as error:
+            raise StorageError(f"{self._file} cannot be written ({error}); make room on the disk") from error
+
+    def bury(self, delivery: Delivery, reason: str) -> None:
+        """See `Consumer.bury`; into a log of its own beside the groups."""
+        line = {"reason": reason, "offset": delivery.offset.number, "raw": delivery.raw.decode("utf-8", "replace")}
+        with contextlib.closing(SegmentFiles(self._folder / f"{self._name}.dead")) as dead:
+            dead.append(json.dumps(line).encode())
+
+    def close(self) -> None:
+        """See `Consumer.close`."""
+        os.close(self._lock)
+
+    def _committed(self) -> tuple[Position, int, int]:
+        """The frame in hand, how many lines of it were given, and how many of the whole log."""
+        if not self._file.exists():
+            return START, 0, 0
+        try:
+            segment, byte, line, given = json.loads(self._file.read_text())
+            return Position(int(segment), int(byte)), int(line), int(given)
+        except (OSError, ValueError, TypeError) as error:
+            raise StorageError(
+                f"{self._file} cannot be read ({error}); delete it, and the group reads everything again"
+            ) from error
+
+    def _deliveries(self) -> Iterator[Delivery]:
+        """What lies behind the position, which moves along."""
+        for payload, behind in read_on(self._log, self._position):
+            lines = payload.splitlines()
+            for line in lines[self._line :]:
+                offset = Offset("local", self._given)
+                self._line, self._given = self._line + 1, self._given + 1
+                yield _delivery(line, offset)
+            self._position, self._line = behind, 0
+
+
+def _delivery(line: bytes, offset: Offset) -> Delivery:
+    try:
+        return Delivery(decode_event(line), offset, line)
+    except StorageError:
+        return Delivery(None, offset, line)
+
+
+def buried(folder: Path, group: str) -> list[str]:
+    """The lines that a group could not deal with, oldest first."""
+    dead = folder / "groups" / f"{group}.dead"
+    return [payload.decode() for payload, _ in read_on(dead, START)]

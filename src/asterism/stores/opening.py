@@ -1,0 +1,129 @@
+"""Opens each store by its URL; what a URL does not name is neither imported nor asked for."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, cast
+
+from asterism.core.clock import Clock, SystemClock
+from asterism.core.errors import ConfigError, MissingDependencyError
+from asterism.core.ids import IdMap
+from asterism.stores.blobs import Blobs, LocalBlobs
+from asterism.stores.catalogue import Catalogue
+from asterism.stores.event_bus import EventBus
+from asterism.stores.event_log import LocalEventLog
+from asterism.stores.local_bus import LocalEventBus
+from asterism.stores.rate_limits import LocalRateLimits, RateLimits
+from asterism.stores.slates import LocalSlates, Slates
+from asterism.stores.urls import StoreUrl
+from asterism.stores.user_state import LocalUserStates, UserStates
+from asterism.stores.users import Users
+from asterism.stores.vectors import ExactVectorIndex, VectorIndex
+
+#: A module, and the extra that brings what it imports.
+_NEEDED: Final = {
+    "sqlite": ("sql_database", "sql"),
+    "postgresql": ("sql_database", "postgres"),
+    "postgresql+psycopg": ("sql_database", "postgres"),
+    "redis": ("redis_client", "redis"),
+    "rediss": ("redis_client", "redis"),
+    "redis+cluster": ("redis_client", "redis"),
+    "kafka": ("kafka_bus", "kafka"),
+    "chdb": ("cold_history", "chdb"),
+    "clickhouse": ("cold_history", "clickhouse"),
+    "milvus": ("milvus_vectors", "milvus"),
+    "s3": ("s3_blobs", "s3"),
+}
+
+
+class Warm(NamedTuple):
+    """Catalogue and users, in one database."""
+
+    catalogue: Catalogue
+    users: Users
+
+
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """Users' states, slates and rate limits, in one place."""
+
+    states: UserStates
+    slates: Slates
+    limits: RateLimits
+    client: Any = None  # of Redis, where it is that
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        if self.client is not None:
+            self.client.close()
+
+
+def open_warm(url: str, timeout_seconds: float = 5.0) -> Warm:
+    """The catalogue and the users of a database, its schema brought up to date."""
+    database = implementation(url).Database(url, timeout_seconds=timeout_seconds)
+    catalogue = load("sql_catalogue", "sql").SqlCatalogue(database)
+    users = load("sql_users", "sql").SqlUsers(database)
+    return Warm(catalogue, users)
+
+
+def open_hot(url: str, clock: Clock | None = None, timeout_seconds: float = 1.0) -> Hot:
+    """States, slates and limits in memory or in Redis."""
+    clock = clock or SystemClock()
+    if url == "memory":
+        return Hot(LocalUserStates(), LocalSlates(clock), LocalRateLimits(clock))
+    client = implementation(url).RedisClient(url, timeout_seconds=timeout_seconds)
+    stores = load("redis_states", "redis")
+    return Hot(
+        stores.RedisUserStates(client), stores.RedisSlates(client, clock), stores.RedisRateLimits(client, clock), client
+    )
+
+
+def open_bus(url: str, timeout_seconds: float = 10.0) -> EventBus:
+    """The event bus on local segment files or on Kafka."""
+    parsed = StoreUrl.parse(url)
+    if parsed.scheme == "local":
+        folder = parsed.path()
+        return LocalEventBus(LocalEventLog(folder), folder)
+    return cast(EventBus, implementation(url).KafkaEventBus(url, timeout_seconds=timeout_seconds))
+
+
+def open_history(url: str, timeout_seconds: float = 30.0) -> Any:
+    """The cold history in chDB or ClickHouse: a `ColdHistory`, whose packages may not be installed."""
+    return implementation(url).ColdHistory(url, timeout_seconds=timeout_seconds)
+
+
+def open_vectors(url: str, items: IdMap, vectors: Any, timeout_seconds: float = 3.0) -> VectorIndex:
+    """Item vectors compared in process, or in Milvus, which is given those it does not hold yet."""
+    if url == "exact":
+        return ExactVectorIndex(items, vectors)
+    index = implementation(url).MilvusVectorIndex(url, timeout_seconds=timeout_seconds)
+    if len(index) < len(items):
+        index.put(items.ids, vectors)
+    return cast(VectorIndex, index)
+
+
+def open_blobs(url: str, timeout_seconds: float = 5.0) -> Blobs:
+    """Blobs in a folder or in S3."""
+    parsed = StoreUrl.parse(url)
+    if parsed.scheme == "file":
+        return LocalBlobs(parsed.path())
+    return cast(Blobs, implementation(url).S3Blobs(url, timeout_seconds=timeout_seconds))
+
+
+def implementation(url: str) -> Any:
+    """The module behind a URL; raises `ConfigError` on a kind of URL nobody knows, `MissingDependencyError`."""
+    parsed = StoreUrl.parse(url)
+    if parsed.scheme not in _NEEDED:
+        raise ConfigError(f"{parsed.shown!r} is no store that Asterism knows; known here: {', '.join(_NEEDED)}")
+    return load(*_NEEDED[parsed.scheme])
+
+
+def load(module: str, extra: str) -> Any:
+    """A module of this room whose packages an extra brings; raises `MissingDependencyError`."""
+    try:
+        return importlib.import_module(f"asterism.stores.{module}")
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"this store needs {error.name}, which is not installed; run: pip install 'asterism[{extra}]'"
+        ) from error

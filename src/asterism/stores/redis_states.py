@@ -1,0 +1,199 @@
+"""Users' states, slates and rate limits in Redis, single or cluster."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+import msgspec
+
+from asterism.core.clock import Clock
+from asterism.core.errors import StorageError
+from asterism.core.semantic_id import SemanticId
+from asterism.stores.rate_limits import Rate
+from asterism.stores.redis_client import RedisClient, Versioned, tagged, untagged
+from asterism.stores.slates import MAX_AGE_SECONDS, ScoredItem
+from asterism.stores.user_state import (
+    MAX_IDS,
+    MAX_RECENT,
+    NO_STATE,
+    KeptState,
+    Offset,
+    RecentEvent,
+    UserState,
+    Visitor,
+    key_of,
+)
+
+STATE_TTL_SECONDS: Final = 90 * 86_400.0  # since the visitor's last event
+_SAMPLED_USERS: Final = 1_000
+
+
+class _State(msgspec.Struct, array_like=True):
+    recent: list[RecentEvent]
+    seen: list[str]
+    negative: list[str]
+    offsets: dict[str, int]
+
+    def kept(self) -> KeptState:
+        return KeptState(self.recent, dict.fromkeys(self.seen), dict.fromkeys(self.negative), self.offsets)
+
+
+_STATE: Final = msgspec.msgpack.Decoder(_State)
+
+
+class RedisUserStates:
+    """Implements `UserStates`: a value a visitor, set only if nobody else was faster.
+
+    A state leaves `ttl_seconds` after its last event. `sample_users` draws from the thousand users
+    whose names hash lowest, which is an even sample of all.
+    """
+
+    def __init__(
+        self,
+        client: RedisClient,
+        max_recent: int = MAX_RECENT,
+        max_ids: int = MAX_IDS,
+        ttl_seconds: float = STATE_TTL_SECONDS,
+    ) -> None:
+        self._client = client
+        self._max_recent = max_recent
+        self._max_ids = max_ids
+        self._values = Versioned(client, ttl_seconds)
+        self._sample_key = f"{client.prefix}:sample"
+
+    def get(self, visitor: Visitor) -> UserState:
+        """See `UserStates.get`."""
+        if visitor.key is None:
+            return NO_STATE
+        value, _ = self._values.read(self._client.key("state", visitor.key))
+        return NO_STATE if value is None else self._decode(value).snapshot()
+
+    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None) -> bool:
+        """See `UserStates.apply`; atomic among any number of clients."""
+        owner = key_of(visitor)
+
+        def change(value: bytes | None) -> tuple[bytes, tuple[bool, bool]]:
+            kept = KeptState() if value is None else self._decode(value)
+            had_history = bool(kept.recent)
+            changed = kept.apply(event, offset, self._max_recent, self._max_ids)
+            return _encode(kept), (changed, bool(kept.recent) and not had_history)
+
+        changed, is_first = self._values.update(self._client.key("state", owner), change)
+        if is_first and owner.user_id is not None:
+            self._sample(owner.user_id)
+        return changed
+
+    def known(self, visitor: Visitor) -> bool:
+        """See `UserStates.known`."""
+        if visitor.key is None:
+            return False
+        key = self._client.key("state", visitor.key)
+        return bool(self._client.call(lambda redis: redis.exists(key)))
+
+    def forget(self, visitor: Visitor) -> None:
+        """See `UserStates.forget`."""
+        key = self._client.key("state", key_of(visitor))
+        self._client.call(lambda redis: redis.delete(key))
+
+    def sample_users(self, count: int) -> list[str]:
+        """See `UserStates.sample_users`."""
+        names: list[bytes] = self._client.call(lambda redis: redis.zrange(self._sample_key, 0, 2 * count))
+        users = (untagged(name.decode()) for name in names)
+        return [user for user in users if self.get(Visitor(user_id=user)).recent][:count]
+
+    def __len__(self) -> int:
+        """Counted by a walk over all keys: for people and tests, not for requests."""
+        pattern = f"{self._client.prefix}:state:*"
+        return self._client.call(lambda redis: sum(1 for _ in redis.scan_iter(match=pattern, count=1_000)))
+
+    def _decode(self, value: bytes) -> KeptState:
+        try:
+            return _STATE.decode(value).kept()
+        except msgspec.DecodeError as error:
+            raise StorageError(
+                f"Redis at {self._client.reach.where} holds a state that is none ({error}); "
+                f"delete the keys {self._client.prefix}:state:* or choose another ?prefix="
+            ) from error
+
+    def _sample(self, user_id: str) -> None:
+        name = tagged(user_id)
+        score = zlib.crc32(name.encode())
+        self._client.call(lambda redis: redis.eval(_KEEP_LOWEST, 1, self._sample_key, score, name, _SAMPLED_USERS))
+
+
+def _encode(kept: KeptState) -> bytes:
+    return msgspec.msgpack.encode(_State(kept.recent, list(kept.seen), list(kept.negative), kept.offsets))
+
+
+_KEEP_LOWEST: Final = """
+redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZREMRANGEBYRANK', KEYS[1], ARGV[3], -1)
+return 1
+"""
+
+
+class _Slate(msgspec.Struct, array_like=True):
+    at_seconds: float
+    items: list[tuple[str, float, SemanticId]]
+
+
+_SLATE: Final = msgspec.msgpack.Decoder(_Slate)
+
+
+class RedisSlates:
+    """Implements `Slates`; Redis drops what is too old, and the clock decides what is served."""
+
+    def __init__(self, client: RedisClient, clock: Clock, max_age_seconds: float = MAX_AGE_SECONDS) -> None:
+        self._client = client
+        self._clock = clock
+        self._max_age_seconds = max_age_seconds
+
+    def keep(self, visitor: Visitor, items: tuple[ScoredItem, ...]) -> None:
+        """See `Slates.keep`."""
+        rows = [(one.item_id, one.score, one.semantic_id) for one in items]
+        value = msgspec.msgpack.encode(_Slate(self._clock.now(), rows))
+        key, ttl_ms = self._client.key("slate", visitor), int(self._max_age_seconds * 1000)
+        self._client.call(lambda redis: redis.set(key, value, px=ttl_ms))
+
+    def get(self, visitor: Visitor) -> tuple[ScoredItem, ...]:
+        """See `Slates.get`."""
+        key = self._client.key("slate", visitor)
+        value: bytes | None = self._client.call(lambda redis: redis.get(key))
+        if value is None:
+            return ()
+        try:
+            slate = _SLATE.decode(value)
+        except msgspec.DecodeError:
+            return ()  # another version's; the next answer replaces it
+        if self._clock.now() - slate.at_seconds > self._max_age_seconds:
+            return ()
+        return tuple(ScoredItem(item_id, score, codes) for item_id, score, codes in slate.items)
+
+
+_TAKE: Final = """
+local rate, burst, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local held = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local tokens, at = tonumber(held[1]) or burst, tonumber(held[2]) or now
+tokens = math.min(burst, tokens + math.max(0, now - at) * rate)
+local wait = 0
+if tokens < 1 then wait = (1 - tokens) / rate else tokens = tokens - 1 end
+redis.call('HSET', KEYS[1], 'tokens', string.format('%.17g', tokens), 'at', string.format('%.17g', math.max(now, at)))
+redis.call('PEXPIRE', KEYS[1], math.ceil(burst / rate * 1000) + 1000)
+return string.format('%.17g', wait)
+"""
+
+
+class RedisRateLimits:
+    """Implements `RateLimits` by one atomic script; a bucket that has filled up is forgotten."""
+
+    def __init__(self, client: RedisClient, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+
+    def take(self, key: str, rate: Rate) -> float:
+        """See `RateLimits.take`; a try that is repeated after a lost answer may cost a second token."""
+        name = f"{self._client.prefix}:limit:{{{tagged(key)}}}"
+        arguments = (name, repr(rate.per_second), rate.burst, repr(self._clock.now()))
+        wait: bytes = self._client.call(lambda redis: redis.eval(_TAKE, 1, *arguments))
+        return float(wait)

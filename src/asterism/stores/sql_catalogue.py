@@ -1,0 +1,234 @@
+"""The catalogue in an SQL database: PostgreSQL for many processes, SQLite for a few."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, Select, Table, delete, exists, func, not_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.elements import ColumnElement
+
+from asterism.core.errors import AsterismError, UnknownIdError
+from asterism.stores.catalogue import Item, StoredItem
+from asterism.stores.sql_database import Database
+from asterism.stores.sql_tables import CATALOGUE_CHANGES, IMAGES, IS_SHOWN, ITEMS, TITLE_START
+
+logger = logging.getLogger(__name__)
+
+_FIELDS: Final = tuple(name for name in (column.name for column in ITEMS.c) if name not in {"hidden", "bundle_version"})
+_HAS_IMAGE: Final = exists().where(IMAGES.c.item_id == ITEMS.c.item_id)
+_ROWS: Final = 1_000  # a statement's, and a page's
+_ROWS_PER_SECOND: Final = 500  # slower than this, and a bulk write is given up
+
+
+class SqlCatalogue:
+    """Implements `Catalogue`; what must not be shown is known here `refresh_seconds` after any process changed it."""
+
+    def __init__(self, database: Database, refresh_seconds: float = 0.2) -> None:
+        """Read what must not be shown; raises `StoreUnavailableError`."""
+        self._database = database
+        self._change, self._unavailable = database.read(_read_unavailable)
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, args=(refresh_seconds,), name="catalogue", daemon=True)
+        self._watcher.start()
+
+    def upsert(self, items: Iterable[Item], images: Mapping[str, str] | None = None) -> None:
+        """See `Catalogue.upsert`."""
+        rows = [_row(item) for item in items]
+        self._change_rows(lambda connection: _put(connection, rows, images or {}), len(rows))
+
+    def sync(self, items: Iterable[Item], images: Mapping[str, str], version: str) -> None:
+        """See `Catalogue.sync`."""
+        rows = [{**_row(item), "bundle_version": version} for item in items]
+        other = ITEMS.c.bundle_version.is_not(None) & (ITEMS.c.bundle_version != version)
+
+        def write(connection: Connection) -> None:
+            _put(connection, rows, images)
+            connection.execute(update(ITEMS).where(other).values(available=False))
+
+        self._change_rows(write, len(rows))
+
+    def restore(self, items: Iterable[StoredItem]) -> None:
+        """See `Catalogue.restore`."""
+        kept = list(items)
+        rows = [{**_row(one.item), "hidden": one.hidden} for one in kept]
+        images = {one.item.item_id: one.image for one in kept if one.image is not None}
+        self._change_rows(lambda connection: _put(connection, rows, images), len(rows))
+
+    def get(self, item_id: str) -> Item:
+        """See `Catalogue.get`."""
+        found = self.many([item_id]).get(item_id)
+        if found is None:
+            raise UnknownIdError(f"item {item_id!r} is not in the catalogue")
+        return found
+
+    def many(self, item_ids: Iterable[str]) -> dict[str, Item]:
+        """See `Catalogue.many`."""
+        wanted = [one for one in dict.fromkeys(item_ids) if "\x00" not in one]
+        found: dict[str, Item] = {}
+        for start in range(0, len(wanted), _ROWS):
+            some = wanted[start : start + _ROWS]
+            found |= {item.item_id: item for item in self._items(_SHOWN_ITEMS.where(ITEMS.c.item_id.in_(some)))}
+        return found
+
+    def search(
+        self, text: str = "", *, category: str | None = None, available: bool | None = True, limit: int = 20
+    ) -> list[Item]:
+        """See `Catalogue.search`."""
+        if "\x00" in text or "\x00" in (category or ""):
+            return []
+        query = _SHOWN_ITEMS
+        if text:
+            query = query.where(self._holds(text))
+        if category is not None:
+            query = query.where(self._in_category(category))
+        if available is not None:
+            query = query.where(IS_SHOWN if available else not_(IS_SHOWN))
+        order = (TITLE_START, func.lower(ITEMS.c.title), ITEMS.c.item_id)
+        return self._items(query.order_by(*order).limit(limit))
+
+    def image(self, item_id: str) -> str | None:
+        """See `Catalogue.image`."""
+        self.get(item_id)
+        query = select(IMAGES.c.svg).where(IMAGES.c.item_id == item_id)
+        return self._database.read(lambda connection: connection.execute(query).scalar_one_or_none())
+
+    def set_hidden(self, item_id: str, hidden: bool) -> None:
+        """See `Catalogue.set_hidden`."""
+        self.get(item_id)
+        statement = update(ITEMS).where(ITEMS.c.item_id == item_id).values(hidden=hidden)
+        self._change_rows(lambda connection: connection.execute(statement), 1)
+
+    def delete(self, item_ids: Iterable[str]) -> int:
+        """See `Catalogue.delete`."""
+        wanted = [one for one in dict.fromkeys(item_ids) if "\x00" not in one]
+        counts: list[int] = []
+
+        def write(connection: Connection) -> None:
+            counts.clear()
+            for start in range(0, len(wanted), _ROWS):
+                some = wanted[start : start + _ROWS]
+                connection.execute(delete(IMAGES).where(IMAGES.c.item_id.in_(some)))
+                counts.append(connection.execute(delete(ITEMS).where(ITEMS.c.item_id.in_(some))).rowcount)
+
+        self._change_rows(write, len(wanted))
+        return sum(counts)
+
+    def export(self) -> Iterator[StoredItem]:
+        """See `Catalogue.export`; each page is a transaction of its own."""
+        query = (
+            select(*(ITEMS.c[name] for name in _FIELDS), ITEMS.c.hidden, IMAGES.c.svg)
+            .select_from(ITEMS.outerjoin(IMAGES, IMAGES.c.item_id == ITEMS.c.item_id))
+            .order_by(ITEMS.c.item_id)
+            .limit(_ROWS)
+        )
+        page: Sequence[Row[Any]] = self._rows(query)
+        while page:
+            for row in page:
+                yield StoredItem(_item((*row[:-2], row.svg is not None)), row.hidden, row.svg)
+            page = self._rows(query.where(ITEMS.c.item_id > page[-1][0]))
+
+    def unavailable(self) -> frozenset[str]:
+        """See `Catalogue.unavailable`; from memory, so that a request never waits for the database."""
+        return self._unavailable
+
+    def __len__(self) -> int:
+        query = select(func.count()).select_from(ITEMS)
+        return int(self._database.read(lambda connection: connection.execute(query).scalar_one()))
+
+    def close(self) -> None:
+        """See `Catalogue.close`."""
+        self._closing.set()
+        self._watcher.join()
+        self._database.close()
+
+    def _holds(self, text: str) -> ColumnElement[bool]:
+        if self._database.engine.dialect.name == "postgresql":
+            return ITEMS.c.title.icontains(text, autoescape=True)  # as trigrams are indexed for it
+        return func.instr(func.lower(ITEMS.c.title), func.lower(text)) > 0  # LIKE would refuse a long text
+
+    def _in_category(self, category: str) -> ColumnElement[bool]:
+        if self._database.engine.dialect.name == "postgresql":
+            contains: ColumnElement[bool] = ITEMS.c.categories.cast(postgresql.JSONB).contains([category])
+            return contains
+        each = func.json_each(ITEMS.c.categories).table_valued("value")
+        return exists().select_from(each).where(each.c.value == category)
+
+    def _items(self, query: Select[Any]) -> list[Item]:
+        return [_item(tuple(row)) for row in self._rows(query)]
+
+    def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        return self._database.read(lambda connection: connection.execute(query).all())
+
+    def _change_rows(self, write: Any, rows: int) -> None:
+        def change(connection: Connection) -> None:
+            write(connection)
+            connection.execute(update(CATALOGUE_CHANGES).values(number=CATALOGUE_CHANGES.c.number + 1))
+
+        self._database.write(change, rows / _ROWS_PER_SECOND)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        change, unavailable = self._database.read(_read_unavailable)
+        with self._lock:
+            if change >= self._change:  # of two readers, the one that read later may come first
+                self._change, self._unavailable = change, unavailable
+
+    def _watch(self, refresh_seconds: float) -> None:
+        was_reached = True
+        while not self._closing.wait(refresh_seconds):
+            try:
+                if self._database.read(_read_change) != self._change:
+                    self._refresh()
+                was_reached = True
+            except AsterismError as error:
+                if was_reached:
+                    logger.warning("which items are hidden is known as of now, until this ends: %s", error)
+                was_reached = False
+
+
+_SHOWN_ITEMS: Final = select(
+    *(ITEMS.c[name] if name != "available" else IS_SHOWN.label("available") for name in _FIELDS), _HAS_IMAGE
+)
+
+
+def _read_change(connection: Connection) -> int:
+    return int(connection.execute(select(CATALOGUE_CHANGES.c.number)).scalar_one())
+
+
+def _read_unavailable(connection: Connection) -> tuple[int, frozenset[str]]:
+    """The number is read first: a change that comes between is then read twice, never missed."""
+    number = _read_change(connection)
+    return number, frozenset(connection.execute(select(ITEMS.c.item_id).where(not_(IS_SHOWN))).scalars())
+
+
+def _row(item: Item) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in _FIELDS} | {"categories": list(item.categories)}
+
+
+def _item(row: tuple[Any, ...]) -> Item:
+    values = dict(zip((*_FIELDS, "has_image"), row, strict=True))
+    return Item(**{**values, "categories": tuple(values["categories"]), "available": bool(values["available"])})
+
+
+def _put(connection: Connection, rows: Sequence[dict[str, Any]], images: Mapping[str, str]) -> None:
+    """In order of id: two clients that write the same rows wait for each other, and never in a circle."""
+    _upsert(connection, ITEMS, sorted(rows, key=lambda row: str(row["item_id"])))
+    _upsert(connection, IMAGES, [{"item_id": one, "svg": svg} for one, svg in sorted(images.items())])
+
+
+def _upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement: Any = insert(table)
+    fresh = {name: statement.excluded[name] for name in rows[0] if name != "item_id"}
+    statement = statement.on_conflict_do_update(index_elements=["item_id"], set_=fresh)
+    waiting = iter(rows)
+    while some := list(islice(waiting, _ROWS)):
+        connection.execute(statement, some)

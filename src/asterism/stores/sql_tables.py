@@ -1,0 +1,98 @@
+"""The tables of the warm truth as SQLAlchemy knows them; `migrations` makes them, and a test holds the two together.
+
+Text is compared by code point, and only ASCII letters are folded, on PostgreSQL as on SQLite.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    and_,
+    false,
+    func,
+    not_,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+#: Partitions of the behaviours, by the hash of whose they are; fixed when the table is made.
+PARTITIONS: Final = 16
+#: So much of a title is in the index that orders it: an entry of a B-tree must stay small.
+ORDERED_CHARACTERS: Final = 64
+
+METADATA: Final = MetaData()
+
+
+def text() -> Text:
+    """Text that is compared by code point everywhere."""
+    plain = Text()
+    return plain.with_variant(Text(collation="C"), "postgresql")
+
+
+def document() -> Any:
+    """A JSON value that PostgreSQL can index."""
+    return JSON().with_variant(JSONB(), "postgresql")
+
+
+ITEMS: Final = Table(
+    "items",
+    METADATA,
+    Column("item_id", text(), primary_key=True, nullable=False),
+    Column("title", text(), nullable=False),
+    Column("description", Text()),
+    Column("categories", document(), nullable=False),
+    Column("brand", Text()),
+    Column("price", Double()),
+    Column("kind", Text(), nullable=False),
+    Column("created_at", BigInteger()),
+    Column("available", Boolean(), nullable=False),
+    Column("hidden", Boolean(), nullable=False, server_default=false()),
+    Column("bundle_version", Text()),
+)
+IS_SHOWN: Final = and_(ITEMS.c.available, not_(ITEMS.c.hidden))
+TITLE_START: Final = func.lower(func.substr(ITEMS.c.title, 1, ORDERED_CHARACTERS))
+
+IMAGES: Final = Table(
+    "images",
+    METADATA,
+    Column("item_id", text(), primary_key=True, nullable=False),
+    Column("svg", Text(), nullable=False),
+)
+#: One row, whose number grows with every change of the catalogue.
+CATALOGUE_CHANGES: Final = Table(
+    "catalogue_changes",
+    METADATA,
+    Column("only", Integer(), primary_key=True, autoincrement=False),
+    Column("number", BigInteger(), nullable=False),
+)
+USERS: Final = Table(
+    "users",
+    METADATA,
+    Column("user_id", text(), primary_key=True, nullable=False),
+    Column("attributes", document(), nullable=False),
+)
+BEHAVIOURS: Final = Table(
+    "behaviours",
+    METADATA,
+    Column("visitor", text(), primary_key=True, nullable=False),  # u:<user> or s:<session>; the partition key
+    Column("event_id", text(), primary_key=True, nullable=False),
+    Column("item_id", text(), nullable=False),
+    Column("action", Text(), nullable=False),
+    Column("timestamp", BigInteger(), nullable=False),
+    Column("session_id", Text()),
+    Column("value", Double()),
+    Column("scene", Text()),
+    Column("attribution_id", Text()),
+    Index("behaviours_by_time", "visitor", "timestamp"),
+    postgresql_partition_by="HASH (visitor)",
+)

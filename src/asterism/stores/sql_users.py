@@ -1,0 +1,146 @@
+"""Users and their behaviours in an SQL database; PostgreSQL spreads the behaviours over hash partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from asterism.core.errors import UnknownIdError
+from asterism.core.records import Action
+from asterism.stores.event_log import Event
+from asterism.stores.sql_database import Database
+from asterism.stores.sql_tables import BEHAVIOURS, USERS
+from asterism.stores.user_state import Visitor, key_of
+from asterism.stores.users import User
+
+_ROWS: Final = 1_000
+_ROWS_PER_SECOND: Final = 500
+
+
+class SqlUsers:
+    """Implements `Users`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._insert: Any = postgresql.insert if database.engine.dialect.name == "postgresql" else sqlite.insert
+
+    def upsert(self, users: Iterable[User]) -> None:
+        """See `Users.upsert`."""
+        rows = [{"user_id": one.user_id, "attributes": dict(one.attributes)} for one in users]
+        rows.sort(key=lambda row: str(row["user_id"]))
+        statement = self._insert(USERS)
+        statement = statement.on_conflict_do_update(
+            index_elements=["user_id"], set_={"attributes": statement.excluded.attributes}
+        )
+
+        def write(connection: Connection) -> None:
+            waiting = iter(rows)
+            while some := list(islice(waiting, _ROWS)):
+                connection.execute(statement, some)
+
+        self._database.write(write, len(rows) / _ROWS_PER_SECOND)
+
+    def get(self, user_id: str) -> User:
+        """See `Users.get`."""
+        query = select(USERS.c.attributes).where(USERS.c.user_id == user_id)
+        row = None
+        if "\x00" not in user_id:
+            row = self._database.read(lambda connection: connection.execute(query).one_or_none())
+        if row is None:
+            raise UnknownIdError(f"user {user_id!r} is not known")
+        return User(user_id, row[0])
+
+    def forget(self, user_id: str) -> bool:
+        """See `Users.forget`."""
+        statements = (
+            delete(BEHAVIOURS).where(BEHAVIOURS.c.visitor == _name(Visitor(user_id))),
+            delete(USERS).where(USERS.c.user_id == user_id),
+        )
+        return self._database.write(
+            lambda connection: sum(connection.execute(statement).rowcount for statement in statements) > 0
+        )
+
+    def export(self) -> Iterator[User]:
+        """See `Users.export`; each page is a transaction of its own."""
+        query = select(USERS.c.user_id, USERS.c.attributes).order_by(USERS.c.user_id).limit(_ROWS)
+        page = self._page(query)
+        while page:
+            yield from page
+            page = self._page(query.where(USERS.c.user_id > page[-1].user_id))
+
+    def record(self, events: Sequence[Event]) -> list[bool]:
+        """See `Users.record`."""
+        rows = {(row["visitor"], row["event_id"]): row for row in reversed([_row(event) for event in events])}
+        ordered = [rows[key] for key in sorted(rows)]
+        statement = self._insert(BEHAVIOURS).on_conflict_do_nothing()
+        statement = statement.returning(BEHAVIOURS.c.visitor, BEHAVIOURS.c.event_id)
+
+        def write(connection: Connection) -> set[tuple[str, str]]:
+            written: set[tuple[str, str]] = set()
+            for start in range(0, len(ordered), _ROWS):
+                some = ordered[start : start + _ROWS]
+                written.update((row[0], row[1]) for row in connection.execute(statement, some))
+            return written
+
+        fresh = self._database.write(write, len(rows) / _ROWS_PER_SECOND) if rows else set()
+        return [_take((_name(_visitor(event)), event.event_id), fresh) for event in events]
+
+    def history(self, visitor: Visitor, count: int) -> list[Event]:
+        """See `Users.history`."""
+        query = (
+            select(BEHAVIOURS)
+            .where(BEHAVIOURS.c.visitor == _name(key_of(visitor)))
+            .order_by(BEHAVIOURS.c.timestamp.desc(), BEHAVIOURS.c.event_id.desc())
+            .limit(count)
+        )
+        rows = self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [_event(dict(row)) for row in reversed(rows)]
+
+    def __len__(self) -> int:
+        query = select(func.count()).select_from(USERS)
+        return int(self._database.read(lambda connection: connection.execute(query).scalar_one()))
+
+    def close(self) -> None:
+        """See `Users.close`."""
+        self._database.close()
+
+    def _page(self, query: Select[Any]) -> list[User]:
+        return self._database.read(lambda connection: [User(*row) for row in connection.execute(query)])
+
+
+def _take(key: tuple[str, str], fresh: set[tuple[str, str]]) -> bool:
+    """Whether the key is new; of several in one call, the first is."""
+    is_new = key in fresh
+    fresh.discard(key)
+    return is_new
+
+
+def _visitor(event: Event) -> Visitor:
+    return key_of(Visitor(event.user_id, event.session_id))
+
+
+def _name(visitor: Visitor) -> str:
+    return f"u:{visitor.user_id}" if visitor.user_id is not None else f"s:{visitor.session_id}"
+
+
+def _row(event: Event) -> dict[str, Any]:
+    return {
+        "visitor": _name(_visitor(event)),
+        "event_id": event.event_id,
+        "item_id": event.item_id,
+        "action": event.action.value,
+        "timestamp": event.timestamp,
+        "session_id": event.session_id,
+        "value": event.value,
+        "scene": event.scene,
+        "attribution_id": event.attribution_id,
+    }
+
+
+def _event(row: dict[str, Any]) -> Event:
+    kind, _, name = row.pop("visitor").partition(":")
+    return Event(**{**row, "action": Action(row["action"]), "user_id": name if kind == "u" else None})

@@ -1,0 +1,54 @@
+"""The users port: who they are, and what they did, as the warm truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from asterism.stores.event_log import Event
+from asterism.stores.user_state import Visitor
+
+Attribute = str | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user and the attributes that are known."""
+
+    user_id: str
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+
+class Users(Protocol):
+    """Users by id, and behaviours by visitor; every method may be called from any thread."""
+
+    def upsert(self, users: Iterable[User]) -> None:
+        """Add users, or replace all that was known of them."""
+        ...
+
+    def get(self, user_id: str) -> User:
+        """One user; raises `UnknownIdError`."""
+        ...
+
+    def forget(self, user_id: str) -> bool:
+        """Delete a user and all their behaviours; whether there was anything."""
+        ...
+
+    def export(self) -> Iterator[User]:
+        """All users in order of id, read in parts."""
+        ...
+
+    def record(self, events: Sequence[Event]) -> list[bool]:
+        """Keep what visitors did, all or none: True where new, False where the visitor's `event_id` was known."""
+        ...
+
+    def history(self, visitor: Visitor, count: int) -> list[Event]:
+        """The newest `count` behaviours, oldest first."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        ...

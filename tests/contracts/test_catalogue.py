@@ -1,0 +1,271 @@
+"""One conformance suite for every catalogue, then what is particular to the one that a service embeds."""
+
+from __future__ import annotations
+
+import io
+import resource
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from asterism.core.errors import DataError, StorageError, UnknownIdError
+from asterism.stores.catalogue import Catalogue, Item, StoredItem
+from asterism.stores.json_lines import export_items, import_items
+from asterism.stores.sql_catalogue import SqlCatalogue
+from asterism.stores.sql_database import Database
+from asterism.stores.sqlite_catalogue import MIGRATIONS, SqliteCatalogue
+from contracts.postgres_server import Postgres
+
+VEGA = Item("vega", "Vega 50% lamp", "A lamp.", ("home", "light"), "Lyra", 12.5, created_at=7)
+DENEB = Item("deneb", "deneb_mug", categories=("home",))
+GONE = Item("gone", "Sold out", available=False)
+SVG = "<svg xmlns='http://www.w3.org/2000/svg'/>"
+
+Opener = Callable[[], Catalogue]
+
+
+@pytest.fixture(params=["embedded", "sqlite", "postgresql"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    """Opens the catalogue of one place, again and again."""
+    if request.param == "embedded":
+        return lambda: SqliteCatalogue(tmp_path / "catalogue.db")
+    url = f"sqlite:///{tmp_path / 'catalogue.db'}"
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        url = server.emptied()
+    return lambda: SqlCatalogue(Database(url), refresh_seconds=0.02)
+
+
+def test_what_was_put_in_comes_out(opener: Opener) -> None:
+    catalogue = opener()
+    catalogue.upsert([VEGA, DENEB], {"vega": SVG})
+    catalogue.close()
+    again = opener()
+    assert again.get("vega") == replace(VEGA, has_image=True)
+    assert again.many(["deneb", "nobody", "deneb"]) == {"deneb": DENEB}
+    assert (again.image("vega"), again.image("deneb"), len(again)) == (SVG, None, 2)
+    again.close()
+
+
+def test_upsert_replaces(opener: Opener) -> None:
+    catalogue = opener()
+    catalogue.upsert([VEGA])
+    catalogue.upsert([replace(VEGA, price=3.0)])
+    assert (catalogue.get("vega").price, len(catalogue)) == (3.0, 1)
+    catalogue.close()
+
+
+def test_an_unknown_item_is_an_error_that_names_it(opener: Opener) -> None:
+    catalogue = opener()
+    for ask in (catalogue.get, catalogue.image, lambda one: catalogue.set_hidden(one, True)):
+        with pytest.raises(UnknownIdError, match="'nobody'"):
+            ask("nobody")
+    catalogue.close()
+
+
+def test_a_hidden_item_is_unavailable_and_stays_hidden_after_an_upsert(opener: Opener) -> None:
+    catalogue = opener()
+    catalogue.upsert([VEGA, DENEB, GONE])
+    assert catalogue.unavailable() == {"gone"}
+    catalogue.set_hidden("vega", True)
+    catalogue.upsert([VEGA])
+    assert (catalogue.unavailable(), catalogue.get("vega").available) == ({"gone", "vega"}, False)
+    catalogue.set_hidden("vega", False)
+    assert catalogue.unavailable() == {"gone"}
+    catalogue.close()
+
+
+def test_search_by_text_category_and_availability(opener: Opener) -> None:
+    catalogue = opener()
+    catalogue.upsert([VEGA, DENEB, GONE])
+
+    def found(text: str = "", category: str | None = None, available: bool | None = True) -> list[str]:
+        return [item.item_id for item in catalogue.search(text, category=category, available=available)]
+
+    assert found() == ["deneb", "vega"]
+    assert found("VEGA") == ["vega"]
+    assert (found("50%"), found("5%"), found("deneb_"), found("denebx")) == (["vega"], [], ["deneb"], [])
+    assert (found(category="light"), found(category="lig")) == (["vega"], [])
+    assert (found(available=False), found(available=None)) == (["gone"], ["deneb", "gone", "vega"])
+    assert [item.item_id for item in catalogue.search(limit=1)] == ["deneb"]
+    catalogue.close()
+
+
+def test_sync_withdraws_what_the_new_bundle_does_not_hold(opener: Opener) -> None:
+    catalogue = opener()
+    catalogue.upsert([GONE, replace(DENEB, item_id="by-hand")])
+    catalogue.sync([VEGA, DENEB], {"vega": SVG}, "one")
+    catalogue.sync([VEGA], {}, "two")
+    assert catalogue.unavailable() == {"gone", "deneb"}
+    assert catalogue.image("vega") == SVG
+    catalogue.sync([VEGA, DENEB], {}, "three")
+    assert catalogue.unavailable() == {"gone"}
+    catalogue.close()
+
+
+def test_more_ids_than_one_query_takes(opener: Opener) -> None:
+    catalogue = opener()
+    catalogue.upsert(replace(DENEB, item_id=f"i{number}") for number in range(2000))
+    assert len(catalogue.many(f"i{number}" for number in range(2500))) == 2000
+    catalogue.close()
+
+
+def test_threads_share_a_catalogue(opener: Opener) -> None:
+    catalogue = opener()
+    catalogue.upsert([VEGA])
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda _: catalogue.get("vega"), range(100))) == {VEGA}
+    catalogue.close()
+
+
+ODD_TEXTS = ["é⭐", "'; DROP TABLE items; --", "%s %(x)s :y ?", "a\\b", "\u2028\t\n", "{}", '"', "x" * 50_000]
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_odd_text_is_text_like_any_other(opener: Opener, text: str) -> None:
+    catalogue = opener()
+    odd = Item(text[:500], text, text, (text, "home"), text, -0.5, created_at=-7)
+    catalogue.upsert([VEGA, odd], {odd.item_id: text})
+    assert (catalogue.get(odd.item_id), catalogue.image(odd.item_id)) == (replace(odd, has_image=True), text)
+    for found in (catalogue.search(text), catalogue.search(category=text), catalogue.search(text[1:-1] or text)):
+        assert [item.item_id for item in found if item.item_id != "vega"] == [odd.item_id]
+    catalogue.set_hidden(odd.item_id, True)
+    assert catalogue.unavailable() == {odd.item_id}
+    assert catalogue.delete([odd.item_id, odd.item_id, "nobody"]) == 1
+    assert (len(catalogue), catalogue.unavailable()) == (1, frozenset())
+    catalogue.close()
+
+
+def test_a_zero_character_is_found_nowhere(opener: Opener) -> None:
+    catalogue = opener()
+    catalogue.upsert([VEGA])
+    assert (catalogue.search("\x00"), catalogue.many(["\x00"]), catalogue.delete(["\x00"])) == ([], {}, 0)
+    with pytest.raises(UnknownIdError):
+        catalogue.set_hidden("\x00", True)
+    catalogue.close()
+
+
+def test_what_was_exported_makes_the_same_catalogue(opener: Opener, tmp_path: Path) -> None:
+    catalogue = opener()
+    many = [replace(DENEB, item_id=f"i{number:04}", created_at=number) for number in range(2100)]
+    catalogue.upsert([VEGA, GONE, *many], {"vega": SVG})
+    catalogue.set_hidden("vega", True)
+    stream = io.StringIO()
+    assert export_items(catalogue, stream) == 2102
+    copy = SqliteCatalogue(tmp_path / "copy.db")
+    assert import_items(copy, io.StringIO(stream.getvalue())) == 2102
+    again = io.StringIO()
+    export_items(copy, again)
+    assert again.getvalue() == stream.getvalue()
+    assert copy.unavailable() == catalogue.unavailable() == {"vega", "gone"}
+    stored = [one for one in catalogue.export() if one.item.item_id == "vega"]
+    assert stored == [StoredItem(replace(VEGA, has_image=True), hidden=True, image=SVG)]
+    catalogue.delete(one.item_id for one in many)
+    assert import_items(catalogue, again.getvalue().splitlines()) == 2102
+    assert list(catalogue.export()) == list(copy.export())
+    catalogue.close()
+    copy.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", r"shop\.jsonl:3: it is no JSON"),
+        ("[]", r"shop\.jsonl:3: it is no JSON object"),
+        ('{"title": "x"}', "field `item_id`: it is missing or empty"),
+        ('{"item_id": "x", "title": 5}', "field `title`: 5 is no str"),
+        ('{"item_id": "x", "title": "y", "price": true}', "field `price`: True is no float"),
+        ('{"item_id": "x", "title": "y", "categories": [1]}', "field `categories`"),
+        ('{"item_id": "x", "title": "y", "kind": "pet"}', "'pet' is none of product, video"),
+        ('{"item_id": "x", "title": "y", "colour": "red"}', "field `colour`: it is not known; known here: item_id"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str, reason: str) -> None:
+    catalogue = SqliteCatalogue(tmp_path / "catalogue.db")
+    with pytest.raises(DataError, match=reason):
+        import_items(catalogue, ['{"item_id": "a", "title": "b"}', "", line], source="shop.jsonl")
+    assert len(catalogue) == 0
+    catalogue.close()
+
+
+@pytest.mark.parametrize("opener", ["sqlite", "postgresql"], indirect=True)  # the embedded one is for one process
+def test_what_one_client_hides_the_other_no_longer_shows(opener: Opener) -> None:
+    here, there = opener(), opener()
+    here.upsert([VEGA, DENEB])
+    there.set_hidden("vega", True)
+    assert there.unavailable() == {"vega"}, "at once where it was done"
+    deadline = time.monotonic() + 30
+    while here.unavailable() != {"vega"}:
+        assert time.monotonic() < deadline, "the other client's change was not heard of"
+        time.sleep(0.01)
+    assert not here.get("vega").available
+    here.close()
+    there.close()
+
+
+def test_clients_that_write_the_same_items_in_any_order_do_not_block_each_other(opener: Opener) -> None:
+    catalogue = opener()
+    items = [replace(DENEB, item_id=f"i{number}") for number in range(50)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda turn: catalogue.upsert(items if turn % 2 else items[::-1]), range(16)))
+    assert len(catalogue) == 50
+    catalogue.close()
+
+
+WORDS = st.text(st.sampled_from("abAB_%\\ é"), max_size=3)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(titles=st.lists(WORDS.map(lambda word: word + "x"), min_size=1, max_size=8), asked=WORDS)
+def test_every_catalogue_finds_what_a_plain_loop_finds(opener: Opener, titles: list[str], asked: str) -> None:
+    catalogue = opener()
+    catalogue.delete(stored.item.item_id for stored in catalogue.export())
+    catalogue.upsert(Item(f"i{number}", title) for number, title in enumerate(titles))
+    found = [(item.title, item.item_id) for item in catalogue.search(asked, limit=100)]
+    plain = [(title, f"i{number}") for number, title in enumerate(titles) if _folded(asked) in _folded(title)]
+    assert found == sorted(plain, key=lambda one: (_folded(one[0]).encode(), one[1]))
+    catalogue.close()
+
+
+def _folded(text: str) -> str:
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
+
+
+def test_a_file_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    connection.close()
+    with pytest.raises(StorageError, match="upgrade Asterism"):
+        SqliteCatalogue(path)
+
+
+def test_a_file_that_is_no_catalogue_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.db"
+    path.write_text("not a database " * 100)
+    with pytest.raises(StorageError, match=r"catalogue\.db: the catalogue cannot be opened"):
+        SqliteCatalogue(path)
+
+
+def test_a_full_disk_is_named_and_changes_nothing(tmp_path: Path) -> None:
+    catalogue = SqliteCatalogue(tmp_path / "catalogue.db")
+    catalogue.upsert([VEGA])
+    many = [replace(DENEB, item_id=f"i{number}", description="x" * 1000) for number in range(1000)]
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
+    try:
+        with pytest.raises(StorageError, match=r"catalogue\.db: the catalogue cannot be used .* make room on the disk"):
+            catalogue.upsert(many)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    assert (len(catalogue), catalogue.get("vega")) == (1, VEGA)
+    catalogue.upsert(many)
+    assert len(catalogue) == 1001
+    catalogue.close()

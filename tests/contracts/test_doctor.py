@@ -1,0 +1,130 @@
+"""`asterism doctor` on real servers, on broken ones, and on none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asterism.core.bundle import BundleWriter
+from asterism.core.clock import ManualClock
+from asterism.core.errors import ConfigError, MissingDependencyError
+from asterism.core.ids import IdMap
+from asterism.core.records import Action
+from asterism.stores.catalogue import Item
+from asterism.stores.event_log import Event
+from asterism.stores.opening import load, open_blobs, open_bus, open_hot, open_vectors, open_warm
+from asterism.stores.rate_limits import Rate
+from asterism.stores.sql_database import Database
+from asterism.stores.user_state import RecentEvent, Visitor
+from asterism.stores.users import User
+from contracts.postgres_server import Postgres
+from contracts.servers import ServerProcess
+
+
+def doctor(folder: Path, stores: dict[str, str], *options: str, bundle: str | None = None) -> tuple[int, str]:
+    """The status, and what was said."""
+    lines = [f"{name} = '{url}'" for name, url in stores.items()]
+    head = [f"bundle = '{bundle}'"] if bundle else []
+    (folder / "deployment.toml").write_text("\n".join([*head, "[stores]", "timeout_seconds = 10.0", *lines]))
+    ended = subprocess.run(
+        [sys.executable, "-m", "asterism", "doctor", "--config", "deployment.toml", *options],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=240,
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+@pytest.mark.timeout(600)  # alone, it starts every server itself
+def test_everything_at_scale_is_well_and_nothing_is_left_behind(
+    tmp_path: Path,
+    prefix: str,
+    postgres: Postgres,
+    cluster_url: str,
+    kafka_brokers: str,
+    clickhouse_url: str,
+    milvus: tuple[ServerProcess, int],
+    s3_endpoint: str,
+) -> None:
+    stores = {
+        "catalogue": postgres.database(prefix),
+        "state": f"{cluster_url}?prefix={prefix}",
+        "bus": f"kafka://{kafka_brokers}/{prefix}",
+        "history": clickhouse_url,
+        "vectors": f"milvus://127.0.0.1:{milvus[1]}/{prefix}",
+        "blobs": f"s3://asterism/{prefix}?endpoint={s3_endpoint}",
+    }
+    status, said = doctor(tmp_path, stores)
+    assert (status, "schema is not made yet" in said, "5 of 6 are well" in said) == (1, True, True)
+    status, said = doctor(tmp_path, stores, "--migrate")
+    assert status == 0, said
+    assert "6 of 6 are well" in said
+    for part in ("PostgreSQL 1", "schema 0003", "Redis ", "3 brokers", "engine 2", "0 vectors", "conditional writes"):
+        assert part in said
+    hot = open_hot(stores["state"])
+    assert len(hot.states) == 0
+    hot.close()
+    blobs = open_blobs(stores["blobs"])
+    assert list(blobs.names()) == []
+    blobs.close()
+    users = open_warm(stores["catalogue"])
+    assert len(users.users) == 0
+    users.catalogue.close()
+
+
+def test_what_is_down_or_changed_is_told_and_the_status_is_1(tmp_path: Path) -> None:
+    writer = BundleWriter(tmp_path / "bundle")
+    writer.part("model.json").write_text("weights")
+    writer.commit({})
+    down = {
+        "state": "redis://ada:secret@127.0.0.1:1/0",
+        "history": "clickhouse://127.0.0.1:1",
+        "bus": "kafka://127.0.0.1:1",
+    }
+    status, said = doctor(tmp_path, down, "--migrate", bundle="bundle")
+    assert status == 1
+    assert "wrong  state      Redis at redis://ada:***@127.0.0.1:1/0 cannot be reached" in said
+    assert "well   bundle     bundle: version" in said
+    assert "4 of 7 are well" in said
+    assert "secret" not in said
+    assert "Traceback" not in said
+    (tmp_path / "bundle" / "model.json").write_text("WEIGHTS")
+    status, said = doctor(tmp_path, {**down, "state": "memory"}, bundle="bundle")
+    assert (status, "model.json was changed after the bundle was written" in said) == (1, True)
+
+
+def test_every_url_opens_the_store_that_it_names(tmp_path: Path, redis_url: str, prefix: str) -> None:
+    warm = open_warm(f"sqlite:///{tmp_path / 'x.db'}")
+    warm.catalogue.upsert([Item("a", "A")])
+    warm.users.upsert([User("ada")])
+    warm.catalogue.close()
+    for url in ("memory", f"{redis_url}?prefix={prefix}"):
+        hot = open_hot(url, ManualClock(5.0))
+        assert hot.states.apply(Visitor("ada"), RecentEvent(1, "a", Action.CLICK))
+        assert hot.slates.get(Visitor("ada")) == ()
+        assert hot.limits.take("ada", Rate(1.0, 1)) == 0.0
+        hot.close()
+    bus = open_bus(f"local:{tmp_path / 'bus'}")
+    bus.publish([Event("e", "a", Action.CLICK, 1, "ada")]).result(5)
+    bus.close()
+    assert len(open_vectors("exact", IdMap("ab"), np.eye(2))) == 2
+    assert list(open_blobs(f"file:{tmp_path / 'blobs'}").names()) == []
+
+
+def test_a_url_of_no_store_and_a_package_that_is_missing_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="'ftp://x' is no store that Asterism knows"):
+        open_bus("ftp://x")
+    monkeypatch.setitem(sys.modules, "asterism.stores.kafka_bus", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'asterism\[kafka\]'"):
+        load("kafka_bus", "kafka")
+
+
+def test_looking_does_not_change_a_schema(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}", migrate=False)
+    assert database.revision() is None
+    database.close()

@@ -1,0 +1,234 @@
+"""One conformance suite for every store of user states, then what is particular to Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from asterism.core.errors import StorageError, StoreUnavailableError
+from asterism.core.records import Action
+from asterism.stores.reaching import Tries
+from asterism.stores.redis_client import RedisClient
+from asterism.stores.redis_states import RedisUserStates
+from asterism.stores.user_state import NO_STATE, LocalUserStates, Offset, RecentEvent, UserStates, Visitor, warm
+from contracts.redis_server import REDIS, start_redis
+
+ADA = Visitor(user_id="ada")
+ODD_NAMES = [
+    "",
+    " ",
+    "{",
+    "}",
+    "{}",
+    "a}b",
+    "%7D",
+    "%",
+    "*",
+    "ada\r\nDEL x",
+    "é⭐",
+    "\x00",
+    "'; DROP TABLE users; --",
+    "x" * 5000,
+]
+
+
+def click(timestamp: int, item_id: str) -> RecentEvent:
+    return RecentEvent(timestamp, item_id, Action.CLICK)
+
+
+@pytest.fixture(params=["local", "redis", "cluster"])
+def states(request: pytest.FixtureRequest, prefix: str) -> Iterator[UserStates]:
+    if request.param == "local":
+        yield LocalUserStates(max_recent=3, max_ids=4)
+        return
+    url = request.getfixturevalue({"redis": "redis_url", "cluster": "cluster_url"}[request.param])
+    client = RedisClient(f"{url}?prefix={prefix}")
+    yield RedisUserStates(client, max_recent=3, max_ids=4)
+    client.close()
+
+
+def test_a_stranger_has_an_empty_state_and_asking_creates_none(states: UserStates) -> None:
+    assert states.get(ADA) == NO_STATE == states.get(Visitor())
+    assert (states.known(ADA), len(states)) == (False, 0)
+
+
+def test_recent_events_are_kept_in_order_of_time_and_bounded(states: UserStates) -> None:
+    for event in (click(20, "b"), click(10, "a"), click(30, "c"), click(40, "d")):
+        assert states.apply(ADA, event)
+    state = states.get(ADA)
+    assert [event.item_id for event in state.recent] == ["b", "c", "d"]
+    assert state.seen == {"a", "b", "c", "d"}
+
+
+def test_events_of_one_second_keep_their_order_of_arrival(states: UserStates) -> None:
+    for item in "cab":
+        states.apply(ADA, click(5, item))
+    assert [event.item_id for event in states.get(ADA).recent] == ["c", "a", "b"]
+
+
+def test_the_same_event_counts_once(states: UserStates) -> None:
+    assert [states.apply(ADA, click(1, "a")), states.apply(ADA, click(1, "a"))] == [True, False]
+    assert len(states.get(ADA).recent) == 1
+
+
+def test_negative_feedback_leaves_the_history_alone(states: UserStates) -> None:
+    states.apply(ADA, RecentEvent(1, "a", Action.DISLIKE))
+    states.apply(ADA, RecentEvent(2, "b", Action.SKIP))
+    states.apply(ADA, RecentEvent(3, "c", Action.IMPRESSION))
+    state = states.get(ADA)
+    assert (state.recent, state.seen, state.negative) == ((), frozenset(), ("a", "b"))
+
+
+def test_a_change_of_mind_lifts_the_negative(states: UserStates) -> None:
+    states.apply(ADA, RecentEvent(1, "a", Action.DISLIKE))
+    states.apply(ADA, click(2, "a"))
+    assert states.get(ADA).negative == ()
+
+
+def test_seen_items_are_bounded_and_the_oldest_leaves(states: UserStates) -> None:
+    for number, item in enumerate("abcae"):
+        states.apply(ADA, click(number, item))
+    states.apply(ADA, click(9, "f"))
+    assert states.get(ADA).seen == {"c", "a", "e", "f"}
+
+
+def test_a_user_and_a_session_of_one_name_are_two(states: UserStates) -> None:
+    states.apply(Visitor(session_id="ada"), click(1, "a"))
+    assert states.get(ADA) == NO_STATE
+    assert states.get(Visitor(user_id=None, session_id="ada")).seen == {"a"}
+
+
+def test_a_user_is_one_over_all_sessions(states: UserStates) -> None:
+    states.apply(Visitor("ada", "phone"), click(1, "a"))
+    assert states.get(Visitor("ada", "laptop")).seen == {"a"}
+
+
+def test_an_event_of_nobody_is_refused(states: UserStates) -> None:
+    with pytest.raises(ValueError, match="a user or a session"):
+        states.apply(Visitor(), click(1, "a"))
+
+
+def test_sampled_users_are_known_and_stable(states: UserStates) -> None:
+    assert warm(states, ((f"u{number}", click(1, "a")) for number in range(10))) == 10
+    states.apply(Visitor(session_id="anonymous"), click(1, "a"))
+    assert len(set(states.sample_users(3))) == 3
+    assert states.sample_users(3) == states.sample_users(3)
+    assert sorted(states.sample_users(100)) == [f"u{number}" for number in range(10)]
+    assert (states.sample_users(0), len(states)) == ([], 11)
+
+
+def test_a_forgotten_visitor_is_a_stranger(states: UserStates) -> None:
+    states.apply(ADA, click(1, "a"))
+    states.forget(ADA)
+    assert (states.get(ADA), states.known(ADA), states.sample_users(5), len(states)) == (NO_STATE, False, [], 0)
+    states.forget(ADA)
+
+
+def test_a_delivery_that_comes_twice_changes_nothing(states: UserStates) -> None:
+    disliked, clicked = RecentEvent(1, "a", Action.DISLIKE), click(2, "a")
+    for number, event in enumerate((disliked, clicked)):
+        assert states.apply(ADA, event, Offset("feedback/0", number))
+    before = states.get(ADA)
+    for number, event in enumerate((disliked, clicked)):
+        assert not states.apply(ADA, event, Offset("feedback/0", number))
+    assert states.get(ADA) == before == NO_STATE.__class__((clicked,), frozenset("a"), ())
+    for number, (timestamp, item_id) in enumerate(((5, "b"), (6, "c"), (1, "old")), start=2):
+        assert states.apply(ADA, click(timestamp, item_id), Offset("feedback/0", number))
+    assert not states.apply(ADA, click(1, "old"), Offset("feedback/0", 4)), "told by its offset, as it left the history"
+    assert states.apply(ADA, click(3, "b"), Offset("feedback/1", 0)), "offsets of another partition are counted apart"
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_an_odd_name_is_a_name_like_any_other(states: UserStates, name: str) -> None:
+    for visitor in (Visitor(user_id=name), Visitor(session_id=name)):
+        assert states.apply(visitor, RecentEvent(1, name, Action.RATING, 4.5, scene=name, device=name))
+        assert states.get(visitor).recent == (RecentEvent(1, name, Action.RATING, 4.5, name, name),)
+    assert states.sample_users(5) == [name]
+    assert len(states) == 2
+
+
+def test_clients_that_write_at_once_lose_nothing(states: UserStates) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        changed = list(pool.map(lambda number: states.apply(ADA, click(number % 20, f"i{number % 20}")), range(60)))
+    assert sum(changed) >= 20
+    assert [event.timestamp for event in states.get(ADA).recent] == [17, 18, 19]
+
+
+EVENTS = st.lists(
+    st.builds(
+        RecentEvent,
+        st.integers(0, 5),
+        st.sampled_from("abcdef"),
+        st.sampled_from([Action.CLICK, Action.PURCHASE, Action.SKIP, Action.DISLIKE, Action.IMPRESSION]),
+        st.none() | st.floats(allow_nan=False),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=EVENTS)
+def test_every_store_agrees_with_the_one_in_memory(states: UserStates, events: list[RecentEvent]) -> None:
+    twin = LocalUserStates(max_recent=3, max_ids=4)
+    states.forget(ADA)
+    assert [states.apply(ADA, one) for one in events] == [twin.apply(ADA, one) for one in events]
+    assert states.get(ADA) == twin.get(ADA)
+
+
+def test_a_state_leaves_after_its_time_to_live(redis_url: str, prefix: str) -> None:
+    client = RedisClient(f"{redis_url}?prefix={prefix}")
+    states = RedisUserStates(client, ttl_seconds=1000)
+    states.apply(ADA, click(1, "a"))
+    key = client.key("state", ADA)
+    assert 990_000 < client.call(lambda redis: redis.pttl(key)) <= 1_000_000  # type: ignore[attr-defined]
+    client.call(lambda redis: redis.pexpire(key, 1))  # type: ignore[attr-defined]
+    states.apply(ADA, click(2, "b"))
+    assert client.call(lambda redis: redis.pttl(key)) > 990_000  # type: ignore[attr-defined]
+    client.close()
+
+
+def test_a_value_that_is_no_state_is_named(redis_url: str, prefix: str) -> None:
+    client = RedisClient(f"{redis_url}?prefix={prefix}")
+    key = client.key("state", ADA)
+    client.call(lambda redis: redis.eval("return redis.call('HSET', KEYS[1], 'value', 'junk')", 1, key))
+    with pytest.raises(StorageError, match=f"a state that is none .* delete the keys {prefix}:state:"):
+        RedisUserStates(client).get(ADA)
+    client.call(lambda redis: redis.eval("redis.call('DEL', KEYS[1]) return redis.call('SET', KEYS[1], 'x')", 1, key))
+    with pytest.raises(StorageError, match=r"refused .*WRONGTYPE"):
+        RedisUserStates(client).get(ADA)
+    client.close()
+
+
+@pytest.mark.skipif(REDIS is None, reason="no redis-server on this machine (apt-get install redis-server)")
+def test_what_was_acknowledged_survives_kill_9_and_a_dead_redis_is_a_sentence_in_time(tmp_path: Path) -> None:
+    server, port = start_redis(tmp_path)
+    client = RedisClient(f"redis://127.0.0.1:{port}/0", timeout_seconds=1.0, tries=Tries(2))
+    states = RedisUserStates(client)
+    with server:
+        for number in range(20):
+            states.apply(ADA, click(number, f"i{number}"))
+        before = states.get(ADA)
+        server.freeze()
+        began = monotonic()
+        with pytest.raises(StoreUnavailableError, match=rf"Redis at redis://127.0.0.1:{port}/0 cannot be .*start it"):
+            states.apply(ADA, click(99, "lost"))
+        assert monotonic() - began < 15
+        server.kill()
+        with pytest.raises(StoreUnavailableError, match="refused"):
+            states.get(ADA)
+        server.start()
+        assert states.get(ADA) == before
+    client.close()
+
+
+def test_a_cluster_that_is_not_there_is_a_sentence() -> None:
+    client = RedisClient("redis+cluster://ada:secret@127.0.0.1:1", timeout_seconds=0.2, tries=Tries(2))
+    with pytest.raises(StoreUnavailableError, match=r"redis\+cluster://ada:\*\*\*@127.0.0.1:1 cannot be reached"):
+        RedisUserStates(client).get(ADA)
+    client.close()

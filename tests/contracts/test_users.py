@@ -1,0 +1,115 @@
+"""One conformance suite for users and behaviours on every database."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from asterism.core.errors import DataError, UnknownIdError
+from asterism.core.records import Action
+from asterism.stores.event_log import Event
+from asterism.stores.json_lines import export_users, import_users
+from asterism.stores.sql_database import Database
+from asterism.stores.sql_users import SqlUsers
+from asterism.stores.user_state import Visitor
+from asterism.stores.users import User, Users
+from contracts.postgres_server import Postgres
+
+Opener = Callable[[], Users]
+ADA = User("ada", {"age": 36, "city": "é⭐'; --", "member": True, "score": 0.5, "note": None})
+
+
+def event(number: int, user_id: str | None = "ada", session_id: str | None = "s") -> Event:
+    return Event(f"e{number}", f"i{number}", Action.RATING, number, user_id, session_id, 4.5, "home", f"a{number}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    """Opens the users of one place, again and again."""
+    url = f"sqlite:///{tmp_path / 'users.db'}"
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        url = server.emptied()
+    return lambda: SqlUsers(Database(url))
+
+
+def test_a_user_comes_out_as_it_went_in_also_after_reopening(opener: Opener) -> None:
+    users = opener()
+    users.upsert([User("ada", {"age": 1}), User("bob")])
+    users.upsert([ADA])
+    users.close()
+    again = opener()
+    assert (again.get("ada"), again.get("bob"), len(again)) == (ADA, User("bob"), 2)
+    for nobody in ("nobody", "\x00"):
+        with pytest.raises(UnknownIdError, match="is not known"):
+            again.get(nobody)
+    again.close()
+
+
+def test_a_behaviour_is_kept_once_and_a_history_is_the_newest_in_order(opener: Opener) -> None:
+    users = opener()
+    assert users.record([event(3), event(1), event(3), event(2)]) == [True, True, False, True]
+    assert users.record([event(2), event(4)]) == [False, True]
+    assert users.record([]) == []
+    assert users.history(Visitor("ada"), 3) == [event(2), event(3), event(4)]
+    assert users.history(Visitor("ada", "other"), 1) == [event(4)]
+    users.close()
+
+
+def test_users_and_sessions_have_histories_of_their_own(opener: Opener) -> None:
+    users = opener()
+    anonymous = event(1, user_id=None, session_id="ada")
+    assert users.record([event(1), anonymous]) == [True, True]
+    assert users.history(Visitor("ada"), 9) == [event(1)]
+    assert users.history(Visitor(session_id="ada"), 9) == [anonymous]
+    with pytest.raises(ValueError, match="a user or a session"):
+        users.record([event(2, user_id=None, session_id=None)])
+    users.close()
+
+
+def test_a_forgotten_user_leaves_nothing(opener: Opener) -> None:
+    users = opener()
+    users.upsert([ADA])
+    users.record([event(1), event(1, user_id="bob")])
+    assert (users.forget("ada"), users.forget("ada")) == (True, False)
+    assert (len(users), users.history(Visitor("ada"), 9)) == (0, [])
+    assert users.history(Visitor("bob"), 9) == [event(1, user_id="bob")]
+    users.close()
+
+
+def test_all_or_none_of_a_batch_is_kept(opener: Opener) -> None:
+    users = opener()
+    with pytest.raises(DataError, match=r"does not take a value \(.*; correct it"):
+        users.record([event(1), Event("e2", "i", Action.CLICK, 2**70, "ada")])
+    assert users.history(Visitor("ada"), 9) == []
+    users.close()
+
+
+def test_clients_that_record_the_same_events_keep_each_once(opener: Opener) -> None:
+    users = opener()
+    events = [event(number, user_id=f"u{number % 5}") for number in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        verdicts = list(pool.map(lambda turn: users.record(events if turn % 2 else events[::-1]), range(8)))
+    assert sum(map(sum, verdicts)) == 40
+    assert sum(len(users.history(Visitor(f"u{number}"), 99)) for number in range(5)) == 40
+    users.close()
+
+
+def test_what_was_exported_comes_back(opener: Opener) -> None:
+    users = opener()
+    users.upsert([ADA, *(User(f"u{number}", {"n": number}) for number in range(1500))])
+    stream = io.StringIO()
+    assert export_users(users, stream) == 1501
+    before = list(users.export())
+    users.upsert(User(user.user_id) for user in before)
+    assert import_users(users, stream.getvalue().splitlines()) == 1501
+    assert list(users.export()) == before
+    with pytest.raises(DataError, match=r"shop:1, field `tags`: \['x'\] is neither text nor number"):
+        import_users(users, ['{"user_id": "x", "tags": ["x"]}'], "shop")
+    with pytest.raises(DataError, match="shop:1, field `user_id`"):
+        import_users(users, ['{"user_id": ""}'], "shop")
+    users.close()
