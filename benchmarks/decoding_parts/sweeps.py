@@ -28,8 +28,8 @@ from decoding_parts.world import SIZES, TEMPERATURE, Shape, World, distinct_code
 WINDOWS = 8
 LEAST_SECONDS = 0.1
 ROUNDS = 5
-#: Pairs of tokens that a batch may have: beyond, the batch is left out.
-MOST_PAIRS = 32 * 500**2
+#: Pairs of tokens that a batch may have, for memory's sake: points beyond are left out.
+MOST_PAIRS = 10_000**2
 
 
 class Point(NamedTuple):
@@ -67,7 +67,7 @@ def points(values: dict[str, Sequence[int]], shape: Shape) -> list[Point]:
         found += [Point("catalogue", one, batch, shape._replace(items=one)) for one in values["catalogue"]]
         found += [Point("beam", one, batch, shape._replace(beam=one)) for one in values["beam"]]
         for one in values["history"]:
-            if batch * one**2 <= max(MOST_PAIRS, 10_000**2):
+            if batch * one**2 <= MOST_PAIRS:
                 found.append(Point("history", one, batch, shape._replace(events=one)))
             if one >= shape.newest + WINDOWS:
                 windows = shape._replace(events=one, summaries=WINDOWS)

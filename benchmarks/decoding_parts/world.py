@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from asterism.config import ModelConfig
 from asterism.core.semantic_id import SemanticIdTable
+from asterism.data.sequences import Sequences
 from asterism.decoding.beam import Generated, beam_search
 from asterism.decoding.trie import Trie
 from asterism.models.policy import HistoryBatch, Policy
@@ -60,9 +61,11 @@ class World:
     def histories(self, users: int, extra: int = 0) -> HistoryBatch:
         """As many events as the model reads of each user, and `extra` more."""
         shape = (users, self.shape.events + extra)
-        items = torch.from_numpy(self._random.integers(0, self.shape.items, shape))
+        items = self._random.integers(0, self.shape.items, shape, dtype=np.int32)
         gaps = np.exp(self._random.uniform(0, np.log(10**6), shape)).astype(np.int64)
-        return HistoryBatch(items, torch.from_numpy(10**9 + gaps.cumsum(axis=1)), torch.zeros_like(items))
+        offsets = np.arange(users + 1) * shape[1]
+        events = Sequences(offsets, items.ravel(), (10**9 + gaps.cumsum(axis=1)).ravel(), np.zeros(items.size, np.int8))
+        return HistoryBatch.from_sequences(events, self.model.layout if self.shape.summaries else shape[1])
 
     def search(self, policy: Policy, states: torch.Tensor) -> Generated:
         """The constrained beam, all levels."""
