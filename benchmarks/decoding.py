@@ -116,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
         "batch-values": [1, 2, 4, 8, 16, 32, 64, 128],
     }
     for name, values in lists.items():
-        found.add_argument(f"--{name}", type=int, nargs="+", default=values)
+        found.add_argument(f"--{name}", type=int, nargs="*", default=values)
     found.add_argument("--rounds", type=int, default=15, help="of the engine's forms")
     found.add_argument("--slow-rounds", type=int, default=5, help="beside transformers")
     found.add_argument("--requests", type=int, default=128, help="of a form in a round")

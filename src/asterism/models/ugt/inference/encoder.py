@@ -67,7 +67,7 @@ class InferenceEncoder:
         if keep or len(rows.states) == 1:
             return self._through(rows, keep)
         groups = list(_alike(self._lengths(rows), self.prefix))
-        if len(groups) == 1 and groups[0][1] + self.prefix == rows.present.shape[1]:
+        if len(groups) == 1:
             return self._through(rows, keep)
         states = rows.states.new_empty(len(rows.states), rows.states.shape[-1])
         for numbers, longest in groups:
