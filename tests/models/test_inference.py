@@ -124,25 +124,27 @@ def random_tree_model(seed: int, codes_a_level: int, items: int) -> UGT:
     items=st.integers(1, 300),
     table=st.booleans(),
     copy_cost=st.sampled_from([0, 8, 10**6]),
+    rows=st.sampled_from([1, 3]),
 )
 def test_log_probabilities_are_those_of_the_model(
-    seed: int, codes: int, items: int, table: bool, copy_cost: int
+    seed: int, codes: int, items: int, table: bool, copy_cost: int, rows: int
 ) -> None:
     """Known prefixes and unknown ones, by table and by list, by whole products and by copies."""
     model = random_tree_model(seed, codes, items)
-    states = torch.randn(3, 16, generator=torch.Generator().manual_seed(seed))
+    states = torch.randn(rows, 16, generator=torch.Generator().manual_seed(seed))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("asterism.models.ugt.inference.code_scores._COPY_COST", copy_cost)
+        patch.setattr("asterism.models.ugt.inference.code_scores._AT_ONCE", 7)
         if not table:
             patch.setattr("asterism.models.ugt.inference.code_scores._TABLE_CHILDREN", 0)
         policy = InferenceUGT(model)
         for level in range(3):
-            prefixes = torch.randint(0, codes, (3, 5, level), generator=torch.Generator().manual_seed(seed + level))
+            prefixes = torch.randint(0, codes, (rows, 5, level), generator=torch.Generator().manual_seed(seed + level))
             with torch.inference_mode():
                 expected = model.next_code_log_probs(states, prefixes)
             found = policy.next_code_log_probs(states, prefixes)
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-            torch.testing.assert_close(found.exp().sum(-1), torch.ones(3, 5))
+            torch.testing.assert_close(found.exp().sum(-1), torch.ones(rows, 5))
 
 
 def test_large_levels_in_bf16_are_close(monkeypatch: pytest.MonkeyPatch) -> None:

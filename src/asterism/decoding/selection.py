@@ -59,7 +59,10 @@ def _settle_edge(scores: Tensor, rows: Indices, best: tuple[Scores, Indices], ti
 
 def _order_ties(values: Scores, positions: Indices, tie_keys: TieKeys) -> None:
     """Sort runs of equal values by key, in place."""
-    equal = (values[:, 1:] == values[:, :-1]) & np.isfinite(values[:, 1:])
+    equal = values[:, 1:] == values[:, :-1]
+    if not equal.any():
+        return
+    equal &= np.isfinite(values[:, 1:])
     rows = np.flatnonzero(equal.any(axis=1))
     if len(rows) == 0:
         return

@@ -124,10 +124,11 @@ class CodeDecoder(nn.Module):
             return states.new_zeros(len(pairs.rows), dtype=torch.float)
         return _pair_scores(self.queries(states, number), self._kept_vectors(number), pairs)
 
-    def node_vectors(self, number: int) -> Tensor:
-        """(n, D) unit vectors of all nodes of a level that branches."""
-        everything = torch.arange(len(self.tree.level(number)), device=self.tree.level(number).keys.device)
-        return self._vectors(number, everything)
+    def node_vectors(self, number: int, nodes: Tensor | None = None) -> Tensor:
+        """(n, D) unit vectors of nodes (n,) of a level that branches, or of all of them."""
+        if nodes is None:
+            nodes = torch.arange(len(self.tree.level(number)), device=self.tree.level(number).keys.device)
+        return self._vectors(number, nodes)
 
     def _kept_vectors(self, number: int) -> Tensor:
         if number in self._kept:

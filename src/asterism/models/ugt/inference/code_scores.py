@@ -7,6 +7,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from asterism.models.ugt.code_tree import TreeLevel
 from asterism.models.ugt.decoder import SAFE_CEILING, UNSEEN_SHARE, CodeDecoder, log_sum_exp
@@ -20,6 +21,10 @@ _SMALL_LEVEL: Final = 1 << 12
 _COPY_COST: Final = 8
 #: How far below every score a missing child's stands: enough to vanish in a sum; of an infinity exp is slow.
 _NOTHING: Final = 60.0
+#: What a query is divided by at least, as in `functional.normalize`.
+_SHORTEST: Final = 1e-12
+#: Nodes whose vectors are made at a time.
+_AT_ONCE: Final = 1 << 18
 
 
 class InferenceDecoder:
@@ -55,9 +60,11 @@ class _Level:
         self._vectors: Tensor | None = None  # (nodes, D); None where nothing branches, so no score matters
         if number in decoder.branching:
             kind = torch.float if self._count <= _SMALL_LEVEL else activation_type(precision)
-            self._vectors = decoder.node_vectors(number).to(kind).contiguous()
-        self._decoder = decoder
-        self._number = number
+            self._vectors = _unit_vectors(decoder, number, kind)
+            #: A state turns into a query by one product: s + W s = (I + W) s.
+            turn = decoder.turns[str(number)]
+            self._turn, self._shift = torch.eye(len(turn.weight)) + turn.weight, turn.bias.detach()
+        self._codes = level.paths[:, -1].contiguous()
         unseen = level.size - level.counts
         #: (parents,) log-probability of each code that a parent was not seen with, and of all that it was seen with.
         self._of_unseen = (torch.where(level.counts > 0, UNSEEN_SHARE, 1.0) / unseen.clamp(min=1)).log()
@@ -97,24 +104,28 @@ class _Level:
         if self._count == self._size:
             return log_probs
         result = self._of_unseen[:1].repeat(len(states), self._size)
-        result[:, self._level.paths[:, 0]] = log_probs
+        result[:, self._codes] = log_probs
         return result
 
     def _of_pairs(self, states: Tensor, rows: Tensor, parents: Tensor) -> Tensor:
         """(n,) rows of states and the parents (n,) that they ask about, in order of rows → (n, codes)."""
-        if self._nodes is not None and self._vectors is not None:
-            nodes = self._nodes.index_select(0, parents)  # (n, codes), one past the last node where there is none
-            if nodes.numel() * _COPY_COST > self._count:
-                return self._from_table(states, rows, parents, nodes)
-        runs = self._level.below(parents)
-        scores = self._pair_scores(states, rows[runs.rows], runs.nodes)
-        sums = log_sum_exp(scores, runs.rows, len(parents), 1 / self._temperature)
-        result = self._of_unseen[parents][:, None].repeat(1, self._size)
-        codes = self._level.paths[:, -1][runs.nodes]
-        result.view(-1)[runs.rows * self._size + codes] = scores - (sums - self._of_seen[parents])[runs.rows]
+        counts = self._level.counts.index_select(0, parents)
+        total = int(counts.sum())
+        if self._nodes is not None and self._vectors is not None and total * _COPY_COST > self._count:
+            return self._from_table(states, rows, parents)
+        asking = torch.repeat_interleave(counts, output_size=total)  # which of the n a child belongs to
+        shifts = self._level.first.index_select(0, parents) + counts - counts.cumsum(0)
+        nodes = shifts.index_select(0, asking) + torch.arange(total)
+        scores = self._pair_scores(states, rows.index_select(0, asking), nodes)
+        sums = log_sum_exp(scores, asking, len(parents), 1 / self._temperature)
+        scores -= (sums - self._of_seen.index_select(0, parents)).index_select(0, asking)
+        result = self._of_unseen.index_select(0, parents)[:, None].repeat(1, self._size)
+        result.view(-1).scatter_(0, asking * self._size + self._codes.index_select(0, nodes), scores)
         return result
 
-    def _from_table(self, states: Tensor, rows: Tensor, parents: Tensor, nodes: Tensor) -> Tensor:
+    def _from_table(self, states: Tensor, rows: Tensor, parents: Tensor) -> Tensor:
+        assert self._nodes is not None
+        nodes = self._nodes.index_select(0, parents)  # (n, codes), one past the last node where there is none
         products = self._products(states)
         places = torch.add(rows[:, None].int(), nodes, alpha=products.shape[1])
         found = products.view(-1).index_select(0, places.view(-1))
@@ -147,7 +158,9 @@ class _Level:
 
     def _queries(self, states: Tensor) -> Tensor:
         assert self._vectors is not None
-        return self._decoder.queries(states, self._number).to(self._vectors.dtype)
+        turned = functional.linear(states, self._turn, self._shift)
+        turned /= torch.linalg.vector_norm(turned, dim=1, keepdim=True).clamp_(min=_SHORTEST).mul_(self._temperature)
+        return turned.to(self._vectors.dtype)
 
     def _products(self, states: Tensor) -> Tensor:
         """(nodes + 1, at least B) scores of all nodes, the last row next to nothing.
@@ -162,6 +175,19 @@ class _Level:
         torch.mm(self._vectors, queries.T, out=found[:-1])
         found[-1] = -1 / self._temperature - _NOTHING
         return found
+
+
+def _unit_vectors(decoder: CodeDecoder, number: int, kind: torch.dtype) -> Tensor:
+    """(nodes, D) of a level, made part by part: in fp32 a level of millions would take several times its room."""
+    parts = torch.arange(len(decoder.tree.level(number))).split(_AT_ONCE)
+    found: Tensor | None = None
+    for nodes in parts:
+        made = decoder.node_vectors(number, nodes)
+        if found is None:
+            found = made.new_empty(len(decoder.tree.level(number)), made.shape[1], dtype=kind)
+        found[int(nodes[0]) : int(nodes[-1]) + 1] = made
+    assert found is not None
+    return found
 
 
 def _node_table(level: TreeLevel) -> Tensor:

@@ -66,12 +66,12 @@ class InferenceEncoder:
         rows = self._rows(histories)
         if keep or len(rows.states) == 1:
             return self._through(rows, keep)
-        parts = list(self._groups(rows))
-        if len(parts) == 1:
+        groups = list(_alike(self._lengths(rows), self.prefix))
+        if len(groups) == 1:
             return self._through(rows, keep)
         states = rows.states.new_empty(len(rows.states), rows.states.shape[-1])
-        for numbers, part in parts:
-            states[numbers] = self._through(part, keep).states
+        for numbers, longest in groups:
+            states[numbers] = self._through(self._part(rows, numbers, longest), keep).states
         return Encoded(states, [])
 
     def finish(self, histories: HistoryBatch, newest: Tensor) -> Tensor:
@@ -118,17 +118,17 @@ class InferenceEncoder:
         kept.append(last.values_and_keys)
         return Encoded(last.states[:, 0], [one for one in kept if one is not None])
 
-    def _groups(self, rows: Rows) -> Iterator[tuple[Tensor, Rows]]:
-        """The rows in groups of like length, each as short as its longest row."""
+    def _lengths(self, rows: Rows) -> Tensor:
+        """(b,) events of each row, one where there is none."""
         events = rows.present[:, self.prefix :]
-        total = events.shape[1]
-        lengths = total - events.int().argmax(dim=1)
-        lengths = lengths.masked_fill(~events[:, -1], 1)
+        lengths = events.shape[1] - events.int().argmax(dim=1)
+        return lengths.masked_fill(~events[:, -1], 1)
+
+    def _part(self, rows: Rows, numbers: Tensor, longest: int) -> Rows:
+        """Some of the rows, with their prefix and so many events."""
         order = torch.arange(rows.present.shape[1])
-        for numbers, longest in _alike(lengths, self.prefix):
-            columns = torch.cat([order[: self.prefix], order[len(order) - longest :]])
-            block = (numbers[:, None], columns)
-            yield numbers, Rows(rows.states[block], rows.timestamps[block], rows.present[block])
+        block = (numbers[:, None], torch.cat([order[: self.prefix], order[len(order) - longest :]]))
+        return Rows(rows.states[block], rows.timestamps[block], rows.present[block])
 
     def _pooled(self, histories: HistoryBatch) -> Tensor:
         assert self.model.pooling is not None

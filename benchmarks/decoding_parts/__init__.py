@@ -1,0 +1,1 @@
+"""What `benchmarks/decoding.py` is made of."""
