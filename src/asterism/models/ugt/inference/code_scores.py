@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from asterism.models.ugt.code_tree import TreeLevel
@@ -63,7 +63,8 @@ class _Level:
             self._vectors = _unit_vectors(decoder, number, kind)
             #: A state turns into a query by one product: s + W s = (I + W) s.
             turn = decoder.turns[str(number)]
-            self._turn, self._shift = torch.eye(len(turn.weight)) + turn.weight, turn.bias.detach()
+            assert isinstance(turn, nn.Linear)
+            self._turn, self._shift = torch.eye(turn.in_features) + turn.weight.detach(), turn.bias.detach()
         self._codes = level.paths[:, -1].contiguous()
         unseen = level.size - level.counts
         #: (parents,) log-probability of each code that a parent was not seen with, and of all that it was seen with.
@@ -179,13 +180,14 @@ class _Level:
 
 def _unit_vectors(decoder: CodeDecoder, number: int, kind: torch.dtype) -> Tensor:
     """(nodes, D) of a level, made part by part: in fp32 a level of millions would take several times its room."""
-    parts = torch.arange(len(decoder.tree.level(number))).split(_AT_ONCE)
+    count = len(decoder.tree.level(number))
     found: Tensor | None = None
-    for nodes in parts:
+    for start in range(0, count, _AT_ONCE):
+        nodes = torch.arange(start, min(start + _AT_ONCE, count))
         made = decoder.node_vectors(number, nodes)
         if found is None:
-            found = made.new_empty(len(decoder.tree.level(number)), made.shape[1], dtype=kind)
-        found[int(nodes[0]) : int(nodes[-1]) + 1] = made
+            found = made.new_empty(count, made.shape[1], dtype=kind)
+        found[start : start + len(nodes)] = made
     assert found is not None
     return found
 
