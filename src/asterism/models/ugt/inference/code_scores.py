@@ -64,7 +64,7 @@ class _Level:
             #: A state turns into a query by one product: s + W s = (I + W) s.
             turn = decoder.turns[str(number)]
             assert isinstance(turn, nn.Linear)
-            self._turn, self._shift = torch.eye(len(turn.weight)) + turn.weight, turn.bias.detach()
+            self._turn, self._shift = torch.eye(turn.in_features) + turn.weight.detach(), turn.bias.detach()
         self._codes = level.paths[:, -1].contiguous()
         unseen = level.size - level.counts
         #: (parents,) log-probability of each code that a parent was not seen with, and of all that it was seen with.
