@@ -9,9 +9,10 @@ Every peer learns from the training part alone and is asked for 10 items of the 
 test cases, the history excluded and included. RecTools' SASRec, BERT4Rec and HSTU train with our own rule: NDCG@10 on
 validation after each round (an epoch, or the epochs that make 100 steps), the best round's weights kept, an end after
 10 rounds without a better one or after `--minutes`; a row says which. `--bundle` adds recommenders that `asterism
-train` made of the same data. A peer whose library is absent has a row that says so. Minutes and seconds are CPU time of
-fitting, validation included, which a busy machine does not stretch, with the allocator set as `asterism train` sets it;
-a bundle's are the wall time that its training noted. With --rows, finished rows are kept in a file and not made again.
+train` made of the same data; they need NumPy 2, so ask them from our own environment, with the same --rows. A peer
+whose library is absent has a row that says so. Minutes and seconds are CPU time of fitting, validation included, which
+a busy machine does not stretch, with the allocator set as `asterism train` sets it; a bundle's are the wall time that
+its training noted. With --rows, finished rows are kept in a file and not made again.
 """
 
 from __future__ import annotations
