@@ -13,7 +13,7 @@ from asterism.core.errors import ModelError, RequestError
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.decoding.beam import beam_search
 from asterism.decoding.exclusion import Exclusions
-from asterism.decoding.exhaustive import item_log_probs
+from asterism.decoding.exhaustive import all_log_probs
 from asterism.decoding.snapshot import TrieSnapshot
 from asterism.decoding.trie import Trie
 from decoding.table_policy import TASTES, TablePolicy, random_table
@@ -70,7 +70,7 @@ def test_a_full_beam_is_exact(
     trie, state = Trie.from_table(table).snapshot(), states(rows, seed)
     exclusions = random_exclusions(trie, rows, share, seed)
     found = beam_search(policy, state, trie, width=items, count=count, exclusions=exclusions)
-    exact = item_log_probs(policy, state, table)
+    exact = all_log_probs(policy, state, table)
     gone = set(zip(exclusions.rows.tolist(), exclusions.items.tolist(), strict=True))
     assert found.items.tolist() == slow_best(exact, gone, count)
     padded = torch.cat([exact, torch.full((rows, 1), -torch.inf)], dim=1)
@@ -96,7 +96,7 @@ def test_a_narrow_beam_keeps_its_promises(
     trie, state = Trie.from_table(table).snapshot(), states(rows, seed)
     exclusions = random_exclusions(trie, rows, share, seed)
     found = beam_search(policy, state, trie, width, count, exclusions)
-    exact = item_log_probs(policy, state, table)
+    exact = all_log_probs(policy, state, table)
     for row in range(rows):
         given_items = [item for item in found.items[row].tolist() if item >= 0]
         excluded = set(exclusions.items[exclusions.rows == row].tolist())

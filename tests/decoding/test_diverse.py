@@ -14,7 +14,7 @@ from asterism.core.semantic_id import SemanticIdTable
 from asterism.decoding.beam import beam_search
 from asterism.decoding.diverse import Groups, diverse_beam_search
 from asterism.decoding.exclusion import Exclusions
-from asterism.decoding.exhaustive import item_log_probs
+from asterism.decoding.exhaustive import all_log_probs
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.trie import Trie
 from decoding.table_policy import TASTES, TablePolicy, random_table
@@ -98,7 +98,7 @@ def test_the_slow_twin_agrees(
     exclusions = Exclusions.of_pairs(view, *np.nonzero(denied & (np.arange(len(table)) % 2 == 0)))
     filters = [ItemFilter.denying(np.flatnonzero(one & (np.arange(len(table)) % 2 == 1))) for one in denied]
     found = diverse_beam_search(policy, state, view, groups, exclusions, filters)
-    exact = item_log_probs(policy, state, table)
+    exact = all_log_probs(policy, state, table)
     for row in range(rows):
         left = set(np.flatnonzero(~denied[row]).tolist())
         slow = slow_groups(policy, state[row : row + 1], table, groups, left)

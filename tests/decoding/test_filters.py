@@ -17,7 +17,7 @@ from asterism.decoding import sieve
 from asterism.decoding.admission import Admission
 from asterism.decoding.beam import beam_search
 from asterism.decoding.exclusion import Exclusions
-from asterism.decoding.exhaustive import item_log_probs
+from asterism.decoding.exhaustive import all_log_probs
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.sieve import sieve_of
 from asterism.decoding.snapshot import TrieSnapshot
@@ -102,7 +102,7 @@ def test_the_twin_agrees(
     for row, item in zip(exclusions.rows.tolist(), exclusions.items.tolist(), strict=True):
         allowed[row].discard(item)
     state = torch.from_numpy(random.integers(0, TASTES, (rows, 1))).float()
-    exact = item_log_probs(policy, state, table)
+    exact = all_log_probs(policy, state, table)
     found = beam_search(policy, state, view, items, count, exclusions, filters)
     narrow = beam_search(policy, state, view, width, min(count, 5), exclusions, filters)
     some = beam_search(policy, state, view, items, count, exclusions, filters, scored=False)

@@ -18,7 +18,7 @@ from asterism.core.semantic_id import SemanticIdTable
 from asterism.decoding import Generator, Mode, Recommendations, Trie, recommend_exhaustively
 from asterism.decoding.beam import beam_search
 from asterism.decoding.diverse import Groups, diverse_beam_search
-from asterism.decoding.exhaustive import item_log_probs
+from asterism.decoding.exhaustive import all_log_probs
 from asterism.decoding.sampling import sample_items
 from asterism.models.policy import read_histories
 from decoding.random_worlds import RandomWorld, random_worlds
@@ -83,7 +83,7 @@ def test_no_group_holds_what_is_invalid_repeated_filtered_excluded_or_seen() -> 
         trie, state = Trie.from_table(world.table), states_of(world)
         view, given_out = trie.snapshot(), world.constraints(trie)
         counts, seeds = widths_of(world), world.random.integers(0, 2**40, world.rows)
-        exact = item_log_probs(world.policy, state, world.table)
+        exact = all_log_probs(world.policy, state, world.table)
 
         drawn = sample_items(world.policy, state, view, counts, seeds, temperature=0.8, **given_out)
         world.check(drawn.items.numpy(), counts, world.allowed)

@@ -14,7 +14,7 @@ from asterism.core.errors import ModelError, RequestError
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.decoding.beam import beam_search
 from asterism.decoding.exclusion import Exclusions
-from asterism.decoding.exhaustive import item_log_probs
+from asterism.decoding.exhaustive import all_log_probs
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.noise import child_keys, gumbel, root_keys
 from asterism.decoding.sampling import Sampled, sample_items
@@ -110,7 +110,7 @@ def test_groups_without_replacement_come_as_if_drawn_one_by_one(size: int) -> No
 def test_log_probabilities_are_those_of_the_policy_and_of_the_draw(replacement: bool) -> None:
     world = World()
     drawn = world.draw(50, len(world.left) + 2, 0.7, replacement=replacement)
-    exact = item_log_probs(world.policy, world.state, world.table)[0]
+    exact = all_log_probs(world.policy, world.state, world.table)[0]
     q = world.probabilities(0.7)
     for items, log_probs, of_draw in zip(*(one.tolist() for one in drawn), strict=True):
         real = [item for item in items if item >= 0]

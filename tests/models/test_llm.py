@@ -154,7 +154,7 @@ def test_no_more_states_are_held_than_memory_is_meant_for(monkeypatch: pytest.Mo
 
 def test_gradients_reach_the_prompt_through_the_state() -> None:
     model = make_llm()
-    total = model.path_log_probs(model.encode(batch(model)), torch.tensor([[[1, 2, 0]]]).expand(len(ROWS), -1, -1))
+    total = model.item_log_probs(model.encode(batch(model)), torch.tensor([[[1, 2, 0]]]).expand(len(ROWS), -1, -1))
     total.sum().backward()
     assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in model.parameters())
 

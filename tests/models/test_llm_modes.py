@@ -25,7 +25,7 @@ def loss_of(model: LLM) -> Tensor:
     batch = read_histories(model, worlds.sequences_of([[1, 2], [3]]))
     state = model.encode(batch)
     words = vocabulary_logits(model.language, model.state_shape.unpack(state).last).logsumexp(dim=-1)
-    return words.sum() - model.path_log_probs(state, model.codes[torch.tensor([[4], [5]])]).sum()
+    return words.sum() - model.item_log_probs(state, model.codes[torch.tensor([[4], [5]])]).sum()
 
 
 def step(model: LLM) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from asterism.data.sequences import Sequences
 from asterism.models.paths import item_log_probs, path_log_probs
 from asterism.models.policy import HistoryBatch, Policy, read_histories
+from models.small_llm import CODES, FAMILIES, make_llm, make_shape
 from models.small_ugt import EVERYTHING, ITEMS, full_sequences, make_features, make_model
 
 
@@ -27,12 +28,17 @@ def ugt(**changes: object) -> Callable[[], Subject]:
     return lambda: Subject(make_model(**changes), make_features().codes)
 
 
+def llm(family: str) -> Callable[[], Subject]:
+    return lambda: Subject(make_llm(make_shape(family=family)), torch.from_numpy(CODES))
+
+
 #: Each implementation, in the shapes in which it is used.
 POLICIES = {
     "ugt": ugt(),
     "ugt with dropout": ugt(dropout=0.5),
     "ugt with pooling": ugt(recency_pooling=True),
     "ugt with everything": ugt(**EVERYTHING),
+    **{family: llm(family) for family in FAMILIES},
 }
 LENGTHS = [3, 0, 9, 1]
 

@@ -3,7 +3,7 @@
 from asterism.decoding.beam import Generated, beam_search
 from asterism.decoding.diverse import Groups, diverse_beam_search
 from asterism.decoding.exclusion import Exclusions
-from asterism.decoding.exhaustive import item_log_probs, recommend_exhaustively
+from asterism.decoding.exhaustive import all_log_probs, recommend_exhaustively
 from asterism.decoding.generator import Generator
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.recommendations import Mode, Recommendations
@@ -22,9 +22,9 @@ __all__ = [
     "Sampled",
     "Trie",
     "TrieSnapshot",
+    "all_log_probs",
     "beam_search",
     "diverse_beam_search",
-    "item_log_probs",
     "recommend_exhaustively",
     "sample_items",
 ]

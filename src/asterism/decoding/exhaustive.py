@@ -15,6 +15,7 @@ from asterism.data.sequences import Sequences
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.recommendations import Mode, Recommendations, check_request
 from asterism.decoding.rescoring import fuse
+from asterism.models.paths import item_log_probs
 from asterism.models.policy import Policy, read_histories
 
 
@@ -41,7 +42,7 @@ def recommend_exhaustively(
     for row in range(len(histories)):
         one = read_histories(policy, histories.take(np.array([row])))
         state = policy.encode(one)
-        of_codes = item_log_probs(policy, state, table)[0].numpy()
+        of_codes = all_log_probs(policy, state, table)[0].numpy()
         of_history = None
         if mode == "rescored":
             of_history = heads.weighted(one, torch.arange(len(of_codes))[None], config)
@@ -59,14 +60,9 @@ def recommend_exhaustively(
     return Recommendations(items, scores, None if mode == "rank" else code_log_probs)
 
 
-def item_log_probs(policy: Policy, state: Tensor, table: SemanticIdTable) -> Tensor:
-    """(B, N) log p(item) = sum over levels of log p(code | prefix), for every item of the table."""
-    paths = torch.from_numpy(table.codes).long().expand(state.shape[0], -1, -1)
-    total = torch.zeros(paths.shape[:2])
-    for level in range(table.levels):
-        log_probs = policy.next_code_log_probs(state, paths[:, :, :level])
-        total = total + log_probs.gather(2, paths[:, :, level : level + 1])[:, :, 0]
-    return total
+def all_log_probs(policy: Policy, state: Tensor, table: SemanticIdTable) -> Tensor:
+    """(B, N) the log-probability of every item of the table."""
+    return item_log_probs(policy, state, torch.from_numpy(table.codes).long().expand(state.shape[0], -1, -1))
 
 
 def _scores(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asterism.models.policy import Policy
+from asterism.models.policy import Policy, ScoresPaths
 
 
 def path_log_probs(policy: Policy, state: Tensor, paths: Tensor) -> Tensor:
@@ -23,5 +23,11 @@ def path_log_probs(policy: Policy, state: Tensor, paths: Tensor) -> Tensor:
 
 
 def item_log_probs(policy: Policy, state: Tensor, paths: Tensor) -> Tensor:
-    """(B, D) states and paths (B, W, levels) long → (B, W) log p(item) = Σ_l log p(c_l | c_<l)."""
-    return path_log_probs(policy, state, paths).sum(dim=2)
+    """(B, D) states and paths (B, W, levels) long → (B, W) log p(item) = Σ_l log p(c_l | c_<l).
+
+    A policy that scores whole paths does so in one pass.
+    """
+    if isinstance(policy, ScoresPaths):
+        return policy.item_log_probs(state, paths)
+    first, *later = path_log_probs(policy, state, paths).unbind(dim=2)
+    return sum(later, start=first)  # in the order in which a beam adds them up

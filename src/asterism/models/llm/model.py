@@ -151,9 +151,9 @@ class LLM(nn.Module):
         """
         if items is None:
             items = torch.arange(len(self.codes), device=state.device).expand(len(state), -1)
-        return self.path_log_probs(state, self.codes[items])
+        return self.item_log_probs(state, self.codes[items])
 
-    def path_log_probs(self, state: Tensor, paths: Tensor) -> Tensor:
+    def item_log_probs(self, state: Tensor, paths: Tensor) -> Tensor:
         """(B, S) states, (B, C, levels) codes → (B, C) log-probabilities of whole paths."""
         user = self.state_shape.unpack(state)
         first = self.code_log_probs(user.last, 0).gather(1, paths[:, :, 0])
