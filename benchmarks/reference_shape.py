@@ -22,8 +22,19 @@ VECTOR_WIDTH = 64
 MODEL = ModelConfig(width=128, blocks=4, heads=4, max_events=50)
 
 
-def write_reference_bundle(path: Path, *, items: int = 10_000, beam: int = 20, seed: int = 0) -> Bundle:
-    """Three levels of 256 codes and a de-duplicating one; width 128, 4 blocks, 50 events, the items' own vectors."""
+def write_reference_bundle(
+    path: Path,
+    *,
+    items: int = 10_000,
+    beam: int = 20,
+    seed: int = 0,
+    catalogue: pa.Table | None = None,
+    histories: pa.Table | None = None,
+) -> Bundle:
+    """Three levels of 256 codes and a de-duplicating one; width 128, 4 blocks, 50 events, the items' own vectors.
+
+    A catalogue has the ids of `item_ids_of(items)` in their order; without one, items have nothing but titles.
+    """
     random = np.random.default_rng(seed)
     torch.manual_seed(seed)
     table = make_table(items, random)
@@ -40,7 +51,10 @@ def write_reference_bundle(path: Path, *, items: int = 10_000, beam: int = 20, s
     item_ids = item_ids_of(items)
     writer = BundleWriter(path)
     writer.part(parts.CONFIG).write_text(config.model_dump_json(), encoding="utf-8")
-    pq.write_table(pa.table({"item_id": item_ids, "title": item_ids}), writer.part(parts.ITEMS))
+    titles = pa.table({"item_id": item_ids, "title": item_ids})
+    pq.write_table(titles if catalogue is None else catalogue, writer.part(parts.ITEMS))
+    if histories is not None:
+        pq.write_table(histories, writer.part(parts.HISTORIES))
     save_file({"vectors": vectors}, writer.part(parts.ITEM_VECTORS))
     save_semantic_ids(writer.part(parts.SEMANTIC_IDS), table, Codebooks(centroids))
     model = UGT(features, UGTShape(MODEL, TrainingConfig().temperature))

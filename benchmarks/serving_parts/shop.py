@@ -1,0 +1,49 @@
+"""A shop to serve: the reference shape, a described catalogue, and users with histories; all drawn by a seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from asterism.core.bundle import Bundle
+from reference_shape import MODEL, item_ids_of, write_reference_bundle
+
+CATEGORIES = [f"category {number:02d}" for number in range(40)]
+_NOW = 1_760_000_000
+
+
+def write_shop(path: Path, *, items: int, users: int, seed: int) -> Bundle:
+    """A bundle whose users each have a full window of events; popular items come up as often as in real logs."""
+    random = np.random.default_rng(seed)
+    ids = item_ids_of(items)
+    catalogue = pa.table(
+        {
+            "item_id": ids,
+            "title": [f"A thing of use, number {number}, in a title of usual length" for number in range(items)],
+            "description": [
+                f"What number {number} is for, in one sentence as shops have them." for number in range(items)
+            ],
+            "categories": [[CATEGORIES[one]] for one in random.integers(0, len(CATEGORIES), items)],
+            "brand": [f"brand {one:03d}" for one in random.integers(0, 300, items)],
+            "price": np.round(random.lognormal(3.0, 1.0, items), 2),
+        }
+    )
+    weights = 1.0 / (np.arange(items) + 20.0)
+    events = MODEL.max_events
+    drawn = random.choice(items, users * events, p=weights / weights.sum())
+    histories = pa.table(
+        {
+            "user_id": [user for user in user_ids_of(users) for _ in range(events)],
+            "item_id": [ids[one] for one in drawn],
+            "timestamp": np.tile(_NOW + 3600 * np.arange(events), users),
+            "action": ["click"] * (users * events),
+        }
+    )
+    return write_reference_bundle(path, items=items, seed=seed, catalogue=catalogue, histories=histories)
+
+
+def user_ids_of(users: int) -> list[str]:
+    """All users' ids."""
+    return [f"user-{number:06d}" for number in range(users)]
