@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
+from asterism.config.guard import GuardConfig
 from asterism.config.loading import explain
 from asterism.config.section import Section
 from asterism.core.errors import ConfigError
@@ -46,10 +47,11 @@ class StoresConfig(Section):
 
 
 class DeploymentConfig(Section):
-    """What is deployed: stores, and the bundle that is served."""
+    """What is deployed: stores, the bundle that is served, and who may ask."""
 
     bundle: str | None = None  # the folder of a bundle
     stores: StoresConfig = StoresConfig()
+    guard: GuardConfig = GuardConfig()
 
 
 def load_deployment(path: Path) -> DeploymentConfig:
