@@ -16,8 +16,10 @@ from asterism.serving.bundle_tables import read_catalogue, read_histories, read_
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.feedback import FeedbackIntake
+from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.hot_state import HotState, PastEvent
 from asterism.serving.item_facts import ItemFacts
+from asterism.serving.ports import EngineHandle
 from asterism.serving.recommender import Recommender, RecommenderSettings
 from asterism.serving.similar import SimilarItems
 from asterism.stores.catalogue import Catalogue
@@ -44,6 +46,7 @@ class ServiceSettings:
     engines: int = 1  # processes with a model each
     min_beam: int | None = None  # as narrow as the beam may get under load; an eighth of the bundle's by default
     pin: bool = False  # each engine keeps to one core
+    engine_addresses: tuple[str, ...] = ()  # of engine processes; without one, the service starts its own
     reranking: RerankingConfig = field(default_factory=RerankingConfig)
     stores: StoresConfig | None = None  # by default embedded ones, below the state folder
 
@@ -65,7 +68,7 @@ class Service:
     bus: EventBus
     exposures: ExposureLog
     hot: HotState
-    engine: EnginePool
+    engine: EngineHandle
     recommender: Recommender
     feedback: FeedbackIntake
     clock: Clock
@@ -122,7 +125,11 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         min_beam=settings.min_beam,
         max_wait_seconds=settings.deadline_seconds,
     )
-    engine = EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
+    engine: EngineHandle = (
+        RemoteEngine(settings.engine_addresses)
+        if settings.engine_addresses
+        else EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
+    )
     recommender = Recommender(
         engine=engine,
         hot=hot,
