@@ -23,7 +23,7 @@ _NEVER = "never"
 
 Config = Annotated[Path | None, typer.Option(help="The deployment's file, whose catalogue holds the keys.")]
 State = Annotated[Path | None, typer.Option(help="The state folder of a service on this machine.")]
-Scopes = Annotated[list[str], typer.Option("--scope", help="What the key may do, again and again; `all` is everything.")]
+Scopes = Annotated[list[str], typer.Option("--scope", help="What the key may do, once or often; `all` is everything.")]
 Expires = Annotated[str, typer.Option(help="After how long the key ends: 12h, 90d, 52w or never.")]
 KeyId = Annotated[str, typer.Argument(help="The id of the key, as `list` shows it.")]
 
@@ -109,15 +109,13 @@ def rotate(
 
 
 def _opened(config: Path | None, state: Path | None) -> ApiKeys:
-    from asterism.config.stores import load_deployment
+    from asterism.config.stores import StoresConfig, load_deployment
     from asterism.stores.opening import open_keys
 
     if (config is None) == (state is None):
         raise ConfigError("say whose keys: --config with the deployment's file, or --state with a service's folder")
-    if config is not None:
-        stores = load_deployment(config).stores
-        return open_keys(stores.catalogue, stores.timeout_seconds)
-    return open_keys(f"sqlite:///{state}/catalogue.db")
+    stores = load_deployment(config).stores if config is not None else StoresConfig.embedded(state or Path())
+    return open_keys(stores.catalogue, stores.timeout_seconds)
 
 
 def _end(after: str, now: float) -> int | None:

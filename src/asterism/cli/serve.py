@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import logging
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from asterism.core.errors import MissingDependencyError
+
+
+class LogFormat(StrEnum):
+    """For people at a terminal, or a JSON object a line."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 _NEEDED = ("fastapi", "uvicorn", "msgspec")
 
@@ -36,6 +44,7 @@ def serve(
     reranking: Annotated[
         Path | None, typer.Option(help="How slates are made of candidates (TOML); in the model's order by default.")
     ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="How the log is written to stderr.")] = LogFormat.TEXT,
     engine: Annotated[
         str | None, typer.Option(help="The function that loads the model, as module:function.", hidden=True)
     ] = None,
@@ -45,10 +54,13 @@ def serve(
     if missing:
         raise MissingDependencyError(f"serving needs {', '.join(missing)}; run: pip install 'asterism[serve]'")
     from asterism.config import RerankingConfig, load_reranking_config
+    from asterism.config.guard import GuardConfig
     from asterism.serving.http import server
+    from asterism.serving.http.gate import open_gate
+    from asterism.serving.logs import configure_logging
     from asterism.serving.service import DEFAULT_ENGINE, ServiceSettings, default_state_folder, open_service
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logging("gateway", log_format.value)
     slates = load_reranking_config(reranking) if reranking is not None else RerankingConfig()
     taken = server.take_port(host, port)
     settings = ServiceSettings(
@@ -62,4 +74,5 @@ def serve(
         reranking=slates,
     )
     service = open_service(settings)
-    asyncio.run(server.serve(service, taken, lambda line: print(line, flush=True)))
+    gate = open_gate(GuardConfig(), settings.deployment, service.hot.limits, host)
+    asyncio.run(server.serve(service, taken, lambda line: print(line, flush=True), gate))

@@ -17,14 +17,12 @@ import sys
 import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Final, Literal, TextIO
+from typing import Final, TextIO
 
 import msgspec
 
 from asterism.core.errors import AsterismError
 from asterism.stores.api_keys import TOKEN_PATTERN
-
-LogFormat = Literal["text", "json"]
 
 #: Of the request that is being answered; whoever takes over a request from another process sets it.
 TRACE_ID: Final[ContextVar[str | None]] = ContextVar("trace_id", default=None)
@@ -137,9 +135,9 @@ class TextLines(_Formatter):
 
 
 def configure_logging(
-    role: str, log_format: LogFormat = "text", level: int = logging.WARNING, stream: TextIO | None = None
+    role: str, log_format: str = "text", level: int = logging.WARNING, stream: TextIO | None = None
 ) -> None:
-    """Send all records of this process to `stream` (stderr); processes that it starts share its salt."""
+    """Send all records to `stream` (stderr), as `text` or `json`; processes that this one starts share its salt."""
     salt = os.environ.setdefault(SALT_VARIABLE, secrets.token_hex(16))
     scrubber = Scrubber(salt.encode())
     handler = logging.StreamHandler(stream or sys.stderr)

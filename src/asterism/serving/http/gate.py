@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from starlette.types import ASGIApp
 
 from asterism.config.guard import GuardConfig
+from asterism.config.stores import StoresConfig
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.errors import ConfigError
 from asterism.serving.http.middleware.bodies import BodyLimits
@@ -18,6 +19,7 @@ from asterism.serving.http.middleware.key_ring import KeyRing
 from asterism.serving.http.middleware.limits import LeasedLimits, RequestLimits
 from asterism.serving.http.scopes import RECOMMEND, SCOPES
 from asterism.stores.api_keys import ApiKeys
+from asterism.stores.opening import open_keys
 from asterism.stores.rate_limits import LocalRateLimits, RateLimits
 
 
@@ -44,11 +46,16 @@ class Gate:
             self.ring.close()
 
 
-def open_gate(config: GuardConfig, keys: ApiKeys, limits: RateLimits, host: str, clock: Clock | None = None) -> Gate:
-    """The gate of a gateway that listens on `host`; it closes `keys`.
+def open_gate(config: GuardConfig, stores: StoresConfig, limits: RateLimits, host: str) -> Gate:
+    """The gate of a gateway that listens on `host`, with the keys of the deployment's catalogue.
 
-    Raises `ConfigError` where others could come in without a key, or a limit is of no scope.
+    Raises `ConfigError` where others could come in without a key, or a limit is of no scope; `StorageError`.
     """
+    return gate_over(config, open_keys(stores.catalogue, stores.timeout_seconds), limits, host)
+
+
+def gate_over(config: GuardConfig, keys: ApiKeys, limits: RateLimits, host: str, clock: Clock | None = None) -> Gate:
+    """The same over keys that are open already; the gate closes them."""
     unknown = sorted(set(config.key_per_second) - set(SCOPES))
     if unknown:
         raise ConfigError(f"`guard.key_per_second.{unknown[0]}` is no scope; known here: {', '.join(SCOPES)}")

@@ -14,6 +14,8 @@ import uvicorn
 
 from asterism.core.errors import ConfigError, ModelError
 from asterism.serving.http.app import build_app
+from asterism.serving.http.connections import PatientConnection
+from asterism.serving.http.gate import Gate
 from asterism.serving.service import Service
 
 _DRAIN_SECONDS: Final = 10
@@ -63,14 +65,16 @@ def url_of(taken: socket.socket) -> str:
     return f"http://{shown}:{port}"
 
 
-async def serve(service: Service, taken: socket.socket, say: Callable[[str], None]) -> None:
+async def serve(service: Service, taken: socket.socket, say: Callable[[str], None], gate: Gate) -> None:
     """Serve until SIGTERM or SIGINT, then let requests finish; a second signal ends at once.
 
     `say` gets the lines that tell where the service is and when its model is loaded. Raises
     `ModelError`, and serves no longer, where the engine refuses to load at the start.
     """
     config = uvicorn.Config(
-        build_app(service),
+        build_app(service, gate),
+        http=PatientConnection,
+        log_config=None,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
@@ -91,6 +95,7 @@ async def serve(service: Service, taken: socket.socket, say: Callable[[str], Non
         await server.serve(sockets=[taken])
     finally:
         announcing.cancel()
+        gate.close()
     with contextlib.suppress(asyncio.CancelledError):
         await announcing
 
