@@ -260,7 +260,7 @@ def test_an_instance_has_its_rate_whoever_asks() -> None:
     assert ask("POST", "/api/v1/feedback").status_code == 200
 
 
-@pytest.mark.parametrize("said", ["0", "-1", "abc", "1.5", "1000000", "", "１０", "9" * 99])
+@pytest.mark.parametrize("said", ["0", "-1", "abc", "1.5", "1000000", "", "\uff11\uff10", "9" * 99])
 def test_a_budget_that_is_none_is_explained(said: str) -> None:
     answer = asking(Gate(), Reached())("POST", "/api/v1/recommend", headers={"x-request-timeout-ms": said.encode()})
     assert (code_of(answer), "x-request-timeout-ms" in answer.json()["message"]) == (20001, True)
@@ -343,6 +343,5 @@ def test_on_other_hosts_a_gate_without_keys_is_refused_and_says_what_to_do() -> 
     gate.close()
     with pytest.raises(ConfigError, match=r"`guard.key_per_second.reed` is no scope; known here: recommend"):
         gate_over(GuardConfig(key_per_second={"reed": 1}), LocalApiKeys(), LocalRateLimits(SystemClock()), "::1")
-    assert [is_loopback(host) for host in ("localhost", "127.9.9.9", "::1", "::", "10.0.0.1")] == [True] * 3 + [
-        False
-    ] * 2
+    assert all(map(is_loopback, ("localhost", "127.9.9.9", "::1")))
+    assert not any(map(is_loopback, ("::", "0.0.0.0", "10.0.0.1", "localhost.example")))
