@@ -56,20 +56,19 @@ def create(
 @app.command("list")
 def list_command(config: Config = None, state: State = None) -> None:
     """List all keys, oldest first; no token is kept, so none is shown."""
-    from rich.console import Console
-    from rich.table import Table
-
     with closing(_opened(config, state)) as keys:
         found = keys.all()
-    table = Table("id", "state", "name", "scopes", "made", "ends", "last used", box=None)
-    for column in table.columns:
-        column.no_wrap = column.header != "scopes"
+    if not found:
+        print("there is no key yet; `asterism keys create` makes one")
+        return
     now = time.time()
+    rows = [("id", "state", "made", "ends", "last used", "name", "scopes")]
     for key in found:
-        scopes = ", ".join(sorted(key.scopes))
         times = (_when(key.created_at), _when(key.expires_at), _when(key.last_used_at))
-        table.add_row(key.key_id, _state_of(key, now), key.name, scopes, *times)
-    Console(soft_wrap=True, markup=False).print(table if found else "there is no key yet; `asterism keys create`")
+        rows.append((key.key_id, _state_of(key, now), *times, key.name, " ".join(sorted(key.scopes))))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
 
 
 @app.command()

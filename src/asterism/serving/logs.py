@@ -23,6 +23,7 @@ import msgspec
 
 from asterism.core.errors import AsterismError
 from asterism.stores.api_keys import TOKEN_PATTERN
+from asterism.stores.reaching import MAX_REASON
 
 #: Of the request that is being answered; whoever takes over a request from another process sets it.
 TRACE_ID: Final[ContextVar[str | None]] = ContextVar("trace_id", default=None)
@@ -31,7 +32,7 @@ SALT_VARIABLE: Final = "ASTERISM_LOG_SALT"
 
 _PERSONAL: Final = re.compile(
     rf"(?P<key>{TOKEN_PATTERN})"
-    r"|(?P<email>[^\s'\"<>()=,;:/]+@[^\s'\"<>()=,;/]+)"
+    r"|(?P<email>[^\s'\"<>()=,;:/*]+@[^\s'\"<>()=,;:/]+\.[^\s'\"<>()=,;:/]+)"
     r"|(?P<open>['\"`])(?P<quoted>(?:\\.|(?!(?P=open))[^\\\n])*)(?P=open)(?!\w)"
     r"|(?<=/user/)(?P<user>[^/\s]+)"
     r"|(?<==)\(?(?P<value>[^\s,;)]+)"
@@ -69,12 +70,24 @@ class Scrubber:
     def _one_error(self, error: BaseException) -> str:
         frames = traceback.extract_tb(error.__traceback__)
         places = "".join(f"\n  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
-        said = ""
-        if isinstance(error, AsterismError):
-            said = f": {self.scrub(str(error))}"
-        elif isinstance(error, OSError) and error.strerror:
-            said = f": {error.strerror}"
-        return f"{type(error).__name__}{said}{places}"
+        said = self.sentence(error)
+        return f"{type(error).__name__}{': ' + said if said else ''}{places}"
+
+    def sentence(self, error: BaseException) -> str:
+        """What an error of ours or of the machine says, without the words of others that led to it."""
+        if isinstance(error, OSError):
+            return error.strerror or ""
+        if not isinstance(error, AsterismError):
+            return ""
+        said = str(error)
+        cause = error.__cause__ or error.__context__
+        while cause is not None:
+            if not isinstance(cause, AsterismError):
+                for words in (str(cause), *str(cause).splitlines()):
+                    if words.strip():
+                        said = said.replace(words.strip()[:MAX_REASON], type(cause).__name__)
+            cause = cause.__cause__ or cause.__context__
+        return self.scrub(said)
 
     def _replaced(self, found: re.Match[str]) -> str:
         if found["key"]:
@@ -93,7 +106,15 @@ class _Formatter(logging.Formatter):
         self._scrubber = scrubber
 
     def _message(self, record: logging.LogRecord) -> str:
+        """What was said; of errors among its arguments no more than of those that were raised."""
+        given = record.args if isinstance(record.args, tuple) else ()
+        if any(isinstance(one, BaseException) for one in given):
+            told = (self._told(one) if isinstance(one, BaseException) else one for one in given)
+            return self._scrubber.scrub(str(record.msg) % tuple(told))
         return self._scrubber.scrub(record.getMessage())
+
+    def _told(self, error: BaseException) -> str:
+        return self._scrubber.sentence(error) or type(error).__name__
 
     def _error(self, record: logging.LogRecord) -> str | None:
         error = record.exc_info[1] if record.exc_info else None

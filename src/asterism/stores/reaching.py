@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from asterism.core.errors import AsterismError, StorageError, StoreUnavailableError
 from asterism.stores.breaker import CircuitBreaker
@@ -15,6 +15,8 @@ from asterism.stores.breaker import CircuitBreaker
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+MAX_REASON: Final = 300  # characters of what a store's client says
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +108,4 @@ class Reach:
 
 def _first_line(reason: object) -> str:
     lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(reason).__name__
+    return lines[0][:MAX_REASON] if lines else type(reason).__name__
