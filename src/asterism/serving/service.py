@@ -16,8 +16,10 @@ from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.features.earlier import earlier_events, recent_kept
 from asterism.serving.feedback import FeedbackIntake
+from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import ItemFacts
+from asterism.serving.ports import EngineHandle
 from asterism.serving.recommender import Recommender, RecommenderSettings
 from asterism.serving.similar import SimilarItems
 from asterism.stores.event_bus import EventBus
@@ -43,6 +45,7 @@ class ServiceSettings:
     engines: int = 1  # processes with a model each
     min_beam: int | None = None  # as narrow as the beam may get under load; an eighth of the bundle's by default
     pin: bool = False  # each engine keeps to one core
+    engine_addresses: tuple[str, ...] = ()  # of engine processes; without one, the service starts its own
     reranking: RerankingConfig = field(default_factory=RerankingConfig)
     stores: StoresConfig | None = None  # by default embedded ones, below the state folder
     beside: tuple[str, ...] = ()  # versions of other bundles that are served from the same stores
@@ -65,7 +68,7 @@ class Service:
     bus: EventBus
     exposures: ExposureLog
     hot: HotState
-    engine: EnginePool
+    engine: EngineHandle
     recommender: Recommender
     feedback: FeedbackIntake
     clock: Clock
@@ -127,7 +130,11 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         min_beam=settings.min_beam,
         max_wait_seconds=settings.deadline_seconds,
     )
-    engine = EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
+    engine: EngineHandle = (
+        RemoteEngine(settings.engine_addresses)
+        if settings.engine_addresses
+        else EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
+    )
     recommender = Recommender(
         engine=engine,
         hot=hot,
