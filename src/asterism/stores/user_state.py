@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import secrets
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import takewhile
 from typing import NamedTuple, Protocol
 
@@ -16,6 +18,7 @@ MAX_RECENT = 200
 #: Seen and unwanted items that a user keeps, each.
 MAX_IDS = 10_000
 NEGATIVE_ACTIONS = frozenset({Action.SKIP, Action.DISLIKE})
+_FIRST_REVISION_BITS = 48  # drawn, so that a state begun anew meets no slate of the old one; JSON keeps 53
 
 
 class Visitor(NamedTuple):
@@ -47,13 +50,23 @@ class RecentEvent(NamedTuple):
         return self[:3] == other[:3]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UserState:
-    """A snapshot; `recent` and `negative` are ordered, oldest first."""
+    """A snapshot; `recent` and `negative` are ordered, oldest first.
+
+    `revision` is another one after every change of the rest, and is not repeated by a state that was forgotten and
+    begun anew; 0 is nobody's.
+    """
 
     recent: tuple[RecentEvent, ...] = ()
     seen: frozenset[str] = frozenset()
     negative: tuple[str, ...] = ()
+    revision: int = field(default=0, compare=False)
+
+    @cached_property
+    def left_out(self) -> frozenset[str]:
+        """What no answer may hold: seen and unwanted items."""
+        return self.seen.union(self.negative) if self.negative else self.seen
 
 
 NO_STATE = UserState()
@@ -73,7 +86,11 @@ class UserStates(Protocol):
     """
 
     def get(self, visitor: Visitor) -> UserState:
-        """A snapshot of the visitor's state."""
+        """A snapshot of the visitor's state, the same object until the state changes."""
+        ...
+
+    def last_known(self, visitor: Visitor) -> UserState:
+        """What this process knows of the state without asking anybody; it may be empty, or behind."""
         ...
 
     def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None) -> bool:
@@ -103,10 +120,14 @@ class KeptState:
     seen: dict[str, None] = field(default_factory=dict)  # dicts, for their order: the oldest leaves first
     negative: dict[str, None] = field(default_factory=dict)
     offsets: dict[str, int] = field(default_factory=dict)  # the last one taken in, by partition
+    revision: int = 0
+    _snapshot: UserState | None = None
 
     def snapshot(self) -> UserState:
-        """The state as readers get it."""
-        return UserState(tuple(self.recent), frozenset(self.seen), tuple(self.negative))
+        """The state as readers get it; made once for all readers between two changes."""
+        if self._snapshot is None:
+            self._snapshot = UserState(tuple(self.recent), frozenset(self.seen), tuple(self.negative), self.revision)
+        return self._snapshot
 
     def apply(self, event: RecentEvent, offset: Offset | None, max_recent: int, max_ids: int) -> bool:
         """See `UserStates.apply`; an impression changes nothing."""
@@ -115,6 +136,7 @@ class KeptState:
                 return False
             self.offsets[offset.partition] = offset.number
         if event.action in NEGATIVE_ACTIONS:
+            self._change()  # also by what was unwanted before: it is the newest now
             return _remember(self.negative, event.item_id, max_ids)
         if event.action not in POSITIVE_ACTIONS:
             return False
@@ -122,11 +144,16 @@ class KeptState:
         same_second = takewhile(lambda one: one.timestamp == event.timestamp, reversed(self.recent[:place]))
         if any(event.repeats(one) for one in same_second):
             return False
+        self._change()
         self.recent.insert(place, event)
         del self.recent[:-max_recent]
         _remember(self.seen, event.item_id, max_ids)
         self.negative.pop(event.item_id, None)
         return True
+
+    def _change(self) -> None:
+        self._snapshot = None
+        self.revision = self.revision + 1 if self.revision else 1 + secrets.randbits(_FIRST_REVISION_BITS)
 
 
 def _remember(ids: dict[str, None], item_id: str, max_ids: int) -> bool:
@@ -159,9 +186,16 @@ class LocalUserStates:
 
     def get(self, visitor: Visitor) -> UserState:
         """See `UserStates.get`."""
+        key = visitor.key
+        if key is None:
+            return NO_STATE
         with self._lock:
-            kept = self._kept.get(visitor.key) if visitor.key else None
+            kept = self._kept.get(key)
             return NO_STATE if kept is None else kept.snapshot()
+
+    def last_known(self, visitor: Visitor) -> UserState:
+        """See `UserStates.last_known`."""
+        return self.get(visitor)
 
     def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None) -> bool:
         """See `UserStates.apply`."""
