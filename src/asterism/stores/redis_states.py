@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -37,12 +38,12 @@ class _State(msgspec.Struct, array_like=True):
     seen: list[str]
     negative: list[str]
     offsets: dict[str, int]
-    revision: int = 0  # of a state that an older Asterism wrote
+    ahead: dict[str, list[int]] = {}
+    revision: int = 0
 
     def kept(self) -> KeptState:
-        return KeptState(
-            self.recent, dict.fromkeys(self.seen), dict.fromkeys(self.negative), self.offsets, self.revision
-        )
+        seen, negative = dict.fromkeys(self.seen), dict.fromkeys(self.negative)
+        return KeptState(self.recent, seen, negative, self.offsets, self.ahead, self.revision)
 
 
 _STATE: Final = msgspec.msgpack.Decoder(_State)
@@ -51,9 +52,10 @@ _STATE: Final = msgspec.msgpack.Decoder(_State)
 class RedisUserStates:
     """Implements `UserStates`: a value a visitor, set only if nobody else was faster.
 
-    A state leaves `ttl_seconds` after its last event. `sample_users` draws from the thousand users
-    whose names hash lowest, which is an even sample of all. Of the 20 000 visitors read last the snapshots are kept,
-    so that a state which has not changed is told by its version alone.
+    A visitor of whom nothing was written has the state that their `earlier` events make, which is written
+    with their first event. A state leaves `ttl_seconds` after its last event. `sample_users` draws from the
+    thousand users whose names hash lowest, which is an even sample of all. Of the 20 000 visitors read last the
+    snapshots are kept here, so that of a state which has not changed only the version is asked.
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class RedisUserStates:
         max_recent: int = MAX_RECENT,
         max_ids: int = MAX_IDS,
         ttl_seconds: float = STATE_TTL_SECONDS,
+        earlier: Callable[[Visitor], Iterable[RecentEvent]] = lambda _: (),
     ) -> None:
         self._client = client
+        self._earlier = earlier
         self._max_recent = max_recent
         self._max_ids = max_ids
         self._values = Versioned(client, ttl_seconds)
@@ -77,25 +81,29 @@ class RedisUserStates:
         key = self._client.key("state", visitor.key)
         known = self._known.get(key)
         version, value = self._values.read_unless(key, known[0] if known is not None else b"")
-        if known is not None and version == known[0]:
+        if known is not None and version == known[0] and value is None:
             return known[1]
-        state = NO_STATE if value is None else self._decode(value).snapshot()
+        state = self._kept(visitor.key, value).snapshot()
         self._known.put(key, version, state)
         return state
 
     def last_known(self, visitor: Visitor) -> UserState:
         """See `UserStates.last_known`."""
-        known = self._known.get(self._client.key("state", visitor.key)) if visitor.key is not None else None
-        return NO_STATE if known is None else known[1]
+        if visitor.key is None:
+            return NO_STATE
+        known = self._known.get(self._client.key("state", visitor.key))
+        return self._kept(visitor.key, None).snapshot() if known is None else known[1]
 
-    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None) -> bool:
+    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None, *, ahead: bool = False) -> bool:
         """See `UserStates.apply`; atomic among any number of clients."""
         owner = key_of(visitor)
 
         def change(value: bytes | None) -> tuple[bytes, tuple[bool, bool]]:
-            kept = KeptState() if value is None else self._decode(value)
-            had_history = bool(kept.recent)
-            changed = kept.apply(event, offset, self._max_recent, self._max_ids)
+            kept = self._kept(owner, value)
+            if value is None:
+                kept.begin()
+            had_history = value is not None and bool(kept.recent)
+            changed = kept.apply(event, offset, self._max_recent, self._max_ids, ahead=ahead)
             return _encode(kept), (changed, bool(kept.recent) and not had_history)
 
         changed, is_first = self._values.update(self._client.key("state", owner), change)
@@ -108,7 +116,7 @@ class RedisUserStates:
         if visitor.key is None:
             return False
         key = self._client.key("state", visitor.key)
-        return bool(self._client.call(lambda redis: redis.exists(key)))
+        return bool(self._client.call(lambda redis: redis.exists(key))) or any(True for _ in self._earlier(visitor.key))
 
     def forget(self, visitor: Visitor) -> None:
         """See `UserStates.forget`."""
@@ -127,6 +135,15 @@ class RedisUserStates:
         pattern = f"{self._client.prefix}:state:*"
         return self._client.call(lambda redis: sum(1 for _ in redis.scan_iter(match=pattern, count=1_000)))
 
+    def _kept(self, visitor: Visitor, value: bytes | None) -> KeptState:
+        if value is not None:
+            return self._decode(value)
+        kept = KeptState()
+        for event in self._earlier(visitor):
+            kept.apply(event, None, self._max_recent, self._max_ids)
+        kept.revision = len(kept.recent)  # the same in every process that reads it
+        return kept
+
     def _decode(self, value: bytes) -> KeptState:
         try:
             return _STATE.decode(value).kept()
@@ -143,8 +160,8 @@ class RedisUserStates:
 
 
 def _encode(kept: KeptState) -> bytes:
-    seen, negative = list(kept.seen), list(kept.negative)
-    return msgspec.msgpack.encode(_State(kept.recent, seen, negative, kept.offsets, kept.revision))
+    state = _State(kept.recent, list(kept.seen), list(kept.negative), kept.offsets, kept.ahead, kept.revision)
+    return msgspec.msgpack.encode(state)
 
 
 class _KnownStates:

@@ -93,8 +93,12 @@ class UserStates(Protocol):
         """What this process knows of the state without asking anybody; it may be empty, or behind."""
         ...
 
-    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None) -> bool:
-        """Take in one event; False if exactly this one was there already, or its offset is not a later one."""
+    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None, *, ahead: bool = False) -> bool:
+        """Take in one event; False if exactly this one was there already, or its offset was.
+
+        Offsets come in order from one consumer of the bus. Who published an event may bring it before that
+        consumer does, out of order, with `ahead`: then the consumer's delivery of it changes nothing.
+        """
         ...
 
     def known(self, visitor: Visitor) -> bool:
@@ -119,7 +123,8 @@ class KeptState:
     recent: list[RecentEvent] = field(default_factory=list)
     seen: dict[str, None] = field(default_factory=dict)  # dicts, for their order: the oldest leaves first
     negative: dict[str, None] = field(default_factory=dict)
-    offsets: dict[str, int] = field(default_factory=dict)  # the last one taken in, by partition
+    offsets: dict[str, int] = field(default_factory=dict)  # the last one that the consumer brought, by partition
+    ahead: dict[str, list[int]] = field(default_factory=dict)  # later ones, which publishers brought before it
     revision: int = 0
     _snapshot: UserState | None = None
 
@@ -129,12 +134,12 @@ class KeptState:
             self._snapshot = UserState(tuple(self.recent), frozenset(self.seen), tuple(self.negative), self.revision)
         return self._snapshot
 
-    def apply(self, event: RecentEvent, offset: Offset | None, max_recent: int, max_ids: int) -> bool:
+    def apply(
+        self, event: RecentEvent, offset: Offset | None, max_recent: int, max_ids: int, *, ahead: bool = False
+    ) -> bool:
         """See `UserStates.apply`; an impression changes nothing."""
-        if offset is not None:
-            if offset.number <= self.offsets.get(offset.partition, -1):
-                return False
-            self.offsets[offset.partition] = offset.number
+        if offset is not None and not self._is_due(offset, ahead, max_ids):
+            return False
         if event.action in NEGATIVE_ACTIONS:
             self._change()  # also by what was unwanted before: it is the newest now
             return _remember(self.negative, event.item_id, max_ids)
@@ -151,9 +156,32 @@ class KeptState:
         self.negative.pop(event.item_id, None)
         return True
 
+    def begin(self) -> None:
+        """Give a state that is written for the first time a revision that none before it had."""
+        self._snapshot, self.revision = None, 1 + secrets.randbits(_FIRST_REVISION_BITS)
+
     def _change(self) -> None:
-        self._snapshot = None
-        self.revision = self.revision + 1 if self.revision else 1 + secrets.randbits(_FIRST_REVISION_BITS)
+        if self.revision:
+            self._snapshot, self.revision = None, self.revision + 1
+        else:
+            self.begin()
+
+    def _is_due(self, offset: Offset, ahead: bool, max_ahead: int) -> bool:
+        """Whether nobody brought this offset yet; of too many brought ahead, the consumer brings the rest."""
+        partition, number = offset
+        if number <= self.offsets.get(partition, -1):
+            return False
+        brought = self.ahead.get(partition, [])
+        if ahead:
+            if number in brought or len(brought) >= max_ahead:
+                return False
+            self.ahead[partition] = [*brought, number]
+            return True
+        self.offsets[partition] = number
+        self.ahead[partition] = [one for one in brought if one > number]
+        if not self.ahead[partition]:
+            del self.ahead[partition]
+        return number not in brought
 
 
 def _remember(ids: dict[str, None], item_id: str, max_ids: int) -> bool:
@@ -197,11 +225,11 @@ class LocalUserStates:
         """See `UserStates.last_known`."""
         return self.get(visitor)
 
-    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None) -> bool:
+    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None, *, ahead: bool = False) -> bool:
         """See `UserStates.apply`."""
         with self._lock:
             kept = self._kept.setdefault(key_of(visitor), KeptState())
-            return kept.apply(event, offset, self._max_recent, self._max_ids)
+            return kept.apply(event, offset, self._max_recent, self._max_ids, ahead=ahead)
 
     def known(self, visitor: Visitor) -> bool:
         """See `UserStates.known`."""
