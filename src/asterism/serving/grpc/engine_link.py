@@ -75,6 +75,8 @@ class EngineLink:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
         self._lose("the engine was let go of")
+        if self._leaving is not None:
+            self._leaving.end("the engine was let go of")
         if self._channel is not None:
             await self._channel.close()
 
@@ -145,14 +147,14 @@ class EngineLink:
         was_ready = self.status.ready
         engines = tuple(one._replace(ready=False) for one in self.status.engines)
         self.status = self.status._replace(ready=False, error=reason, engines=engines)
-        self._leaving, self._conversation = self._conversation, None
+        if self._conversation is not None:
+            self._leaving, self._conversation = self._conversation, None
         if was_ready and not self._is_stopping:
             logger.warning("%s", reason)
         self._on_change()
 
     def _lose(self, reason: str) -> None:
         """Nothing more is expected of the process: whoever waits for it hears so now."""
-        for one in (self._conversation, self._leaving):
-            if one is not None:
-                one.end(reason)
+        if self._conversation is not None:
+            self._conversation.end(reason)
         self._retire(reason)
