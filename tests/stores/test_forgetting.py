@@ -57,8 +57,8 @@ def test_a_users_events_are_blanked_in_place_over_all_segments(tmp_path: Path) -
         assert log.forget(Forget(ADA, 99)).result(5) == 20
         last = max(sizes)
         assert all((tmp_path / name).stat().st_size == size for name, size in sizes.items() if name != last)
-        assert log.append([event(1, ADA)]).result(5) == [True], "a later event starts anew, whatever its id"
-        assert log.append([event(3)]).result(5) == [False]
+        assert log.append([event(1, ADA)]).result(5) == [31], "a later event starts anew, whatever its id"
+        assert log.append([event(3)]).result(5) == [None]
         assert [one for one in log.replay() if one.user_id == ADA] == [event(1, ADA)]
     with opened(tmp_path, segment_bytes=300) as log:
         assert list(log.replay()) == [*(one for one in events if one.user_id == "bob"), event(1, ADA)]
@@ -210,7 +210,7 @@ def test_a_disk_that_is_full_forgets_nothing_by_halves(tmp_path: Path, monkeypat
         with pytest.raises(StorageError, match="nothing can be erased"):
             log.forget(Forget(ADA, 9)).result(5)
         monkeypatch.setattr(Path, "replace", real)
-        assert log.append([event(2)]).result(5) == [True]
+        assert log.append([event(2)]).result(5) == [3]
         assert log.forget(Forget(ADA, 10)).result(5) == 1
         assert list(log.replay()) == [event(1), event(2)]
         assert log.forgets() == [Forget(ADA, 10)], "the newer record stands for the older one"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from asterism.core.errors import OverloadedError, StorageError
 from asterism.stores.event_log import Event, Forget
@@ -36,14 +36,21 @@ class Delivery:
     forget: Forget | None = None
 
 
+class Receipt(NamedTuple):
+    """What became of a published event."""
+
+    is_new: bool  # False where the bus had its id already; a bus that does not know ids takes all as new
+    offset: Offset | None  # where it stands, if it is new
+
+
 class EventBus(Protocol):
     """Takes events from any thread; those of one visitor keep their order."""
 
-    def publish(self, events: Sequence[Event]) -> Future[None]:
+    def publish(self, events: Sequence[Event]) -> Future[list[Receipt]]:
         """Done when all are durable; fails with `StorageError`. Raises `OverloadedError` when too many wait."""
         ...
 
-    def forget(self, forget: Forget) -> Future[None]:
+    def forget(self, forget: Forget) -> Future[Any]:
         """Tell all who follow to forget a user; done when that is durable, and fails with `StorageError`."""
         ...
 

@@ -43,8 +43,8 @@ class Forget:
 class EventLog(Protocol):
     """A durable, ordered log that takes each `event_id` once."""
 
-    def append(self, events: Sequence[Event]) -> Future[list[bool]]:
-        """Done when all events are on the disk: True where new, False where the id was known.
+    def append(self, events: Sequence[Event]) -> Future[list[int | None]]:
+        """Done when all events are on the disk: each one's number in the log, from 0, or None where its id was known.
 
         Fails with `StorageError`; then none of the events was added. Raises `OverloadedError`.
         """
@@ -78,17 +78,19 @@ class LocalEventLog:
         self._files = SegmentFiles(folder, segment_bytes)
         self._known: set[str] = set()
         self._forgets: dict[LinePlace, Forget] = {}
+        self._length = 0  # in lines, erased ones among them
         for record, place in self._records():
+            self._length += 1
             if isinstance(record, Event):
                 self._known.add(record.event_id)
-            else:
+            elif record is not None:
                 self._forgets[place] = record
         self._erase({one.user_id: place for place, one in self._forgets.items()})  # a crash may have come between
         self._group: GroupCommit[tuple[Event, ...] | Forget | LinePlace, Any] = GroupCommit(
             self._commit, "event-log", max_pending
         )
 
-    def append(self, events: Sequence[Event]) -> Future[list[bool]]:
+    def append(self, events: Sequence[Event]) -> Future[list[int | None]]:
         """See `EventLog.append`."""
         return self._group.submit(tuple(events))
 
@@ -129,23 +131,25 @@ class LocalEventLog:
                 results += [error] * len(run)
         return results
 
-    def _append(self, appends: list[tuple[Event, ...]]) -> list[list[bool]]:
+    def _append(self, appends: list[tuple[Event, ...]]) -> list[list[int | None]]:
         fresh: dict[str, Event] = {}
-        verdicts: list[list[bool]] = []
+        numbers: list[list[int | None]] = []
         for events in appends:
-            verdicts.append([])
+            numbers.append([])
             for event in events:
                 is_new = event.event_id not in self._known and event.event_id not in fresh
-                verdicts[-1].append(is_new)
+                numbers[-1].append(self._length + len(fresh) if is_new else None)
                 if is_new:
                     fresh[event.event_id] = event
         if fresh:
             self._files.append(b"\n".join(encode_event(event) for event in fresh.values()))
             self._known.update(fresh)
-        return verdicts
+            self._length += len(fresh)
+        return numbers
 
     def _forget(self, forgets: list[Forget]) -> list[int]:
         start = self._files.append(b"\n".join(map(encode_forget, forgets)))
+        self._length += len(forgets)
         places = {one.user_id: LinePlace(*start, line) for line, one in enumerate(forgets)}
         self._forgets.update({places[one.user_id]: one for one in forgets})
         counts = self._erase(places)
@@ -178,11 +182,8 @@ class LocalEventLog:
             del self._forgets[place]
         return [count] * len(reads)
 
-    def _records(self) -> Iterator[tuple[Event | Forget, LinePlace]]:
-        for line, place in self._files.lines():
-            record = decode_record(line)
-            if record is not None:
-                yield record, place
+    def _records(self) -> Iterator[tuple[Event | Forget | None, LinePlace]]:
+        return ((decode_record(line), place) for line, place in self._files.lines())
 
 
 def encode_event(event: Event) -> bytes:

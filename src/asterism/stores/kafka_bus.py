@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from asterism.core.errors import OverloadedError, StorageError, StoreUnavailableError
-from asterism.stores.event_bus import Delivery
+from asterism.stores.event_bus import Delivery, Receipt
 from asterism.stores.event_log import Event, Forget, decode_record, encode_event, encode_forget
 from asterism.stores.reaching import ONCE, Reach
 from asterism.stores.urls import StoreUrl
@@ -43,23 +44,23 @@ class KafkaEventBus:
         self._thread = threading.Thread(target=self._serve, name="kafka-bus", daemon=True)
         self._thread.start()
 
-    def publish(self, events: Sequence[Event]) -> Future[None]:
+    def publish(self, events: Sequence[Event]) -> Future[list[Receipt]]:
         """See `EventBus.publish`; where some of several events fail, the others may be there all the same."""
         if self._closed.is_set():
             raise StorageError("the bus is closed; the service is shutting down")
-        return self._produce(
-            [(encode_event(event), _key(Visitor(event.user_id, event.session_id))) for event in events]
-        )
+        visitors = (Visitor(one.user_id, one.session_id) for one in events)
+        return self._produce([(encode_event(one), _key(who)) for one, who in zip(events, visitors, strict=True)])
 
-    def forget(self, forget: Forget) -> Future[None]:
+    def forget(self, forget: Forget) -> Future[Any]:
         """See `EventBus.forget`; in the partition of the user's events, which leave with the topic's retention."""
         return self._produce([(encode_forget(forget), _key(Visitor(forget.user_id)))])
 
-    def _produce(self, messages: Sequence[tuple[bytes, bytes]]) -> Future[None]:
+    def _produce(self, messages: Sequence[tuple[bytes, bytes]]) -> Future[list[Receipt]]:
         written = _Written(len(messages), self._place)
-        for value, key in messages:
+        for place, (value, key) in enumerate(messages):
+            tell = partial(written.tell, place)
             try:
-                self._producer.produce(self._place.topic, value, key, on_delivery=written.tell)
+                self._producer.produce(self._place.topic, value, key, on_delivery=tell)
             except BufferError:
                 written.fail(OverloadedError("too many events wait for Kafka already; send this again later"))
                 break
@@ -226,8 +227,8 @@ class KafkaConsumer:
         if error is not None:
             logger.info("Kafka at %s: %s", self._place.reach.where, error)
             return None
-        topic, partition, offset = str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
-        self._given[topic, partition] = offset + 1
+        offset = _offset(message)
+        self._given[str(message.topic()), int(message.partition() or 0)] = offset.number + 1
         raw = message.value() or b""
         if not raw:
             return None  # a tombstone
@@ -235,10 +236,9 @@ class KafkaConsumer:
             record = decode_record(raw)
         except StorageError:
             record = None
-        place = Offset(f"{topic}/{partition}", offset)
         if isinstance(record, Forget):
-            return Delivery(None, place, raw, record)
-        return Delivery(record, place, raw)
+            return Delivery(None, offset, raw, record)
+        return Delivery(record, offset, raw)
 
     def _on_lost(self, _: Client, partitions: list[TopicPartition]) -> None:
         """Another member has them now, and goes on from what was committed."""
@@ -250,28 +250,34 @@ class _Written:
     """Waits for the acknowledgements of all events of one call."""
 
     def __init__(self, count: int, place: _Place) -> None:
-        self.future: Future[None] = Future()
+        self.future: Future[list[Receipt]] = Future()
+        self._receipts = [Receipt(True, None)] * count
         self._left = count
         self._place = place
         self._lock = threading.Lock()
         if not count:
-            self.future.set_result(None)
+            self.future.set_result([])
 
-    def tell(self, error: KafkaError | None, _: Message) -> None:
+    def tell(self, position: int, error: KafkaError | None, message: Message) -> None:
         """Called by the library for each event."""
         if error is not None:
             self.fail(self._place.reach.unavailable(error))
             return
         with self._lock:
+            self._receipts[position] = Receipt(True, _offset(message))
             self._left -= 1
             if self._left == 0 and not self.future.done():
-                self.future.set_result(None)
+                self.future.set_result(self._receipts)
 
     def fail(self, error: StorageError | OverloadedError | StoreUnavailableError) -> None:
         """The first failure is the answer."""
         with self._lock:
             if not self.future.done():
                 self.future.set_exception(error)
+
+
+def _offset(message: Message) -> Offset:
+    return Offset(f"{message.topic()}/{int(message.partition() or 0)}", int(message.offset() or 0))
 
 
 def _address(server: str, url: StoreUrl) -> tuple[str, int]:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from asterism.core.errors import ConfigError, StorageError
-from asterism.stores.event_bus import Delivery
+from asterism.stores.event_bus import Delivery, Receipt
 from asterism.stores.event_log import Event, EventLog, Forget, decode_record, needles_of
 from asterism.stores.segments import EVERYTHING, START, LinePlace, Position, SegmentFiles, read_on
 from asterism.stores.user_state import Offset
 
 _POLL_SECONDS: Final = 0.01
+_PARTITION: Final = "local"
 _GROUP: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
@@ -31,13 +32,28 @@ class LocalEventBus:
         self._log = log
         self._folder = folder
 
-    def publish(self, events: Sequence[Event]) -> Future[None]:
-        """See `EventBus.publish`."""
-        return _done_with(self._log.append(events))
+    @property
+    def log(self) -> EventLog:
+        """The log that is written."""
+        return self._log
 
-    def forget(self, forget: Forget) -> Future[None]:
-        """See `EventBus.forget`."""
-        return _done_with(self._log.forget(forget))
+    def publish(self, events: Sequence[Event]) -> Future[list[Receipt]]:
+        """See `EventBus.publish`."""
+        done: Future[list[Receipt]] = Future()
+
+        def tell(written: Future[list[int | None]]) -> None:
+            error = written.exception()
+            if error is None:
+                done.set_result([_receipt(number) for number in written.result()])
+            else:
+                done.set_exception(error)
+
+        self._log.append(events).add_done_callback(tell)
+        return done
+
+    def forget(self, forget: Forget) -> Future[Any]:
+        """See `EventBus.forget`; what the log holds of the user is erased when it is done."""
+        return self._log.forget(forget)
 
     def consumer(self, group: str) -> LocalConsumer:
         """See `EventBus.consumer`."""
@@ -112,7 +128,7 @@ class LocalConsumer:
         for payload, behind in read_on(self._log, self._position):
             lines = payload.splitlines()
             for line in lines[self._line :]:
-                offset = Offset("local", self._given)
+                offset = Offset(_PARTITION, self._given)
                 self._line, self._given = self._line + 1, self._given + 1
                 delivery = _delivery(line, offset)
                 if delivery is not None:
@@ -120,18 +136,8 @@ class LocalConsumer:
             self._position, self._line = behind, 0
 
 
-def _done_with(written: Future[Any]) -> Future[None]:
-    done: Future[None] = Future()
-
-    def tell(_: Future[Any]) -> None:
-        error = written.exception()
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
-
-    written.add_done_callback(tell)
-    return done
+def _receipt(number: int | None) -> Receipt:
+    return Receipt(False, None) if number is None else Receipt(True, Offset(_PARTITION, number))
 
 
 def _committed(file: Path) -> tuple[Position, int, int]:
