@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from asterism.core.errors import OverloadedError, StorageError
 from asterism.stores.event_log import Event, Forget
@@ -39,12 +39,15 @@ class Delivery:
 class Receipt(NamedTuple):
     """What became of a published event."""
 
-    is_new: bool  # False where the bus had its id already; a bus that does not know ids takes all as new
+    is_new: bool  # False where the bus had its id already
     offset: Offset | None  # where it stands, if it is new
 
 
 class EventBus(Protocol):
     """Takes events from any thread; those of one visitor keep their order."""
+
+    #: Whether it takes each `event_id` once, for ever.
+    knows_ids: ClassVar[bool]
 
     def publish(self, events: Sequence[Event]) -> Future[list[Receipt]]:
         """Done when all are durable; fails with `StorageError`. Raises `OverloadedError` when too many wait."""
@@ -76,6 +79,10 @@ class Consumer(Protocol):
 
     def bury(self, delivery: Delivery, reason: str) -> None:
         """Put a delivery that cannot be dealt with where people find it; durable on return."""
+        ...
+
+    def lag(self) -> int:
+        """About how many events wait behind those given so far."""
         ...
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -60,12 +60,14 @@ class SqlCatalogue:
         rows = [_row(item) for item in items]
         self._change_rows(lambda connection: _put(connection, rows, images or {}), len(rows))
 
-    def sync(self, items: Iterable[Item], images: Mapping[str, str], version: str) -> None:
+    def sync(
+        self, items: Iterable[Item], images: Mapping[str, str], version: str, beside: Collection[str] = ()
+    ) -> None:
         """See `Catalogue.sync`."""
         if self._database.read(_read_bundle) == version:
             return  # and what was changed by hand since stays so
         rows = [{**_row(item), "bundle_version": version} for item in items]
-        other = ITEMS.c.bundle_version.is_not(None) & (ITEMS.c.bundle_version != version)
+        other = ITEMS.c.bundle_version.is_not(None) & ITEMS.c.bundle_version.not_in({version, *beside})
 
         def write(connection: Connection) -> None:
             _put(connection, rows, images)
