@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from asterism.core.errors import StoreUnavailableError, UnknownIdError
-from asterism.stores.catalogue import Catalogue, Item, StoredItem
+from asterism.stores.catalogue import ANY_ITEM, Catalogue, Item, ItemFilter, StoredItem
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,10 @@ class RememberedCatalogue:
         """See `Catalogue.search`."""
         return self._catalogue.search(text, category=category, available=available, limit=limit)
 
+    def find(self, text: str, wanted: ItemFilter = ANY_ITEM, limit: int = 100) -> list[Item]:
+        """See `Catalogue.find`."""
+        return self._catalogue.find(text, wanted, limit)
+
     def image(self, item_id: str) -> str | None:
         """See `Catalogue.image`."""
         return self._catalogue.image(item_id)
@@ -104,9 +108,9 @@ class RememberedCatalogue:
                 self._items.pop(one, None)
         return deleted
 
-    def export(self) -> Iterator[StoredItem]:
+    def export(self, after: str = "") -> Iterator[StoredItem]:
         """See `Catalogue.export`."""
-        return self._catalogue.export()
+        return self._catalogue.export(after)
 
     def restore(self, items: Iterable[StoredItem]) -> None:
         """See `Catalogue.restore`."""
