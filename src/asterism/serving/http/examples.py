@@ -43,6 +43,11 @@ BATCH: Final[dict[str, Any]] = {
 }
 FEEDBACK: Final[dict[str, Any]] = {"accepted": 1, "duplicates": 0, "events": [{"event_id": "9f1c", "new": True}]}
 SIMILAR: Final[dict[str, Any]] = {"mode": "semantic", "items": [{**ITEM, "similarity": 0.93}]}
+SEARCH: Final[dict[str, Any]] = {
+    "vectors": "hits",
+    "latency_ms": 7.9,
+    "items": [{**ITEM, "score": 0.0325, "text_place": 1, "vector_place": 2}],
+}
 SAMPLE: Final[dict[str, Any]] = {"users": [{"user_id": "u1", "events": 12, "interest": "lamps"}]}
 PROFILE: Final[dict[str, Any]] = {
     "user_id": "u1",
