@@ -6,7 +6,6 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Final
 
 from asterism.core.errors import StoreUnavailableError, UnknownIdError
@@ -75,7 +74,7 @@ class RememberedCatalogue:
         """See `Catalogue.sync`."""
         rows = list(items)
         self._catalogue.sync(rows, images, version, beside)
-        self._remember(replace(one, has_image=one.item_id in images) for one in rows[: self._max_items])
+        self.many(one.item_id for one in rows[: self._max_items])
 
     def search(
         self, text: str = "", *, category: str | None = None, available: bool | None = True, limit: int = 20

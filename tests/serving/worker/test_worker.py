@@ -50,6 +50,9 @@ class Keeper:
             raise self.failures.pop(0)
         self.taken += [one.event.event_id for one in batch]
 
+    def forget(self, user_id: str) -> None:
+        self.taken.append(f"forget {user_id}")
+
     def close(self) -> None:
         self.failures.clear()
 

@@ -6,12 +6,12 @@ import contextlib
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
 from asterism.core.errors import AsterismError, MissingDependencyError, StorageError
-from asterism.serving.worker.batches import Arrival, deal_with
+from asterism.serving.worker.batches import Handler, deal_with
 from asterism.stores.event_bus import Consumer
 
 logger = logging.getLogger(__name__)
@@ -28,18 +28,6 @@ class GroupState(StrEnum):
     PAUSED = "paused"  # its store failed; it tries again
     OFF = "off"  # a package is missing
     STOPPED = "stopped"
-
-
-class Handler(Protocol):
-    """What a group does with what the bus brings; for one thread."""
-
-    def __call__(self, batch: Sequence[Arrival]) -> None:
-        """Deal with a batch that may have come before; raises `StorageError` where a store is down."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the stores."""
-        ...
 
 
 class Group:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from asterism.core.records import POSITIVE_ACTIONS
+from asterism.serving.features.earlier import EarlierEvents
 from asterism.serving.hot_state import recent_event
 from asterism.serving.worker.batches import Arrival
 from asterism.stores.opening import Hot
@@ -23,6 +24,10 @@ class Behaviours:
         """See `Handler`."""
         self._users.record([one.event for one in batch])
 
+    def forget(self, user_id: str) -> None:
+        """See `Handler.forget`."""
+        self._users.forget_behaviours(user_id)
+
     def close(self) -> None:
         """See `Handler`."""
         self._users.close()
@@ -38,6 +43,10 @@ class History:
         """See `Handler`."""
         self._history.append([one.event for one in batch])
 
+    def forget(self, user_id: str) -> None:
+        """See `Handler.forget`."""
+        self._history.forget(user_id)
+
     def close(self) -> None:
         """See `Handler`."""
         self._history.close()
@@ -46,8 +55,9 @@ class History:
 class States:
     """Implements `Handler`: states that gateways share, once by their offsets, and what is popular."""
 
-    def __init__(self, hot: Hot) -> None:
+    def __init__(self, hot: Hot, earlier: EarlierEvents) -> None:
         self._hot = hot
+        self._earlier = earlier
 
     def __call__(self, batch: Sequence[Arrival]) -> None:
         """See `Handler`."""
@@ -59,6 +69,11 @@ class States:
                     wanted.append(event.item_id)
         finally:
             self._hot.counts.add(wanted)
+
+    def forget(self, user_id: str) -> None:
+        """See `Handler.forget`; what is popular stays, as it names nobody."""
+        self._earlier.forget(user_id)
+        self._hot.forget(Visitor(user_id=user_id))
 
     def close(self) -> None:
         """See `Handler`."""

@@ -11,8 +11,9 @@ from asterism.config.stores import StoresConfig
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ConfigError
 from asterism.serving.bundle_tables import read_histories
-from asterism.serving.features.earlier import earlier_events, recent_kept
-from asterism.serving.worker.group import Group, Handler
+from asterism.serving.features.earlier import EarlierEvents, recent_kept
+from asterism.serving.worker.batches import Handler
+from asterism.serving.worker.group import Group
 from asterism.serving.worker.handlers import Behaviours, History, States
 from asterism.serving.worker.settings import GROUPS, WorkerSettings
 from asterism.stores.event_bus import Consumer
@@ -76,10 +77,13 @@ def _group(name: str, stores: StoresConfig, opener: Callable[[], Handler]) -> Gr
 
 def _states(settings: WorkerSettings, stores: StoresConfig) -> States:
     bundle = Bundle.open(settings.bundle)
+    warm = open_warm(stores.catalogue, stores.timeout_seconds)
+    earlier = EarlierEvents(read_histories(bundle), warm.users.forgotten())
+    warm.users.close()
     hot = open_hot(
         stores.state,
         timeout_seconds=stores.timeout_seconds / 5,
         max_recent=recent_kept(bundle),
-        earlier=earlier_events(read_histories(bundle)),
+        earlier=earlier,
     )
-    return States(hot)
+    return States(hot, earlier)
