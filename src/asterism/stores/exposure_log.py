@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from asterism.core.errors import StorageError
-from asterism.stores.event_log import needles_of
 from asterism.stores.group_commit import GroupCommit
-from asterism.stores.segments import SegmentFiles
+from asterism.stores.segments import LinePlace, SegmentFiles
+from asterism.stores.users import digest_of
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,11 @@ class ExposureLog(Protocol):
         """All exposures that reached the disk, oldest first."""
         ...
 
-    def forget(self, user_id: str) -> Future[int]:
-        """Done when no exposure of the user is on the disk: how many there were; fails with `StorageError`."""
+    def forget(self, digests: Mapping[str, int]) -> Future[int]:
+        """Erase what was shown to users, by their `digest_of`, until a time; done when on the disk: how many.
+
+        Fails with `StorageError`.
+        """
         ...
 
     def close(self) -> None:
@@ -62,7 +65,9 @@ class LocalExposureLog:
     def __init__(self, folder: Path, *, segment_bytes: int = 64 << 20, max_pending: int = 10_000) -> None:
         """Open or create the log; raises `StorageError` where it is damaged or in use."""
         self._files = SegmentFiles(folder, segment_bytes)
-        self._group: GroupCommit[Exposure | str, Any] = GroupCommit(self._commit, "exposure-log", max_pending)
+        self._group: GroupCommit[Exposure | dict[str, int], Any] = GroupCommit(
+            self._commit, "exposure-log", max_pending
+        )
 
     def record(self, exposure: Exposure) -> None:
         """See `ExposureLog.record`; one that cannot be written is named in the program's log."""
@@ -80,35 +85,39 @@ class LocalExposureLog:
                 }
                 yield Exposure(**{**raw, **tuples})
 
-    def forget(self, user_id: str) -> Future[int]:
+    def forget(self, digests: Mapping[str, int]) -> Future[int]:
         """See `ExposureLog.forget`."""
-        return self._group.submit(user_id)
+        return self._group.submit(dict(digests))
 
     def close(self) -> None:
         """See `ExposureLog.close`."""
         self._group.close()
         self._files.close()
 
-    def _commit(self, entries: list[Exposure | str]) -> list[Any]:
+    def _commit(self, entries: list[Exposure | dict[str, int]]) -> list[Any]:
         """In order; a run of exposures is written together."""
         results: list[Any] = []
         for kind, some in groupby(entries, type):
             run = list(some)
             try:
-                results += [self._erase(one) for one in run] if kind is str else self._write(run)
+                results += self._write(run) if kind is Exposure else self._erase(run)
             except StorageError as error:
-                results += [error] * (len(run) if kind is not str else 1)
+                results += [error] * len(run)
         return results
 
     def _write(self, exposures: list[Any]) -> list[None]:
         self._files.append(b"\n".join(json.dumps(dataclasses.asdict(one)).encode() for one in exposures))
         return [None] * len(exposures)
 
-    def _erase(self, user_id: Any) -> int:
-        needles = needles_of(user_id)
-        return self._files.blank(
-            lambda line, _: any(one in line for one in needles) and json.loads(line)["user_id"] == user_id
-        )
+    def _erase(self, forgets: list[Any]) -> list[int]:
+        until = {digest: at for one in forgets for digest, at in one.items()}
+
+        def is_chosen(line: bytes, _: LinePlace) -> bool:
+            raw = json.loads(line) if line.strip() else {}
+            user_id = raw.get("user_id")
+            return user_id is not None and raw["timestamp"] <= until.get(digest_of(user_id), -1)
+
+        return [self._files.blank(is_chosen)] + [0] * (len(forgets) - 1)
 
 
 def _warn_if_lost(attribution_id: str, written: Future[None]) -> None:

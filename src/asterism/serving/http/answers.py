@@ -184,6 +184,14 @@ class ProfileData(BaseModel):
     recent: list[PastEventCard]
 
 
+class ErasedData(BaseModel):
+    """What was erased of a user; `events` is null where a bus erases by its retention."""
+
+    profile: bool
+    events: int | None
+    exposures: int
+
+
 class EngineProcessData(BaseModel):
     """One engine process."""
 

@@ -56,6 +56,7 @@ PROFILE: Final[dict[str, Any]] = {
     "interests": [{"category": "lamps", "weight": 0.75}, {"category": "garden", "weight": 0.25}],
     "recent": [{"item": ITEM, "action": "click", "timestamp": 1767225600}],
 }
+ERASED: Final[dict[str, Any]] = {"profile": True, "events": 12, "exposures": 7}
 SESSION: Final[dict[str, Any]] = {"session_id": "kQ1zq2m0dXo9mJrQn0gk4vJ3tTq8sV5u"}
 LIVE: Final[dict[str, Any]] = {"status": "live"}
 READY: Final[dict[str, Any]] = {
