@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,17 +14,20 @@ from asterism.core.progress import track
 from asterism.serving.bundle_tables import read_catalogue, read_histories, read_neighbours, read_vectors
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
+from asterism.serving.features.earlier import EarlierEvents, recent_kept
 from asterism.serving.feedback import FeedbackIntake
-from asterism.serving.hot_state import HotState, PastEvent
+from asterism.serving.forgetting import Forgetting
+from asterism.serving.grpc.remote_engine import RemoteEngine
+from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import ItemFacts
+from asterism.serving.ports import EngineHandle
 from asterism.serving.recommender import Recommender, RecommenderSettings
 from asterism.serving.similar import SimilarItems
-from asterism.stores.catalogue import Catalogue
 from asterism.stores.event_bus import EventBus
 from asterism.stores.exposure_log import ExposureLog, LocalExposureLog
 from asterism.stores.local_bus import LocalEventBus
 from asterism.stores.opening import open_bus, open_hot, open_warm
-from asterism.stores.user_state import MAX_RECENT, RecentEvent, Visitor
+from asterism.stores.remembered_catalogue import RememberedCatalogue
 from asterism.stores.users import Users
 from asterism.stores.vectors import VectorIndex
 
@@ -45,8 +47,10 @@ class ServiceSettings:
     engines: int = 1  # processes with a model each
     min_beam: int | None = None  # as narrow as the beam may get under load; an eighth of the bundle's by default
     pin: bool = False  # each engine keeps to one core
+    engine_addresses: tuple[str, ...] = ()  # of engine processes; without one, the service starts its own
     reranking: RerankingConfig = field(default_factory=RerankingConfig)
     stores: StoresConfig | None = None  # by default embedded ones, below the state folder
+    beside: tuple[str, ...] = ()  # versions of other bundles that are served from the same stores
 
     @property
     def deployment(self) -> StoresConfig:
@@ -54,29 +58,34 @@ class ServiceSettings:
         return self.stores or StoresConfig.embedded(self.state)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Service:
     """Everything a gateway needs to answer."""
 
     bundle: Bundle
-    catalogue: Catalogue
+    catalogue: RememberedCatalogue
     users: Users
     vectors: VectorIndex
     similar: SimilarItems
     bus: EventBus
     exposures: ExposureLog
     hot: HotState
-    engine: EnginePool
+    engine: EngineHandle
     recommender: Recommender
     feedback: FeedbackIntake
     clock: Clock
+    forgetting: Forgetting
+    _following: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
     def start(self) -> None:
         """Start the engine, on the event loop that will serve."""
         self.engine.start()
+        self._following = [asyncio.create_task(one) for one in (self.hot.follow(), self.forgetting.follow())]
 
     async def stop(self) -> None:
         """End the engine process, write what waits, let go of all files and connections."""
+        for one in self._following:
+            one.cancel()
         await self.engine.stop()
         self.bus.close()
         self.exposures.close()
@@ -101,19 +110,20 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
     table = read_catalogue(bundle)
     vectors = read_vectors(bundle, table.ids)
     similar = SimilarItems(table.ids, vectors, read_neighbours(bundle, len(table.items)))
-    past = read_histories(bundle)
     exposures = LocalExposureLog(settings.state / "exposures")
     bus = open_bus(stores.bus, stores.timeout_seconds)
-    catalogue, users = open_warm(stores.catalogue, stores.timeout_seconds)
-    catalogue.sync(table.items, table.images, bundle.version)
+    warm = open_warm(stores.catalogue, stores.timeout_seconds)
+    catalogue = RememberedCatalogue(warm.catalogue)
+    catalogue.sync(table.items, table.images, bundle.version, settings.beside)
+    earlier = EarlierEvents(read_histories(bundle), warm.users.forgotten())
     hot_stores = open_hot(
         stores.state,
         clock,
         stores.timeout_seconds / 5,
-        max_recent=max(MAX_RECENT, int(bundle.manifest.facts.get("events_read", 0))),
-        earlier=earlier_events(past),
+        max_recent=recent_kept(bundle),
+        earlier=earlier,
     )
-    hot = HotState({item.item_id: item.categories for item in table.items}, past, hot_stores)
+    hot = HotState({item.item_id: item.categories for item in table.items}, earlier.all(), hot_stores)
     if hot.is_local and isinstance(bus, LocalEventBus):
         for event in track(bus.log.replay(), "replaying feedback"):
             hot.apply(event)
@@ -123,7 +133,11 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         min_beam=settings.min_beam,
         max_wait_seconds=settings.deadline_seconds,
     )
-    engine = EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
+    engine: EngineHandle = (
+        RemoteEngine(settings.engine_addresses)
+        if settings.engine_addresses
+        else EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
+    )
     recommender = Recommender(
         engine=engine,
         hot=hot,
@@ -138,18 +152,19 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         ),
     )
     feedback = FeedbackIntake(bus=bus, hot=hot, catalogue=catalogue, clock=clock)
+    forgetting = Forgetting(users=warm.users, bus=bus, exposures=exposures, hot=hot, earlier=earlier, clock=clock)
     return Service(
-        bundle, catalogue, users, vectors, similar, bus, exposures, hot, engine, recommender, feedback, clock
+        bundle=bundle,
+        catalogue=catalogue,
+        users=warm.users,
+        vectors=vectors,
+        similar=similar,
+        bus=bus,
+        exposures=exposures,
+        hot=hot,
+        engine=engine,
+        recommender=recommender,
+        feedback=feedback,
+        clock=clock,
+        forgetting=forgetting,
     )
-
-
-def earlier_events(past: Iterable[PastEvent]) -> Callable[[Visitor], Sequence[RecentEvent]]:
-    """What each visitor did before the service ran, in the order of the histories."""
-    by_user: dict[str, list[RecentEvent]] = defaultdict(list)
-    for one in past:
-        by_user[one.user_id].append(one.event)
-
-    def of(visitor: Visitor) -> Sequence[RecentEvent]:
-        return by_user.get(visitor.user_id, ()) if visitor.user_id is not None else ()
-
-    return of
