@@ -17,6 +17,7 @@ from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import ItemFacts
 from asterism.serving.recommender import Recommender, RecommenderSettings
 from asterism.serving.similar import SimilarItems
+from asterism.serving.telemetry.instrumented import Telemetry, instrument, open_telemetry
 from asterism.stores.catalogue import Catalogue
 from asterism.stores.event_log import EventLog, LocalEventLog
 from asterism.stores.exposure_log import ExposureLog, LocalExposureLog
@@ -57,6 +58,7 @@ class Service:
     recommender: Recommender
     feedback: FeedbackIntake
     clock: Clock
+    telemetry: Telemetry
 
     async def stop(self) -> None:
         """End the engine process, write what waits, let go of all files."""
@@ -64,6 +66,7 @@ class Service:
         self.events.close()
         self.exposures.close()
         self.catalogue.close()
+        self.telemetry.close()
 
 
 def default_state_folder(bundle: Path) -> Path:
@@ -107,4 +110,9 @@ def open_service(settings: ServiceSettings) -> Service:
         settings=RecommenderSettings(settings.deadline_seconds, reranking=settings.reranking),
     )
     feedback = FeedbackIntake(log=events, hot=hot, catalogue=catalogue, clock=clock)
-    return Service(bundle, catalogue, vectors, similar, events, exposures, hot, engine, recommender, feedback, clock)
+    telemetry = open_telemetry(bundle)
+    service = Service(
+        bundle, catalogue, vectors, similar, events, exposures, hot, engine, recommender, feedback, clock, telemetry
+    )
+    instrument(service, telemetry)
+    return service

@@ -14,11 +14,14 @@ from asterism.serving.http.envelope import install_error_handlers
 from asterism.serving.http.page_files import install_page
 from asterism.serving.http.routes import health_routes, item_routes, visitor_routes
 from asterism.serving.service import Service
+from asterism.serving.telemetry.exposition import metrics_routes
 
 
 def build_app(service: Service) -> ASGIApp:
     """An application that starts the service's engine with itself, and stops the service at its end."""
-    return RequestFrame(build_api(service))  # outermost, so that also an unforeseen error leaves in its frame
+    api = build_api(service)
+    framed = RequestFrame(api)  # around all routes, so that also an unforeseen error leaves in its frame
+    return service.telemetry.around(framed, [*api.openapi()["paths"], "/openapi.json", "/metrics"])
 
 
 def build_api(service: Service) -> FastAPI:
@@ -43,5 +46,6 @@ def build_api(service: Service) -> FastAPI:
     app.include_router(visitor_routes(service))
     app.include_router(item_routes(service))
     app.include_router(health_routes(service))
+    app.include_router(metrics_routes(service.telemetry.registry))
     install_page(app)
     return app

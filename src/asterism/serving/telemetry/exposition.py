@@ -1,0 +1,63 @@
+"""How Prometheus comes to the figures: one process, one endpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Thread
+from typing import Final
+from wsgiref.simple_server import WSGIServer
+
+from fastapi import APIRouter
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest, start_http_server
+from prometheus_client.registry import CollectorRegistry
+from starlette.responses import Response
+
+from asterism.core.errors import ConfigError
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4  # what every Prometheus reads
+
+
+def render(registry: CollectorRegistry) -> bytes:
+    """All metrics of a registry in Prometheus's text form."""
+    return generate_latest(registry)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsEndpoint:
+    """A server of metrics beside a process's work."""
+
+    server: WSGIServer
+    thread: Thread
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self.server.server_port
+
+    def stop(self) -> None:
+        """Let go of the port."""
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+def start_metrics(port: int, registry: CollectorRegistry, host: str = "127.0.0.1") -> MetricsEndpoint:
+    """Serve a registry at `http://host:port/metrics` from a daemon thread; raises `ConfigError` on a taken port."""
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise ConfigError(
+            f"{host}:{port} cannot be listened on ({error}); choose another with --metrics-port"
+        ) from error
+    return MetricsEndpoint(server, thread)
+
+
+def metrics_routes(registry: CollectorRegistry) -> APIRouter:
+    """`GET /metrics` of a gateway."""
+    router = APIRouter()
+
+    @router.get("/metrics", include_in_schema=False)  # no envelope around it
+    def metrics() -> Response:
+        return Response(render(registry), headers={"content-type": CONTENT_TYPE})
+
+    return router
