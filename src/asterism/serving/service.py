@@ -13,8 +13,10 @@ from asterism.serving.bundle_tables import read_catalogue, read_histories, read_
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.feedback import FeedbackIntake
+from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import ItemFacts
+from asterism.serving.ports import EngineHandle
 from asterism.serving.recommender import Recommender, RecommenderSettings
 from asterism.serving.similar import SimilarItems
 from asterism.serving.telemetry.instrumented import Telemetry, instrument, open_telemetry
@@ -40,6 +42,7 @@ class ServiceSettings:
     engines: int = 1  # processes with a model each
     min_beam: int | None = None  # as narrow as the beam may get under load; an eighth of the bundle's by default
     pin: bool = False  # each engine keeps to one core
+    engine_addresses: tuple[str, ...] = ()  # of engine processes; without one, the service starts its own
     reranking: RerankingConfig = field(default_factory=RerankingConfig)
 
 
@@ -54,7 +57,7 @@ class Service:
     events: EventLog
     exposures: ExposureLog
     hot: HotState
-    engine: EnginePool
+    engine: EngineHandle
     recommender: Recommender
     feedback: FeedbackIntake
     clock: Clock
@@ -97,7 +100,11 @@ def open_service(settings: ServiceSettings) -> Service:
         min_beam=settings.min_beam,
         max_wait_seconds=settings.deadline_seconds,
     )
-    engine = EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
+    engine: EngineHandle = (
+        RemoteEngine(settings.engine_addresses)
+        if settings.engine_addresses
+        else EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
+    )
     recommender = Recommender(
         engine=engine,
         hot=hot,

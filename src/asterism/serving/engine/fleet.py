@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -45,6 +46,24 @@ class Shared:
         self.line = Line()
         self.tally = Tally()
         self.pending = PendingRequests()
+        self.changes = Changes()
+
+
+class Changes:
+    """Wakes whoever waits for an engine to become able or unable to answer."""
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    def tell(self) -> None:
+        """Something changed."""
+        self._next.set()
+        self._next = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Return at the next change, or after so long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._next.wait(), seconds)
 
 
 class Fleet:
@@ -134,6 +153,7 @@ class Fleet:
             self.scheduler = self._schedule(widths, loaded.samples)
         self.scheduler.engines += 1
         self.settled.set()
+        self._shared.changes.tell()
         self._shared.pump()
 
     def on_reply(self, replica: Replica, batch: ScheduledBatch, reply: messages.Reply) -> None:
@@ -167,6 +187,7 @@ class Fleet:
                 self._fail(self.scheduler.line.take(lambda _: True), reason)
         if self.refusal is not None:
             self.settled.set()
+        self._shared.changes.tell()
         self._check_drained()
         self._shared.pump()
 

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError
@@ -16,37 +15,15 @@ from asterism.core.semantic_id import SemanticId
 from asterism.serving.engine.fleet import Fleet, Shared
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pending import Pending
+from asterism.serving.engine.status import EngineStatus, ReplicaStatus
 from asterism.serving.ports import EngineAnswer, EngineRequest
-from asterism.serving.scheduling import EngineFigures, Ticket
+from asterism.serving.scheduling import Ticket
 
 logger = logging.getLogger(__name__)
 
 
-class ReplicaStatus(NamedTuple):
-    """One engine process."""
-
-    ready: bool
-    pid: int | None
-    starts: int
-    error: str | None
-    kept_bytes: dict[str, int]  # what the model keeps between requests, each store by name
-
-
-class EngineStatus(NamedTuple):
-    """The engine processes as an operator sees them."""
-
-    ready: bool
-    pid: int | None  # of the first engine
-    starts: int  # of all engines, first ones and restarts
-    error: str | None  # why one is not ready, where that is known
-    bundle_version: str
-    widths: tuple[int, ...]  # that a beam may have, configured one first; empty where the engine has no beam
-    engines: tuple[ReplicaStatus, ...]
-    figures: EngineFigures
-
-
 class EnginePool:
-    """Implements `EngineClient` over child processes; for one event loop.
+    """Implements `EngineHandle` over child processes; for one event loop.
 
     One line of requests feeds all processes: whichever is idle takes the next batch, so none has more to do than
     another. What a batch holds, and how wide its beam is, `asterism.serving.scheduling` decides.
@@ -70,7 +47,7 @@ class EnginePool:
         self._is_pumping = False
 
     def start(self) -> None:
-        """Start the processes, and from now on keep them alive."""
+        """See `EngineHandle.start`."""
         self._fleet.start()
 
     async def stop(self) -> None:
@@ -96,8 +73,22 @@ class EnginePool:
             figures=fleet.scheduler.figures(),
         )
 
+    @property
+    def refusal(self) -> str | None:
+        """Why no engine will ever load, where that is so."""
+        return self._fleet.refusal
+
+    @property
+    def semantic_ids(self) -> dict[str, SemanticId]:
+        """The semantic id of every item that the model knows; empty until it is loaded."""
+        return self._fleet.semantic_ids
+
+    async def wait_changed(self, seconds: float) -> None:
+        """Return when an engine became able or unable to answer, or after so long."""
+        await self._shared.changes.wait(seconds)
+
     async def wait_ready(self) -> None:
-        """Return once an engine is loaded; raises `ModelError` where it refused before it ever was."""
+        """See `EngineHandle.wait_ready`."""
         await self._fleet.settled.wait()
         if self._fleet.refusal is not None:
             raise ModelError(self._fleet.refusal)
@@ -114,6 +105,7 @@ class EnginePool:
             try:
                 await fresh.all_loaded()
                 self._other_fleet, self._fleet = self._fleet, fresh
+                self._shared.changes.tell()
                 logger.info("bundle %s is served in place of %s", fresh.version, self._other_fleet.version)
                 self._pump_soon()
                 await self._other_fleet.drain()

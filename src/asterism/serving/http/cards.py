@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from asterism.core.errors import AsterismError
 from asterism.core.semantic_id import format_semantic_id
-from asterism.serving.engine.pool import EngineStatus
+from asterism.serving.engine.status import EngineStatus
 from asterism.serving.http.errors import SUCCESS
 from asterism.serving.recommendation import Recommendation, Recommended
 from asterism.serving.service import Service

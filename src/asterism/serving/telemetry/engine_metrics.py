@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from asterism.serving.engine.pool import EngineStatus
+from asterism.serving.engine.status import EngineStatus
 from asterism.serving.scheduling import EngineFigures
 from asterism.serving.telemetry.families import gauge
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import AsterismError, RequestError, UnknownIdError
-from asterism.serving.engine.pool import EngineStatus
+from asterism.serving.engine.status import EngineStatus
 from asterism.serving.recommendation import Recommendation
 from asterism.serving.telemetry.build_info import new_registry
 from asterism.serving.telemetry.engine_metrics import EngineCollector
