@@ -1,10 +1,9 @@
-"""One conformance suite for every catalogue, then what is particular to the one that a service embeds."""
+"""One conformance suite for the catalogue on every database."""
 
 from __future__ import annotations
 
 import io
 import resource
-import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,6 @@ from asterism.stores.catalogue import Catalogue, Item, StoredItem
 from asterism.stores.json_lines import export_items, import_items
 from asterism.stores.sql_catalogue import SqlCatalogue
 from asterism.stores.sql_database import Database
-from asterism.stores.sqlite_catalogue import MIGRATIONS, SqliteCatalogue
 from contracts.postgres_server import Postgres
 
 VEGA = Item("vega", "Vega 50% lamp", "A lamp.", ("home", "light"), "Lyra", 12.5, created_at=7)
@@ -31,11 +29,9 @@ SVG = "<svg xmlns='http://www.w3.org/2000/svg'/>"
 Opener = Callable[[], Catalogue]
 
 
-@pytest.fixture(params=["embedded", "sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Opens the catalogue of one place, again and again."""
-    if request.param == "embedded":
-        return lambda: SqliteCatalogue(tmp_path / "catalogue.db")
     url = f"sqlite:///{tmp_path / 'catalogue.db'}"
     if request.param == "postgresql":
         server: Postgres = request.getfixturevalue("postgres")
@@ -159,7 +155,7 @@ def test_what_was_exported_makes_the_same_catalogue(opener: Opener, tmp_path: Pa
     catalogue.set_hidden("vega", True)
     stream = io.StringIO()
     assert export_items(catalogue, stream) == 2102
-    copy = SqliteCatalogue(tmp_path / "copy.db")
+    copy = SqlCatalogue(Database(f"sqlite:///{tmp_path / 'copy.db'}"))
     assert import_items(copy, io.StringIO(stream.getvalue())) == 2102
     again = io.StringIO()
     export_items(copy, again)
@@ -188,14 +184,13 @@ def test_what_was_exported_makes_the_same_catalogue(opener: Opener, tmp_path: Pa
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, reason: str) -> None:
-    catalogue = SqliteCatalogue(tmp_path / "catalogue.db")
+    catalogue = SqlCatalogue(Database(f"sqlite:///{tmp_path / 'catalogue.db'}"))
     with pytest.raises(DataError, match=reason):
         import_items(catalogue, ['{"item_id": "a", "title": "b"}', "", line], source="shop.jsonl")
     assert len(catalogue) == 0
     catalogue.close()
 
 
-@pytest.mark.parametrize("opener", ["sqlite", "postgresql"], indirect=True)  # the embedded one is for one process
 def test_what_one_client_hides_the_other_no_longer_shows(opener: Opener) -> None:
     here, there = opener(), opener()
     here.upsert([VEGA, DENEB])
@@ -238,30 +233,21 @@ def _folded(text: str) -> str:
     return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
-def test_a_file_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "catalogue.db"
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    connection.close()
-    with pytest.raises(StorageError, match="upgrade Asterism"):
-        SqliteCatalogue(path)
-
-
 def test_a_file_that_is_no_catalogue_is_named(tmp_path: Path) -> None:
     path = tmp_path / "catalogue.db"
     path.write_text("not a database " * 100)
-    with pytest.raises(StorageError, match=r"catalogue\.db: the catalogue cannot be opened"):
-        SqliteCatalogue(path)
+    with pytest.raises(StorageError, match=r"SQLite at sqlite:.*catalogue\.db refused \(.*not a database"):
+        Database(f"sqlite:///{path}")
 
 
 def test_a_full_disk_is_named_and_changes_nothing(tmp_path: Path) -> None:
-    catalogue = SqliteCatalogue(tmp_path / "catalogue.db")
+    catalogue = SqlCatalogue(Database(f"sqlite:///{tmp_path / 'catalogue.db'}"))
     catalogue.upsert([VEGA])
     many = [replace(DENEB, item_id=f"i{number}", description="x" * 1000) for number in range(1000)]
     limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
     try:
-        with pytest.raises(StorageError, match=r"catalogue\.db: the catalogue cannot be used .* make room on the disk"):
+        with pytest.raises(StorageError, match=r"catalogue\.db: the database cannot be used .* make room on the disk"):
             catalogue.upsert(many)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -25,7 +26,6 @@ from asterism.stores.sql_database import Database
 from asterism.stores.sql_schema import newest_revision, revision_of, upgrade
 from asterism.stores.sql_tables import METADATA, PARTITIONS
 from asterism.stores.sql_users import SqlUsers
-from asterism.stores.sqlite_catalogue import SqliteCatalogue
 from asterism.stores.user_state import Visitor
 from contracts.postgres_server import MISSING, POSTGRES, Postgres
 
@@ -87,19 +87,33 @@ def test_a_schema_newer_than_we_know_is_refused(fresh_url: str) -> None:
         Database(fresh_url)
 
 
-def test_the_file_of_an_embedded_catalogue_is_taken_over_and_stays_readable_by_it(tmp_path: Path) -> None:
+FIRST_SERVICE = """
+    CREATE TABLE items (
+        item_id TEXT PRIMARY KEY, title TEXT NOT NULL, description TEXT, categories TEXT NOT NULL,
+        brand TEXT, price REAL, kind TEXT NOT NULL, created_at INTEGER,
+        available INTEGER NOT NULL, hidden INTEGER NOT NULL DEFAULT 0, bundle_version TEXT
+    ) WITHOUT ROWID;
+    CREATE TABLE images (item_id TEXT PRIMARY KEY, svg TEXT NOT NULL) WITHOUT ROWID;
+    CREATE INDEX items_by_title ON items (title COLLATE NOCASE);
+    INSERT INTO items VALUES
+        ('vega', 'Vega 50% lamp', 'A lamp.', '["home", "light"]', 'Lyra', 12.5, 'product', 7, 1, 1, 'v');
+    INSERT INTO images VALUES ('vega', '<svg/>');
+    PRAGMA user_version = 1;
+"""
+
+
+def test_the_file_of_the_first_service_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "catalogue.db"
-    embedded = SqliteCatalogue(path)
-    embedded.upsert([VEGA], {"vega": "<svg/>"})
-    embedded.set_hidden("vega", True)
-    embedded.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIRST_SERVICE)
     catalogue = SqlCatalogue(Database(f"sqlite:///{path}"))
     assert (catalogue.unavailable(), catalogue.image("vega")) == ({"vega"}, "<svg/>")
+    catalogue.set_hidden("vega", False)
+    old = Item("vega", "Vega 50% lamp", "A lamp.", ("home", "light"), "Lyra", 12.5, created_at=7, has_image=True)
+    assert catalogue.get("vega") == old
     catalogue.upsert([Item("deneb", "Deneb")])
+    assert len(catalogue) == 2
     catalogue.close()
-    again = SqliteCatalogue(path)
-    assert (again.get("deneb"), again.unavailable()) == (Item("deneb", "Deneb"), {"vega"})
-    again.close()
 
 
 def test_many_processes_that_open_a_new_database_at_once_make_one_schema(postgres: Postgres, prefix: str) -> None:

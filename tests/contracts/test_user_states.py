@@ -130,6 +130,37 @@ def test_a_forgotten_visitor_is_a_stranger(states: UserStates) -> None:
     states.forget(ADA)
 
 
+def test_every_change_has_a_revision_of_its_own(states: UserStates) -> None:
+    steps = [click(1, "a"), click(1, "a"), RecentEvent(2, "b", Action.DISLIKE), RecentEvent(3, "c", Action.IMPRESSION)]
+    revisions = []
+    for step in steps:
+        states.apply(ADA, step)
+        revisions.append(states.get(ADA).revision)
+    assert revisions == [1, 1, 2, 2]
+
+
+def test_what_the_publisher_brought_ahead_is_not_taken_again_from_the_bus(states: UserStates) -> None:
+    disliked, clicked = RecentEvent(1, "a", Action.DISLIKE), click(2, "a")
+    first, second, third = (Offset("feedback/0", number) for number in (4, 5, 6))
+    assert states.apply(ADA, clicked, second, ahead=True), "published by another gateway, and faster"
+    assert states.apply(ADA, disliked, first, ahead=True)
+    assert not states.apply(ADA, disliked, first, ahead=True)
+    states.apply(ADA, click(3, "a"))
+    before = states.get(ADA)
+    assert [states.apply(ADA, disliked, first), states.apply(ADA, clicked, second)] == [False, False]
+    assert states.get(ADA) == before
+    assert not states.apply(ADA, disliked, second, ahead=True), "the consumer was there already"
+    assert states.apply(ADA, click(9, "b"), third)
+    assert [one.item_id for one in states.get(ADA).recent] == ["a", "a", "b"]
+
+
+def test_so_many_are_taken_ahead_and_the_consumer_brings_the_rest(states: UserStates) -> None:
+    taken = [states.apply(ADA, click(number, f"i{number}"), Offset("p", number), ahead=True) for number in range(6)]
+    assert taken == [True] * 4 + [False] * 2
+    brought = [states.apply(ADA, click(number, f"i{number}"), Offset("p", number)) for number in range(6)]
+    assert brought == [False] * 4 + [True] * 2
+
+
 def test_a_delivery_that_comes_twice_changes_nothing(states: UserStates) -> None:
     disliked, clicked = RecentEvent(1, "a", Action.DISLIKE), click(2, "a")
     for number, event in enumerate((disliked, clicked)):
@@ -137,7 +168,7 @@ def test_a_delivery_that_comes_twice_changes_nothing(states: UserStates) -> None
     before = states.get(ADA)
     for number, event in enumerate((disliked, clicked)):
         assert not states.apply(ADA, event, Offset("feedback/0", number))
-    assert states.get(ADA) == before == NO_STATE.__class__((clicked,), frozenset("a"), ())
+    assert states.get(ADA) == before == NO_STATE.__class__((clicked,), frozenset("a"), (), revision=2)
     for number, (timestamp, item_id) in enumerate(((5, "b"), (6, "c"), (1, "old")), start=2):
         assert states.apply(ADA, click(timestamp, item_id), Offset("feedback/0", number))
     assert not states.apply(ADA, click(1, "old"), Offset("feedback/0", 4)), "told by its offset, as it left the history"

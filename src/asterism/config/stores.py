@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
+from urllib.parse import quote
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from asterism.config.loading import explain
 from asterism.config.section import Section
@@ -36,6 +37,17 @@ class StoresConfig(Section):
     blobs: str = "file:state/blobs"  # bundles
     timeout_seconds: Seconds = 5.0  # of a call to catalogue, blobs and bus; the hot state gets a fifth
 
+    @classmethod
+    def embedded(cls, folder: Path) -> Self:
+        """The defaults, below a folder."""
+        below = quote(str(folder))
+        return cls(
+            catalogue=f"sqlite:///{folder}/catalogue.db",
+            bus=f"local:{below}/events",
+            history=f"chdb:{below}/history",
+            blobs=f"file:{below}/blobs",
+        )
+
     @field_validator("catalogue", "state", "bus", "history", "vectors", "blobs")
     @classmethod
     def _known_kind(cls, value: str, info: Any) -> str:
@@ -43,6 +55,15 @@ class StoresConfig(Section):
         if not any(value == one or (one[-1] in ":/" and value.startswith(one)) for one in known):
             raise ValueError(f"give one of {', '.join(known)}")
         return value
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.state == "memory" and not self.bus.startswith("local:"):
+            raise ValueError(
+                "state = 'memory' is rebuilt from a log on the same machine; "
+                "give state a redis:// URL beside this bus, or the bus a local: folder"
+            )
+        return self
 
 
 class DeploymentConfig(Section):

@@ -9,7 +9,8 @@ from asterism.core.clock import Clock
 from asterism.core.errors import RequestError, UnknownIdError
 from asterism.serving.hot_state import HotState
 from asterism.stores.catalogue import Catalogue
-from asterism.stores.event_log import Event, EventLog
+from asterism.stores.event_bus import EventBus
+from asterism.stores.event_log import Event
 
 _MAX_CLOCK_AHEAD_SECONDS = 86_400  # how far a client's clock may run ahead of ours
 
@@ -17,8 +18,8 @@ _MAX_CLOCK_AHEAD_SECONDS = 86_400  # how far a client's clock may run ahead of o
 class FeedbackIntake:
     """Takes feedback in; for one event loop."""
 
-    def __init__(self, *, log: EventLog, hot: HotState, catalogue: Catalogue, clock: Clock) -> None:
-        self._log = log
+    def __init__(self, *, bus: EventBus, hot: HotState, catalogue: Catalogue, clock: Clock) -> None:
+        self._bus = bus
         self._hot = hot
         self._catalogue = catalogue
         self._clock = clock
@@ -48,8 +49,6 @@ class FeedbackIntake:
                 )
 
     async def _commit(self, events: Sequence[Event]) -> list[bool]:
-        verdicts = await asyncio.wrap_future(self._log.append(events))
-        for event, is_new in zip(events, verdicts, strict=True):
-            if is_new:
-                self._hot.apply(event)
-        return verdicts
+        receipts = await asyncio.wrap_future(self._bus.publish(events))
+        await self._hot.take_in(events, receipts)
+        return [one.is_new for one in receipts]

@@ -75,7 +75,7 @@ class Recommender:
         started = time.perf_counter()
         self._check(request)
         scroll = self._scrolls.read(request.cursor)
-        state = self._hot.states.get(request.visitor)
+        state = await self._hot.state_of(request.visitor)
         excluded = state.seen.union(
             state.negative, request.exclude, scroll.item_ids, self._reranker.hidden(request.scene)
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from asterism.config.reranking import RerankingConfig
+from asterism.config.stores import StoresConfig
 from asterism.core.bundle import Bundle
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.progress import track
@@ -14,17 +17,19 @@ from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.feedback import FeedbackIntake
 from asterism.serving.grpc.remote_engine import RemoteEngine
-from asterism.serving.hot_state import HotState
+from asterism.serving.hot_state import HotState, PastEvent
 from asterism.serving.item_facts import ItemFacts
 from asterism.serving.ports import EngineHandle
 from asterism.serving.recommender import Recommender, RecommenderSettings
 from asterism.serving.similar import SimilarItems
 from asterism.serving.telemetry.instrumented import Telemetry, instrument, open_telemetry
 from asterism.stores.catalogue import Catalogue
-from asterism.stores.event_log import EventLog, LocalEventLog
+from asterism.stores.event_bus import EventBus
 from asterism.stores.exposure_log import ExposureLog, LocalExposureLog
-from asterism.stores.sqlite_catalogue import SqliteCatalogue
-from asterism.stores.user_state import MAX_RECENT, LocalUserStates
+from asterism.stores.local_bus import LocalEventBus
+from asterism.stores.opening import open_bus, open_hot, open_warm
+from asterism.stores.user_state import MAX_RECENT, RecentEvent, Visitor
+from asterism.stores.users import Users
 from asterism.stores.vectors import VectorIndex
 
 #: The adapter over `asterism.decoding`; another engine is named the same way.
@@ -36,7 +41,7 @@ class ServiceSettings:
     """Which bundle, where what must survive a restart is kept, and which engine answers."""
 
     bundle: Path
-    state: Path
+    state: Path  # the folder of what no store of `stores` keeps
     engine: str = DEFAULT_ENGINE
     deadline_seconds: float = 0.2
     engines: int = 1  # processes with a model each
@@ -44,6 +49,12 @@ class ServiceSettings:
     pin: bool = False  # each engine keeps to one core
     engine_addresses: tuple[str, ...] = ()  # of engine processes; without one, the service starts its own
     reranking: RerankingConfig = field(default_factory=RerankingConfig)
+    stores: StoresConfig | None = None  # by default embedded ones, below the state folder
+
+    @property
+    def deployment(self) -> StoresConfig:
+        """Where each store is."""
+        return self.stores or StoresConfig.embedded(self.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +63,10 @@ class Service:
 
     bundle: Bundle
     catalogue: Catalogue
+    users: Users
     vectors: VectorIndex
     similar: SimilarItems
-    events: EventLog
+    bus: EventBus
     exposures: ExposureLog
     hot: HotState
     engine: EngineHandle
@@ -63,12 +75,17 @@ class Service:
     clock: Clock
     telemetry: Telemetry
 
+    def start(self) -> None:
+        """Start the engine, on the event loop that will serve."""
+        self.engine.start()
+
     async def stop(self) -> None:
-        """End the engine process, write what waits, let go of all files."""
+        """End the engine process, write what waits, let go of all files and connections."""
         await self.engine.stop()
-        self.events.close()
+        self.bus.close()
         self.exposures.close()
-        self.catalogue.close()
+        self.hot.close()
+        self.catalogue.close()  # and the users, who are in the same database
         self.telemetry.close()
 
 
@@ -78,22 +95,33 @@ def default_state_folder(bundle: Path) -> Path:
     return folder.parent / f"state-{folder.name}"
 
 
-def open_service(settings: ServiceSettings) -> Service:
-    """Read the bundle and replay the log; the engine is not started yet. Raises `BundleError`, `StorageError`."""
+def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Service:
+    """Read the bundle, open the stores and replay a local log; the engine is not started yet.
+
+    Raises `BundleError`, `StorageError`.
+    """
+    clock = clock or SystemClock()
+    stores = settings.deployment
     bundle = Bundle.open(settings.bundle)
     table = read_catalogue(bundle)
     vectors = read_vectors(bundle, table.ids)
     similar = SimilarItems(table.ids, vectors, read_neighbours(bundle, len(table.items)))
     past = read_histories(bundle)
-    events = LocalEventLog(settings.state / "events")
     exposures = LocalExposureLog(settings.state / "exposures")
-    catalogue = SqliteCatalogue(settings.state / "catalogue.db")
+    bus = open_bus(stores.bus, stores.timeout_seconds)
+    catalogue, users = open_warm(stores.catalogue, stores.timeout_seconds)
     catalogue.sync(table.items, table.images, bundle.version)
-    max_recent = max(MAX_RECENT, int(bundle.manifest.facts.get("events_read", 0)))
-    hot = HotState({item.item_id: item.categories for item in table.items}, past, LocalUserStates(max_recent))
-    for event in track(events.replay(), "replaying feedback"):
-        hot.apply(event)
-    clock = SystemClock()
+    hot_stores = open_hot(
+        stores.state,
+        clock,
+        stores.timeout_seconds / 5,
+        max_recent=max(MAX_RECENT, int(bundle.manifest.facts.get("events_read", 0))),
+        earlier=earlier_events(past),
+    )
+    hot = HotState({item.item_id: item.categories for item in table.items}, past, hot_stores)
+    if hot.is_local and isinstance(bus, LocalEventBus):
+        for event in track(bus.log.replay(), "replaying feedback"):
+            hot.apply(event)
     limits = EngineLimits(
         engines=settings.engines,
         pin=settings.pin,
@@ -116,10 +144,22 @@ def open_service(settings: ServiceSettings) -> Service:
         bundle_version=bundle.version,
         settings=RecommenderSettings(settings.deadline_seconds, reranking=settings.reranking),
     )
-    feedback = FeedbackIntake(log=events, hot=hot, catalogue=catalogue, clock=clock)
+    feedback = FeedbackIntake(bus=bus, hot=hot, catalogue=catalogue, clock=clock)
     telemetry = open_telemetry(bundle)
     service = Service(
-        bundle, catalogue, vectors, similar, events, exposures, hot, engine, recommender, feedback, clock, telemetry
+        bundle, catalogue, users, vectors, similar, bus, exposures, hot, engine, recommender, feedback, clock, telemetry
     )
     instrument(service, telemetry)
     return service
+
+
+def earlier_events(past: Iterable[PastEvent]) -> Callable[[Visitor], Sequence[RecentEvent]]:
+    """What each visitor did before the service ran, in the order of the histories."""
+    by_user: dict[str, list[RecentEvent]] = defaultdict(list)
+    for one in past:
+        by_user[one.user_id].append(one.event)
+
+    def of(visitor: Visitor) -> Sequence[RecentEvent]:
+        return by_user.get(visitor.user_id, ()) if visitor.user_id is not None else ()
+
+    return of

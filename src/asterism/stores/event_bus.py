@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from asterism.core.errors import OverloadedError, StorageError
 from asterism.stores.event_log import Event
@@ -31,10 +31,17 @@ class Delivery:
     raw: bytes
 
 
+class Receipt(NamedTuple):
+    """What became of a published event."""
+
+    is_new: bool  # False where the bus had its id already; a bus that does not know ids takes all as new
+    offset: Offset | None  # where it stands, if it is new
+
+
 class EventBus(Protocol):
     """Takes events from any thread; those of one visitor keep their order."""
 
-    def publish(self, events: Sequence[Event]) -> Future[None]:
+    def publish(self, events: Sequence[Event]) -> Future[list[Receipt]]:
         """Done when all are durable; fails with `StorageError`. Raises `OverloadedError` when too many wait."""
         ...
 

@@ -35,8 +35,8 @@ class Event:
 class EventLog(Protocol):
     """A durable, ordered log that takes each `event_id` once."""
 
-    def append(self, events: Sequence[Event]) -> Future[list[bool]]:
-        """Done when all events are on the disk: True where new, False where the id was known.
+    def append(self, events: Sequence[Event]) -> Future[list[int | None]]:
+        """Done when all events are on the disk: each one's number in the log, from 0, or None where its id was known.
 
         Fails with `StorageError`; then none of the events was added. Raises `OverloadedError`.
         """
@@ -60,10 +60,14 @@ class LocalEventLog:
     def __init__(self, folder: Path, *, segment_bytes: int = 64 << 20, max_pending: int = 10_000) -> None:
         """Open or create the log; raises `StorageError` where it is damaged or in use."""
         self._files = SegmentFiles(folder, segment_bytes)
-        self._known = {event.event_id for event in self.replay()}
+        self._known: set[str] = set()
+        self._length = 0
+        for event in self.replay():
+            self._known.add(event.event_id)
+            self._length += 1
         self._group = GroupCommit(self._commit, "event-log", max_pending)
 
-    def append(self, events: Sequence[Event]) -> Future[list[bool]]:
+    def append(self, events: Sequence[Event]) -> Future[list[int | None]]:
         """See `EventLog.append`."""
         return self._group.submit(tuple(events))
 
@@ -78,20 +82,21 @@ class LocalEventLog:
         self._group.close()
         self._files.close()
 
-    def _commit(self, appends: list[tuple[Event, ...]]) -> list[list[bool]]:
+    def _commit(self, appends: list[tuple[Event, ...]]) -> list[list[int | None]]:
         fresh: dict[str, Event] = {}
-        verdicts: list[list[bool]] = []
+        numbers: list[list[int | None]] = []
         for events in appends:
-            verdicts.append([])
+            numbers.append([])
             for event in events:
                 is_new = event.event_id not in self._known and event.event_id not in fresh
-                verdicts[-1].append(is_new)
+                numbers[-1].append(self._length + len(fresh) if is_new else None)
                 if is_new:
                     fresh[event.event_id] = event
         if fresh:
             self._files.append(b"\n".join(encode_event(event) for event in fresh.values()))
             self._known.update(fresh)
-        return verdicts
+            self._length += len(fresh)
+        return numbers
 
 
 def encode_event(event: Event) -> bytes:

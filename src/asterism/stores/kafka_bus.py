@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from asterism.core.errors import OverloadedError, StorageError, StoreUnavailableError
-from asterism.stores.event_bus import Delivery
+from asterism.stores.event_bus import Delivery, Receipt
 from asterism.stores.event_log import Event, decode_event, encode_event
 from asterism.stores.reaching import ONCE, Reach
 from asterism.stores.urls import StoreUrl
@@ -43,14 +44,15 @@ class KafkaEventBus:
         self._thread = threading.Thread(target=self._serve, name="kafka-bus", daemon=True)
         self._thread.start()
 
-    def publish(self, events: Sequence[Event]) -> Future[None]:
+    def publish(self, events: Sequence[Event]) -> Future[list[Receipt]]:
         """See `EventBus.publish`; where some of several events fail, the others may be there all the same."""
         if self._closed.is_set():
             raise StorageError("the bus is closed; the service is shutting down")
         written = _Written(len(events), self._place)
-        for event in events:
+        for place, event in enumerate(events):
+            tell = partial(written.tell, place)
             try:
-                self._producer.produce(self._place.topic, encode_event(event), _key(event), on_delivery=written.tell)
+                self._producer.produce(self._place.topic, encode_event(event), _key(event), on_delivery=tell)
             except BufferError:
                 written.fail(OverloadedError("too many events wait for Kafka already; send this again later"))
                 break
@@ -217,14 +219,14 @@ class KafkaConsumer:
         if error is not None:
             logger.info("Kafka at %s: %s", self._place.reach.where, error)
             return None
-        topic, partition, offset = str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
-        self._given[topic, partition] = offset + 1
+        offset = _offset(message)
+        self._given[str(message.topic()), int(message.partition() or 0)] = offset.number + 1
         raw = message.value() or b""
         try:
             event: Event | None = decode_event(raw)
         except StorageError:
             event = None
-        return Delivery(event, Offset(f"{topic}/{partition}", offset), raw)
+        return Delivery(event, offset, raw)
 
     def _on_lost(self, _: Client, partitions: list[TopicPartition]) -> None:
         """Another member has them now, and goes on from what was committed."""
@@ -236,28 +238,34 @@ class _Written:
     """Waits for the acknowledgements of all events of one call."""
 
     def __init__(self, count: int, place: _Place) -> None:
-        self.future: Future[None] = Future()
+        self.future: Future[list[Receipt]] = Future()
+        self._receipts = [Receipt(True, None)] * count
         self._left = count
         self._place = place
         self._lock = threading.Lock()
         if not count:
-            self.future.set_result(None)
+            self.future.set_result([])
 
-    def tell(self, error: KafkaError | None, _: Message) -> None:
+    def tell(self, position: int, error: KafkaError | None, message: Message) -> None:
         """Called by the library for each event."""
         if error is not None:
             self.fail(self._place.reach.unavailable(error))
             return
         with self._lock:
+            self._receipts[position] = Receipt(True, _offset(message))
             self._left -= 1
             if self._left == 0 and not self.future.done():
-                self.future.set_result(None)
+                self.future.set_result(self._receipts)
 
     def fail(self, error: StorageError | OverloadedError | StoreUnavailableError) -> None:
         """The first failure is the answer."""
         with self._lock:
             if not self.future.done():
                 self.future.set_exception(error)
+
+
+def _offset(message: Message) -> Offset:
+    return Offset(f"{message.topic()}/{int(message.partition() or 0)}", int(message.offset() or 0))
 
 
 def _address(server: str, url: StoreUrl) -> tuple[str, int]:

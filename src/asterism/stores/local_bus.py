@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from asterism.core.errors import ConfigError, StorageError
-from asterism.stores.event_bus import Delivery
+from asterism.stores.event_bus import Delivery, Receipt
 from asterism.stores.event_log import Event, EventLog, decode_event
 from asterism.stores.segments import START, Position, SegmentFiles, read_on
 from asterism.stores.user_state import Offset
 
 _POLL_SECONDS: Final = 0.01
+_PARTITION: Final = "local"
 _GROUP: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
@@ -31,14 +32,19 @@ class LocalEventBus:
         self._log = log
         self._folder = folder
 
-    def publish(self, events: Sequence[Event]) -> Future[None]:
-        """See `EventBus.publish`."""
-        done: Future[None] = Future()
+    @property
+    def log(self) -> EventLog:
+        """The log that is written."""
+        return self._log
 
-        def tell(written: Future[list[bool]]) -> None:
+    def publish(self, events: Sequence[Event]) -> Future[list[Receipt]]:
+        """See `EventBus.publish`."""
+        done: Future[list[Receipt]] = Future()
+
+        def tell(written: Future[list[int | None]]) -> None:
             error = written.exception()
             if error is None:
-                done.set_result(None)
+                done.set_result([_receipt(number) for number in written.result()])
             else:
                 done.set_exception(error)
 
@@ -130,10 +136,14 @@ class LocalConsumer:
         for payload, behind in read_on(self._log, self._position):
             lines = payload.splitlines()
             for line in lines[self._line :]:
-                offset = Offset("local", self._given)
+                offset = Offset(_PARTITION, self._given)
                 self._line, self._given = self._line + 1, self._given + 1
                 yield _delivery(line, offset)
             self._position, self._line = behind, 0
+
+
+def _receipt(number: int | None) -> Receipt:
+    return Receipt(False, None) if number is None else Receipt(True, Offset(_PARTITION, number))
 
 
 def _delivery(line: bytes, offset: Offset) -> Delivery:

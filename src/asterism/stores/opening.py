@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, cast
 
@@ -17,7 +18,7 @@ from asterism.stores.local_bus import LocalEventBus
 from asterism.stores.rate_limits import LocalRateLimits, RateLimits
 from asterism.stores.slates import LocalSlates, Slates
 from asterism.stores.urls import StoreUrl
-from asterism.stores.user_state import LocalUserStates, UserStates
+from asterism.stores.user_state import MAX_RECENT, LocalUserStates, RecentEvent, UserStates, Visitor
 from asterism.stores.users import Users
 from asterism.stores.vectors import ExactVectorIndex, VectorIndex
 
@@ -67,16 +68,22 @@ def open_warm(url: str, timeout_seconds: float = 5.0) -> Warm:
     return Warm(catalogue, users)
 
 
-def open_hot(url: str, clock: Clock | None = None, timeout_seconds: float = 1.0) -> Hot:
-    """States, slates and limits in memory or in Redis."""
+def open_hot(
+    url: str,
+    clock: Clock | None = None,
+    timeout_seconds: float = 1.0,
+    *,
+    max_recent: int = MAX_RECENT,
+    earlier: Callable[[Visitor], Iterable[RecentEvent]] = lambda _: (),
+) -> Hot:
+    """States, slates and limits in memory or in Redis, where visitors begin with their `earlier` events."""
     clock = clock or SystemClock()
     if url == "memory":
-        return Hot(LocalUserStates(), LocalSlates(clock), LocalRateLimits(clock))
+        return Hot(LocalUserStates(max_recent), LocalSlates(clock), LocalRateLimits(clock))
     client = implementation(url).RedisClient(url, timeout_seconds=timeout_seconds)
     stores = load("redis_states", "redis")
-    return Hot(
-        stores.RedisUserStates(client), stores.RedisSlates(client, clock), stores.RedisRateLimits(client, clock), client
-    )
+    states = stores.RedisUserStates(client, max_recent, earlier=earlier)
+    return Hot(states, stores.RedisSlates(client, clock), stores.RedisRateLimits(client, clock), client)
 
 
 def open_bus(url: str, timeout_seconds: float = 10.0) -> EventBus:

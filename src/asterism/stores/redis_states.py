@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -34,9 +35,12 @@ class _State(msgspec.Struct, array_like=True):
     seen: list[str]
     negative: list[str]
     offsets: dict[str, int]
+    ahead: dict[str, list[int]] = {}
+    revision: int = 0
 
     def kept(self) -> KeptState:
-        return KeptState(self.recent, dict.fromkeys(self.seen), dict.fromkeys(self.negative), self.offsets)
+        seen, negative = dict.fromkeys(self.seen), dict.fromkeys(self.negative)
+        return KeptState(self.recent, seen, negative, self.offsets, self.ahead, self.revision)
 
 
 _STATE: Final = msgspec.msgpack.Decoder(_State)
@@ -45,8 +49,9 @@ _STATE: Final = msgspec.msgpack.Decoder(_State)
 class RedisUserStates:
     """Implements `UserStates`: a value a visitor, set only if nobody else was faster.
 
-    A state leaves `ttl_seconds` after its last event. `sample_users` draws from the thousand users
-    whose names hash lowest, which is an even sample of all.
+    A visitor of whom nothing was written has the state that their `earlier` events make, which is written
+    with their first event. A state leaves `ttl_seconds` after its last event. `sample_users` draws from the
+    thousand users whose names hash lowest, which is an even sample of all.
     """
 
     def __init__(
@@ -55,8 +60,10 @@ class RedisUserStates:
         max_recent: int = MAX_RECENT,
         max_ids: int = MAX_IDS,
         ttl_seconds: float = STATE_TTL_SECONDS,
+        earlier: Callable[[Visitor], Iterable[RecentEvent]] = lambda _: (),
     ) -> None:
         self._client = client
+        self._earlier = earlier
         self._max_recent = max_recent
         self._max_ids = max_ids
         self._values = Versioned(client, ttl_seconds)
@@ -67,16 +74,16 @@ class RedisUserStates:
         if visitor.key is None:
             return NO_STATE
         value, _ = self._values.read(self._client.key("state", visitor.key))
-        return NO_STATE if value is None else self._decode(value).snapshot()
+        return self._kept(visitor.key, value).snapshot()
 
-    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None) -> bool:
+    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None, *, ahead: bool = False) -> bool:
         """See `UserStates.apply`; atomic among any number of clients."""
         owner = key_of(visitor)
 
         def change(value: bytes | None) -> tuple[bytes, tuple[bool, bool]]:
-            kept = KeptState() if value is None else self._decode(value)
-            had_history = bool(kept.recent)
-            changed = kept.apply(event, offset, self._max_recent, self._max_ids)
+            kept = self._kept(owner, value)
+            had_history = value is not None and bool(kept.recent)
+            changed = kept.apply(event, offset, self._max_recent, self._max_ids, ahead=ahead)
             return _encode(kept), (changed, bool(kept.recent) and not had_history)
 
         changed, is_first = self._values.update(self._client.key("state", owner), change)
@@ -89,7 +96,7 @@ class RedisUserStates:
         if visitor.key is None:
             return False
         key = self._client.key("state", visitor.key)
-        return bool(self._client.call(lambda redis: redis.exists(key)))
+        return bool(self._client.call(lambda redis: redis.exists(key))) or any(True for _ in self._earlier(visitor.key))
 
     def forget(self, visitor: Visitor) -> None:
         """See `UserStates.forget`."""
@@ -107,6 +114,14 @@ class RedisUserStates:
         pattern = f"{self._client.prefix}:state:*"
         return self._client.call(lambda redis: sum(1 for _ in redis.scan_iter(match=pattern, count=1_000)))
 
+    def _kept(self, visitor: Visitor, value: bytes | None) -> KeptState:
+        if value is not None:
+            return self._decode(value)
+        kept = KeptState()
+        for event in self._earlier(visitor):
+            kept.apply(event, None, self._max_recent, self._max_ids)
+        return kept
+
     def _decode(self, value: bytes) -> KeptState:
         try:
             return _STATE.decode(value).kept()
@@ -123,7 +138,8 @@ class RedisUserStates:
 
 
 def _encode(kept: KeptState) -> bytes:
-    return msgspec.msgpack.encode(_State(kept.recent, list(kept.seen), list(kept.negative), kept.offsets))
+    state = _State(kept.recent, list(kept.seen), list(kept.negative), kept.offsets, kept.ahead, kept.revision)
+    return msgspec.msgpack.encode(state)
 
 
 _KEEP_LOWEST: Final = """

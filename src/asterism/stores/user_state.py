@@ -49,11 +49,15 @@ class RecentEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UserState:
-    """A snapshot; `recent` and `negative` are ordered, oldest first."""
+    """A snapshot; `recent` and `negative` are ordered, oldest first.
+
+    `revision` grows with every change: what was computed from an older one is stale.
+    """
 
     recent: tuple[RecentEvent, ...] = ()
     seen: frozenset[str] = frozenset()
     negative: tuple[str, ...] = ()
+    revision: int = 0
 
 
 NO_STATE = UserState()
@@ -76,8 +80,12 @@ class UserStates(Protocol):
         """A snapshot of the visitor's state."""
         ...
 
-    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None) -> bool:
-        """Take in one event; False if exactly this one was there already, or its offset is not a later one."""
+    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None, *, ahead: bool = False) -> bool:
+        """Take in one event; False if exactly this one was there already, or its offset was.
+
+        Offsets come in order from one consumer of the bus. Who published an event may bring it before that
+        consumer does, out of order, with `ahead`: then the consumer's delivery of it changes nothing.
+        """
         ...
 
     def known(self, visitor: Visitor) -> bool:
@@ -102,19 +110,25 @@ class KeptState:
     recent: list[RecentEvent] = field(default_factory=list)
     seen: dict[str, None] = field(default_factory=dict)  # dicts, for their order: the oldest leaves first
     negative: dict[str, None] = field(default_factory=dict)
-    offsets: dict[str, int] = field(default_factory=dict)  # the last one taken in, by partition
+    offsets: dict[str, int] = field(default_factory=dict)  # the last one that the consumer brought, by partition
+    ahead: dict[str, list[int]] = field(default_factory=dict)  # later ones, which publishers brought before it
+    revision: int = 0
+    _snapshot: UserState | None = None
 
     def snapshot(self) -> UserState:
         """The state as readers get it."""
-        return UserState(tuple(self.recent), frozenset(self.seen), tuple(self.negative))
+        if self._snapshot is None or self._snapshot.revision != self.revision:
+            self._snapshot = UserState(tuple(self.recent), frozenset(self.seen), tuple(self.negative), self.revision)
+        return self._snapshot
 
-    def apply(self, event: RecentEvent, offset: Offset | None, max_recent: int, max_ids: int) -> bool:
+    def apply(
+        self, event: RecentEvent, offset: Offset | None, max_recent: int, max_ids: int, *, ahead: bool = False
+    ) -> bool:
         """See `UserStates.apply`; an impression changes nothing."""
-        if offset is not None:
-            if offset.number <= self.offsets.get(offset.partition, -1):
-                return False
-            self.offsets[offset.partition] = offset.number
+        if offset is not None and not self._is_due(offset, ahead, max_ids):
+            return False
         if event.action in NEGATIVE_ACTIONS:
+            self.revision += 1  # also where the item was known: it is the newest now
             return _remember(self.negative, event.item_id, max_ids)
         if event.action not in POSITIVE_ACTIONS:
             return False
@@ -126,7 +140,25 @@ class KeptState:
         del self.recent[:-max_recent]
         _remember(self.seen, event.item_id, max_ids)
         self.negative.pop(event.item_id, None)
+        self.revision += 1
         return True
+
+    def _is_due(self, offset: Offset, ahead: bool, max_ahead: int) -> bool:
+        """Whether nobody brought this offset yet; of too many brought ahead, the consumer brings the rest."""
+        partition, number = offset
+        if number <= self.offsets.get(partition, -1):
+            return False
+        brought = self.ahead.get(partition, [])
+        if ahead:
+            if number in brought or len(brought) >= max_ahead:
+                return False
+            self.ahead[partition] = [*brought, number]
+            return True
+        self.offsets[partition] = number
+        self.ahead[partition] = [one for one in brought if one > number]
+        if not self.ahead[partition]:
+            del self.ahead[partition]
+        return number not in brought
 
 
 def _remember(ids: dict[str, None], item_id: str, max_ids: int) -> bool:
@@ -163,11 +195,11 @@ class LocalUserStates:
             kept = self._kept.get(visitor.key) if visitor.key else None
             return NO_STATE if kept is None else kept.snapshot()
 
-    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None) -> bool:
+    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None, *, ahead: bool = False) -> bool:
         """See `UserStates.apply`."""
         with self._lock:
             kept = self._kept.setdefault(key_of(visitor), KeptState())
-            return kept.apply(event, offset, self._max_recent, self._max_ids)
+            return kept.apply(event, offset, self._max_recent, self._max_ids, ahead=ahead)
 
     def known(self, visitor: Visitor) -> bool:
         """See `UserStates.known`."""
