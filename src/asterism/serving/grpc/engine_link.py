@@ -22,6 +22,7 @@ from asterism.serving.grpc.proto.model_pb2_grpc import ModelServiceStub
 from asterism.serving.grpc.queries import query_of, unflattened
 from asterism.serving.grpc.server import MOST_MESSAGE_BYTES
 from asterism.serving.ports import EngineRequest
+from asterism.serving.telemetry.spans import trace_metadata
 
 _SILENT_SECONDS: Final = 3.0  # six times as long as a living engine ever is
 _PAUSE_SECONDS: Final = 0.1
@@ -102,7 +103,7 @@ class EngineLink:
 
     async def _call(self, method: Any, message: Any, seconds: float) -> Any:
         """A call that fails when the process is lost, and that ends when its caller gives up."""
-        call = method(message, timeout=seconds)
+        call = method(message, timeout=seconds, metadata=trace_metadata())
         self._calls.add(call)
         try:
             return await call

@@ -38,28 +38,28 @@ class Count:
         self.value += more
 
 
-class Durations:
+class Observations:
     """How many observations fell into each bucket, and their sum in seconds."""
 
-    __slots__ = ("_bounds", "counts", "seconds")
+    __slots__ = ("_bounds", "counts", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self.counts = [0] * (len(bounds) + 1)  # the last one is above all bounds
-        self.seconds = 0.0
+        self.total = 0.0
 
     def observe(self, seconds: float) -> None:
         """Take one observation in; a bucket holds what is not above its bound."""
         self.counts[bisect_left(self._bounds, seconds)] += 1
-        self.seconds += seconds
+        self.total += seconds
 
-    def merge(self, other: Durations) -> None:
+    def merge(self, other: Observations) -> None:
         """Take another's observations in."""
         self.counts = [one + more for one, more in zip(self.counts, other.counts, strict=True)]
-        self.seconds += other.seconds
+        self.total += other.total
 
 
-Kept = TypeVar("Kept", Count, Durations)
+Kept = TypeVar("Kept", Count, Observations)
 
 
 class _Family(Collector, Generic[Kept]):
@@ -94,7 +94,7 @@ class Counts(_Family[Count]):
         yield family
 
 
-class Histograms(_Family[Durations]):
+class Histograms(_Family[Observations]):
     """A histogram of seconds by labels."""
 
     def __init__(
@@ -108,9 +108,9 @@ class Histograms(_Family[Durations]):
         super().__init__(name, told, labels, registry)
         self._bounds = tuple(bounds)
 
-    def child(self, *values: str) -> Durations:
+    def child(self, *values: str) -> Observations:
         """The histogram of these labels' values, from now on exposed."""
-        return self._child(values, Durations(self._bounds))
+        return self._child(values, Observations(self._bounds))
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
@@ -121,7 +121,7 @@ class Histograms(_Family[Durations]):
 
 
 def add_histogram(
-    family: HistogramMetricFamily, values: Sequence[str], bounds: Sequence[float], kept: Durations
+    family: HistogramMetricFamily, values: Sequence[str], bounds: Sequence[float], kept: Observations
 ) -> None:
     """Add a child to an exposed family, its buckets cumulative as Prometheus has them."""
     buckets: list[tuple[str, float]] = []
@@ -129,7 +129,7 @@ def add_histogram(
     for bound, count in zip((*map(repr, bounds), "+Inf"), kept.counts, strict=True):
         total += count
         buckets.append((bound, total))
-    family.add_metric(values, buckets, kept.seconds)
+    family.add_metric(values, buckets, kept.total)
 
 
 def gauge(name: str, told: str, value: float) -> GaugeMetricFamily:

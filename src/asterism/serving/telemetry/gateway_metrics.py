@@ -15,8 +15,8 @@ from asterism.serving.telemetry.families import (
     STAGE_BUCKETS,
     Count,
     Counts,
-    Durations,
     Histograms,
+    Observations,
     add_histogram,
     gauge,
 )
@@ -31,7 +31,7 @@ class RequestMetrics(Collector):
     """Requests and their time by route, method and class of status: one observation serves both."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._kept: dict[tuple[str, str, int], Durations] = {}
+        self._kept: dict[tuple[str, str, int], Observations] = {}
         self.in_progress = 0
         registry.register(self)
 
@@ -43,10 +43,10 @@ class RequestMetrics(Collector):
             kept = self._new(key)
         kept.observe(seconds)
 
-    def _new(self, key: tuple[str, str, int]) -> Durations:
+    def _new(self, key: tuple[str, str, int]) -> Observations:
         route, method, class_ = key
         known = (route, method if method in METHODS else OTHER, class_ if class_ in _CLASSES else 5)
-        return self._kept.setdefault(known, Durations(REQUEST_BUCKETS))
+        return self._kept.setdefault(known, Observations(REQUEST_BUCKETS))
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
@@ -56,10 +56,10 @@ class RequestMetrics(Collector):
         seconds = HistogramMetricFamily(
             "asterism_http_request_seconds", "From a request's head to its whole answer.", labels=("route",)
         )
-        by_route: dict[str, Durations] = {}
+        by_route: dict[str, Observations] = {}
         for (route, method, class_), kept in list(self._kept.items()):
             requests.add_metric((route, method, _CLASSES[class_]), sum(kept.counts))
-            by_route.setdefault(route, Durations(REQUEST_BUCKETS)).merge(kept)
+            by_route.setdefault(route, Observations(REQUEST_BUCKETS)).merge(kept)
         for route, kept in by_route.items():
             add_histogram(seconds, (route,), REQUEST_BUCKETS, kept)
         yield from (requests, seconds)

@@ -14,10 +14,12 @@ from starlette.types import ASGIApp
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import AsterismError, RequestError, UnknownIdError
+from asterism.serving.engine.pool import EnginePool
 from asterism.serving.engine.status import EngineStatus
 from asterism.serving.recommendation import Recommendation
 from asterism.serving.telemetry.build_info import new_registry
 from asterism.serving.telemetry.engine_metrics import EngineCollector
+from asterism.serving.telemetry.engine_process import watch_pool
 from asterism.serving.telemetry.gateway_metrics import FeedbackMetrics, GatewayMetrics
 from asterism.serving.telemetry.observing import Call, replace_method, timed, traced
 from asterism.serving.telemetry.request_metrics import RequestTelemetry
@@ -32,6 +34,9 @@ from asterism.stores.exposure_log import Exposure
 class _Hot(Protocol):
     @property
     def states(self) -> object: ...
+
+    @property
+    def slates(self) -> object: ...
 
 
 class _Engine(Protocol):
@@ -94,6 +99,9 @@ def instrument(parts: Parts, telemetry: Telemetry) -> None:
     metrics, stages = telemetry.metrics, telemetry.metrics.stages
     EngineCollector(lambda: parts.engine.status, metrics.registry)
     replace_method(parts.hot.states, "get", timed(stages.state))
+    replace_method(parts.hot.slates, "get", timed(stages.slate))
+    if isinstance(parts.engine, EnginePool):
+        watch_pool(parts.engine, metrics.registry, telemetry.tracer)
     replace_method(parts.engine, "recommend", timed(stages.engine))
     replace_method(parts.recommender, "recommend", functools.partial(_counted_answers, metrics))
     replace_method(parts.exposures, "record", functools.partial(_counted_exposures, metrics))

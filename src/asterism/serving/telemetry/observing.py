@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
 
-from asterism.serving.telemetry.families import Durations
+from asterism.serving.telemetry.families import Observations
 from asterism.serving.telemetry.spans import SpanKind, Tracer, current_trace
 
 Call = Callable[..., Any]
@@ -22,7 +22,7 @@ def replace_method(target: object, name: str, wrap: Callable[[Call], Call]) -> N
     setattr(target, name, wrap(getattr(target, name)))
 
 
-def timed(kept: Durations) -> Callable[[Call], Call]:
+def timed(kept: Observations) -> Callable[[Call], Call]:
     """Observe how long each call takes, also one that fails."""
 
     def wrap(call: Call) -> Call:
@@ -42,7 +42,7 @@ def timed(kept: Durations) -> Callable[[Call], Call]:
     return wrap
 
 
-def _timed_async(call: Callable[..., Awaitable[Any]], kept: Durations) -> Call:
+def _timed_async(call: Callable[..., Awaitable[Any]], kept: Observations) -> Call:
     @functools.wraps(call)
     async def observed(*args: Any, **kwargs: Any) -> Any:
         started = perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ _KINDS: Final = {one: trace.SpanKind[one.name] for one in SpanKind}
 
 
 class OtelSpan:
-    """Implements `Span`."""
+    """Implements `OpenSpan`."""
 
     __slots__ = ("_span", "traceparent")
 
@@ -37,6 +38,12 @@ class OtelSpan:
         """See `Span.note`."""
         self._span.set_attribute(name, value)
 
+    def end(self, error: str | None = None) -> None:
+        """See `OpenSpan.end`."""
+        if error is not None:
+            self._span.set_status(trace.StatusCode.ERROR, error)
+        self._span.end()
+
 
 class OtelTracer:
     """Implements `Tracer`: a queue and a thread of its own, which drop spans rather than hold anybody up."""
@@ -46,7 +53,9 @@ class OtelTracer:
         self._draws = random.Random()
         self._provider = TracerProvider(
             sampler=ALWAYS_ON,  # whether is decided before a span is made: by `chooses`, or by the caller
-            resource=Resource.create({"service.name": f"asterism-{role}", "service.version": __version__}),
+            resource=Resource.create(
+                {"service.name": f"asterism-{role}", "service.version": __version__, "process.pid": os.getpid()}
+            ),
             shutdown_on_exit=False,
         )
         exporter = OTLPSpanExporter(endpoint=endpoint, timeout=_EXPORT_SECONDS)
@@ -56,6 +65,20 @@ class OtelTracer:
     def chooses(self) -> bool:
         """See `Tracer.chooses`."""
         return self._draws.random() < self._share
+
+    def begin(
+        self,
+        name: str,
+        kind: SpanKind = SpanKind.INTERNAL,
+        *,
+        parent: str | None = None,
+        links: Sequence[str] = (),
+        attributes: Mapping[str, str | int | float | bool] | None = None,
+    ) -> OtelSpan:
+        """See `Tracer.begin`."""
+        context = Context() if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(_context(parent)))
+        linked = [trace.Link(_context(one)) for one in links]
+        return OtelSpan(self._tracer.start_span(name, context, _KINDS[kind], attributes, linked))
 
     @contextmanager
     def span(
@@ -68,20 +91,17 @@ class OtelTracer:
         attributes: Mapping[str, str | int | float | bool] | None = None,
     ) -> Iterator[OtelSpan]:
         """See `Tracer.span`."""
-        context = trace.set_span_in_context(trace.NonRecordingSpan(_context(parent))) if parent else Context()
-        found = self._tracer.start_span(
-            name, context, _KINDS[kind], attributes, [trace.Link(_context(one)) for one in links]
-        )
-        span = OtelSpan(found)
+        span = self.begin(name, kind, parent=parent, links=links, attributes=attributes)
         token = current_trace.set(span.traceparent)
+        failed: str | None = None
         try:
             yield span
         except BaseException as error:
-            found.set_status(trace.StatusCode.ERROR, type(error).__name__)  # the sentence may name a user
+            failed = type(error).__name__  # its sentence may name a user
             raise
         finally:
             current_trace.reset(token)
-            found.end()
+            span.end(failed)
 
     def close(self) -> None:
         """See `Tracer.close`."""

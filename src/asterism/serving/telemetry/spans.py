@@ -12,7 +12,8 @@ from typing import Final, Protocol
 #: The span that this code runs in, as W3C trace context; None where none is recorded.
 current_trace: Final[ContextVar[str | None]] = ContextVar("current_trace", default=None)
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
+TRACEPARENT: Final = "traceparent"  # the name of the header, and of the key in gRPC's metadata
+_TRACE_CONTEXT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
 _NO_VERSION: Final = "ff"
 _SAMPLED: Final = 1
 
@@ -39,11 +40,31 @@ class Span(Protocol):
         ...
 
 
+class OpenSpan(Span, Protocol):
+    """Work that ends elsewhere than it began."""
+
+    def end(self, error: str | None = None) -> None:
+        """The work is done, or failed with an error of this kind."""
+        ...
+
+
 class Tracer(Protocol):
     """Makes spans and sends them away, off the path of requests."""
 
     def chooses(self) -> bool:
         """Whether a request that nobody else traces shall be traced."""
+        ...
+
+    def begin(
+        self,
+        name: str,
+        kind: SpanKind = SpanKind.INTERNAL,
+        *,
+        parent: str | None = None,
+        links: Sequence[str] = (),
+        attributes: Mapping[str, str | int | float | bool] | None = None,
+    ) -> OpenSpan:
+        """A span that somebody ends; below `parent`, or the first of its trace."""
         ...
 
     def span(
@@ -55,7 +76,7 @@ class Tracer(Protocol):
         links: Sequence[str] = (),
         attributes: Mapping[str, str | int | float | bool] | None = None,
     ) -> AbstractContextManager[Span]:
-        """A span around a block, below `parent`; it is `current_trace` meanwhile, and bears the block's error."""
+        """As `begin`, around a block: it is `current_trace` meanwhile, and tells the kind of the block's error."""
         ...
 
     def close(self) -> None:
@@ -65,7 +86,13 @@ class Tracer(Protocol):
 
 def is_sampled(traceparent: str) -> bool | None:
     """Whether a caller records the trace; None where the text is no trace context."""
-    found = _TRACEPARENT.fullmatch(traceparent)
+    found = _TRACE_CONTEXT.fullmatch(traceparent)
     if found is None or traceparent.startswith(_NO_VERSION):
         return None
     return bool(int(found[1], 16) & _SAMPLED)
+
+
+def trace_metadata() -> tuple[tuple[str, str], ...] | None:
+    """What a call to another process carries of the trace, as gRPC's metadata; None where there is no trace."""
+    traceparent = current_trace.get()
+    return None if traceparent is None else ((TRACEPARENT, traceparent),)
