@@ -5,29 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import grpc
 
-from asterism.core.errors import AsterismError, ModelError, RequestError
+from asterism.core.errors import RequestError
 from asterism.core.semantic_id import SemanticId
 from asterism.serving.engine.status import EngineStatus
 from asterism.serving.grpc.addresses import checked
+from asterism.serving.grpc.conversation import Conversation, EngineLostError
 from asterism.serving.grpc.descriptions import NO_FIGURES, status_of
 from asterism.serving.grpc.errors import error_of_status
 from asterism.serving.grpc.proto import model_pb2
 from asterism.serving.grpc.proto.model_pb2_grpc import ModelServiceStub
-from asterism.serving.grpc.queries import query_of, unflattened
+from asterism.serving.grpc.queries import unflattened
 from asterism.serving.grpc.server import MOST_MESSAGE_BYTES
-from asterism.serving.ports import EngineRequest
-from asterism.serving.telemetry.spans import trace_metadata
+from asterism.serving.ports import EngineAnswer, EngineRequest
 
 _SILENT_SECONDS: Final = 3.0  # six times as long as a living engine ever is
 _PAUSE_SECONDS: Final = 0.1
-_LATE_SECONDS: Final = 10.0  # how long an answer is waited for that comes too late for its request
-_NO_DEADLINE_SECONDS: Final = 0.2
 _SWAP_SECONDS: Final = 300.0
 
 _OPTIONS: Final = (
@@ -42,10 +39,6 @@ _OPTIONS: Final = (
 logger = logging.getLogger(__name__)
 
 
-class EngineLostError(ModelError):
-    """The process went, or cannot be reached; another one might answer."""
-
-
 class EngineLink:
     """Watches one address; for one event loop."""
 
@@ -56,17 +49,17 @@ class EngineLink:
         self.semantic_ids: dict[str, SemanticId] = {}
         self.status = EngineStatus(False, None, 0, f"{address} was not reached yet", "", (), (), NO_FIGURES)
         self._on_change = on_change
-        self._packed_format = 0
         self._ids_version: str | None = None
-        self._calls: set[Any] = set()
+        self._conversation: Conversation | None = None
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
         self._watcher: asyncio.Task[None] | None = None
+        self._is_stopping = False
 
     @property
     def in_flight(self) -> int:
-        """Calls that are under way."""
-        return len(self._calls)
+        """Requests that wait for their answer."""
+        return self._conversation.under_way if self._conversation is not None else 0
 
     def start(self) -> None:
         """Connect, and from now on stay connected."""
@@ -76,6 +69,7 @@ class EngineLink:
 
     async def stop(self) -> None:
         """Let go of the connection; calls under way fail."""
+        self._is_stopping = True
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -84,46 +78,19 @@ class EngineLink:
         if self._channel is not None:
             await self._channel.close()
 
-    async def predict(self, requests: Sequence[EngineRequest]) -> Sequence[model_pb2.Result]:
-        """One result for each request; raises `EngineLostError`, `OverloadedError`, `RequestError`."""
-        queries = [query_of(one, self._packed_format) for one in requests]
-        now = time.monotonic()
-        seconds = max((one.deadline - now if one.deadline else _NO_DEADLINE_SECONDS) for one in requests)
-        message = model_pb2.PredictRequest(queries=queries)
-        answer = await self._call(self._stub.Predict, message, seconds + _LATE_SECONDS)
-        results: Sequence[model_pb2.Result] = answer.results
-        if len(results) != len(requests):
-            raise ModelError(f"{self.address} gave {len(results)} results to {len(requests)} queries")
-        return results
+    async def ask(self, request: EngineRequest) -> EngineAnswer:
+        """One answer; raises `EngineLostError`, and what the engine says."""
+        if self._conversation is None:
+            raise EngineLostError(self.status.error or f"{self.address} was lost")
+        return await self._conversation.ask(request)
 
     async def swap(self, bundle: str, version: str) -> None:
         """Let the process serve another bundle; raises `ModelError`, `BundleError`."""
         message = model_pb2.SwapRequest(bundle=bundle, version=version)
-        await self._take(await self._call(self._stub.Swap, message, _SWAP_SECONDS))
-
-    async def _call(self, method: Any, message: Any, seconds: float) -> Any:
-        """A call that fails when the process is lost, and that ends when its caller gives up."""
-        call = method(message, timeout=seconds, metadata=trace_metadata())
-        self._calls.add(call)
         try:
-            return await call
+            await self._take(await self._stub.Swap(message, timeout=_SWAP_SECONDS))
         except grpc.aio.AioRpcError as error:
-            raise self._told(error) from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise EngineLostError(self.status.error or f"{self.address} was lost") from None
-        finally:
-            self._calls.discard(call)
-
-    def _told(self, error: grpc.aio.AioRpcError) -> AsterismError:
-        told = error_of_status(error, self.address)
-        if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED} and not isinstance(
-            told, ModelError
-        ):
-            return EngineLostError(f"the engine at {self.address} was lost ({error.details()})")
-        return told
+            raise error_of_status(error, self.address) from None
 
     async def _keep_watching(self) -> None:
         while True:
@@ -153,7 +120,8 @@ class EngineLink:
             await self._fetch_semantic_ids()
         was_ready, self.status = self.status.ready, status
         self.refusal = description.refusal if description.HasField("refusal") else None
-        self._packed_format = description.packed_format
+        if self._conversation is None or self._conversation.is_over:
+            self._conversation = Conversation(self._stub.Converse(), description.packed_format)
         if status.ready != was_ready or self.refusal is not None:
             self._on_change()
 
@@ -176,8 +144,9 @@ class EngineLink:
         engines = tuple(one._replace(ready=False) for one in self.status.engines)
         self.status = self.status._replace(ready=False, error=reason, engines=engines)
         self.refusal = None
-        for call in list(self._calls):
-            call.cancel()
-        if was_ready:
+        if self._conversation is not None:
+            self._conversation.end(reason)
+            self._conversation = None
+        if was_ready and not self._is_stopping:
             logger.warning("%s", reason)
         self._on_change()

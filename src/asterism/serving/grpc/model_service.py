@@ -13,6 +13,7 @@ from grpc.aio import ServicerContext
 from asterism.core.bundle import Bundle
 from asterism.core.errors import AsterismError, ModelError, RequestError
 from asterism.serving.engine.pool import EnginePool
+from asterism.serving.grpc.answering_stream import AnsweringStream
 from asterism.serving.grpc.descriptions import description_of
 from asterism.serving.grpc.errors import told
 from asterism.serving.grpc.proto import model_pb2
@@ -46,6 +47,11 @@ class ModelServicer(ModelServiceServicer):
             raise RequestError(f"{len(queries)} queries came; send 1 to {MOST_QUERIES} in a call")
         results = await asyncio.gather(*(self._result(one, seconds) for one in queries))
         return model_pb2.PredictResponse(results=results)
+
+    async def Converse(self, messages: AsyncIterator[model_pb2.Asked], context: ServicerContext) -> None:
+        """See model.proto."""
+        stream = AnsweringStream(context, lambda query: self._result(query, None))
+        await stream.run(self._is_draining)
 
     @told
     async def Describe(self, message: model_pb2.DescribeRequest, context: ServicerContext) -> model_pb2.Description:

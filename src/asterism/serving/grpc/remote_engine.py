@@ -8,13 +8,12 @@ import time
 from collections.abc import Sequence
 
 from asterism.core.bundle import Bundle
-from asterism.core.errors import AsterismError, ConfigError, ModelError
+from asterism.core.errors import ConfigError, ModelError
 from asterism.core.semantic_id import SemanticId
 from asterism.serving.engine.status import EngineStatus
+from asterism.serving.grpc.conversation import EngineLostError
 from asterism.serving.grpc.descriptions import merged
-from asterism.serving.grpc.engine_link import EngineLink, EngineLostError
-from asterism.serving.grpc.proto import model_pb2
-from asterism.serving.grpc.queries import answer_of
+from asterism.serving.grpc.engine_link import EngineLink
 from asterism.serving.ports import EngineAnswer, EngineRequest
 
 
@@ -41,6 +40,11 @@ class RemoteEngine:
         await asyncio.gather(*(one.stop() for one in self._links))
 
     @property
+    def bundle_version(self) -> str:
+        """Of the bundle that answers, as far as it is known here."""
+        return next((one.status.bundle_version for one in self._links if one.status.ready), "")
+
+    @property
     def status(self) -> EngineStatus:
         """See `EngineHandle.status`."""
         return merged([one.status for one in self._links])
@@ -56,12 +60,13 @@ class RemoteEngine:
 
     async def recommend(self, request: EngineRequest) -> EngineAnswer:
         """See `EngineClient.recommend`."""
-        (result,) = await self._predict([request])
-        return answer_of(result)
-
-    async def recommend_many(self, requests: Sequence[EngineRequest]) -> list[EngineAnswer | AsterismError]:
-        """Answers, or the errors in their place, by one call; at most 256 at once. Raises `ModelError`."""
-        return [_answer_or_error(one) for one in await self._predict(requests)]
+        first = self._idlest()
+        try:
+            return await first.ask(request)
+        except EngineLostError:
+            if request.deadline is not None and request.deadline <= time.monotonic():
+                raise
+            return await self._idlest(but=first).ask(request)
 
     def semantic_id(self, item_id: str) -> SemanticId | None:
         """See `EngineClient.semantic_id`; what a lost process told still holds."""
@@ -75,17 +80,6 @@ class RemoteEngine:
         for one in self._links:
             await one.swap(str(bundle.path.resolve()), bundle.version)
 
-    async def _predict(self, requests: Sequence[EngineRequest]) -> Sequence[model_pb2.Result]:
-        first = self._idlest()
-        try:
-            return await first.predict(requests)
-        except EngineLostError:
-            now = time.monotonic()
-            if any(one.deadline is not None and one.deadline <= now for one in requests):
-                raise
-            other = self._idlest(but=first)
-            return await other.predict(requests)
-
     def _idlest(self, but: EngineLink | None = None) -> EngineLink:
         ready = [one for one in self._links if one.status.ready and one is not but]
         if not ready:
@@ -95,10 +89,3 @@ class RemoteEngine:
 
     def _on_change(self) -> None:
         self._changed.set()
-
-
-def _answer_or_error(result: model_pb2.Result) -> EngineAnswer | AsterismError:
-    try:
-        return answer_of(result)
-    except AsterismError as error:
-        return error

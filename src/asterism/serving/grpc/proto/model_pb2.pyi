@@ -12,6 +12,24 @@ class PredictRequest(_message.Message):
     queries: _containers.RepeatedCompositeFieldContainer[Query]
     def __init__(self, queries: _Optional[_Iterable[_Union[Query, _Mapping]]] = ...) -> None: ...
 
+class Asked(_message.Message):
+    __slots__ = ("numbers", "queries", "withdrawn")
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
+    numbers: _containers.RepeatedScalarFieldContainer[int]
+    queries: _containers.RepeatedCompositeFieldContainer[Query]
+    withdrawn: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, numbers: _Optional[_Iterable[int]] = ..., queries: _Optional[_Iterable[_Union[Query, _Mapping]]] = ..., withdrawn: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Answered(_message.Message):
+    __slots__ = ("numbers", "results")
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    numbers: _containers.RepeatedScalarFieldContainer[int]
+    results: _containers.RepeatedCompositeFieldContainer[Result]
+    def __init__(self, numbers: _Optional[_Iterable[int]] = ..., results: _Optional[_Iterable[_Union[Result, _Mapping]]] = ...) -> None: ...
+
 class Query(_message.Message):
     __slots__ = ("packed", "budget_us", "history", "count", "excluded", "user_id", "timestamp", "scene", "device", "wanted", "allowed", "background")
     PACKED_FIELD_NUMBER: _ClassVar[int]

@@ -39,6 +39,11 @@ class ModelServiceStub:
                 request_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.PredictRequest.SerializeToString,
                 response_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.PredictResponse.FromString,
                 _registered_method=True)
+        self.Converse = channel.stream_stream(
+                '/asterism.v1.ModelService/Converse',
+                request_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.Asked.SerializeToString,
+                response_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.Answered.FromString,
+                _registered_method=True)
         self.Describe = channel.unary_unary(
                 '/asterism.v1.ModelService/Describe',
                 request_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.DescribeRequest.SerializeToString,
@@ -67,6 +72,14 @@ class ModelServiceServicer:
     def Predict(self, request, context):
         """Items for one or many histories. The call fails as a whole only where it is malformed; what goes wrong with one
         query is told in its result. Cancelling the call withdraws its queries.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Converse(self, request_iterator, context):
+        """The same over one stream for as long as both sides live, at a quarter of the cost: queries and withdrawals go, results
+        come, as soon as each is there, by the numbers that the caller gave. What many ask at once travels together.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,6 +121,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.Predict,
                     request_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.PredictRequest.FromString,
                     response_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.PredictResponse.SerializeToString,
+            ),
+            'Converse': grpc.stream_stream_rpc_method_handler(
+                    servicer.Converse,
+                    request_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.Asked.FromString,
+                    response_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.Answered.SerializeToString,
             ),
             'Describe': grpc.unary_unary_rpc_method_handler(
                     servicer.Describe,
@@ -157,6 +175,33 @@ class ModelService:
             '/asterism.v1.ModelService/Predict',
             asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.PredictRequest.SerializeToString,
             asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Converse(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/asterism.v1.ModelService/Converse',
+            asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.Asked.SerializeToString,
+            asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.Answered.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from asterism.serving.grpc.proto import model_pb2 as asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*asterism/serving/grpc/proto/visitors.proto\x12\x0b\x61sterism.v1\x1a\'asterism/serving/grpc/proto/model.proto\"S\n\x07Visitor\x12\x14\n\x07user_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nsession_id\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\n\n\x08_user_idB\r\n\x0b_session_id\">\n\x15GetUserFeatureRequest\x12%\n\x07visitor\x18\x01 \x01(\x0b\x32\x14.asterism.v1.Visitor\"\xe1\x01\n\x0bUserFeature\x12\"\n\x06recent\x18\x01 \x03(\x0b\x32\x12.asterism.v1.Event\x12\x0c\n\x04seen\x18\x02 \x03(\t\x12\x10\n\x08negative\x18\x03 \x03(\t\x12:\n\tinterests\x18\x04 \x03(\x0b\x32\'.asterism.v1.UserFeature.InterestsEntry\x12\x14\n\x07segment\x18\x05 \x01(\tH\x00\x88\x01\x01\x1a\x30\n\x0eInterestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\n\n\x08_segment\"H\n\x05Slate\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x01\x12\r\n\x05\x63odes\x18\x03 \x03(\r\x12\x0e\n\x06levels\x18\x04 \x01(\r\"\\\n\x10KeepSlateRequest\x12%\n\x07visitor\x18\x01 \x01(\x0b\x32\x14.asterism.v1.Visitor\x12!\n\x05slate\x18\x02 \x01(\x0b\x32\x12.asterism.v1.Slate\"\x13\n\x11KeepSlateResponse\"9\n\x10LastSlateRequest\x12%\n\x07visitor\x18\x01 \x01(\x0b\x32\x14.asterism.v1.Visitor\"E\n\x11LastSlateResponse\x12&\n\x05slate\x18\x01 \x01(\x0b\x32\x12.asterism.v1.SlateH\x00\x88\x01\x01\x42\x08\n\x06_slate2`\n\x0e\x46\x65\x61tureService\x12N\n\x0eGetUserFeature\x12\".asterism.v1.GetUserFeatureRequest\x1a\x18.asterism.v1.UserFeature2\xa6\x01\n\x0cSlateService\x12J\n\tKeepSlate\x12\x1d.asterism.v1.KeepSlateRequest\x1a\x1e.asterism.v1.KeepSlateResponse\x12J\n\tLastSlate\x12\x1d.asterism.v1.LastSlateRequest\x1a\x1e.asterism.v1.LastSlateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*asterism/serving/grpc/proto/visitors.proto\x12\x0b\x61sterism.v1\x1a\'asterism/serving/grpc/proto/model.proto\"S\n\x07Visitor\x12\x14\n\x07user_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nsession_id\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\n\n\x08_user_idB\r\n\x0b_session_id\">\n\x15GetUserFeatureRequest\x12%\n\x07visitor\x18\x01 \x01(\x0b\x32\x14.asterism.v1.Visitor\"\xf3\x01\n\x0bUserFeature\x12\"\n\x06recent\x18\x01 \x03(\x0b\x32\x12.asterism.v1.Event\x12\x0c\n\x04seen\x18\x02 \x03(\t\x12\x10\n\x08negative\x18\x03 \x03(\t\x12:\n\tinterests\x18\x04 \x03(\x0b\x32\'.asterism.v1.UserFeature.InterestsEntry\x12\x14\n\x07segment\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08revision\x18\x06 \x01(\x04\x1a\x30\n\x0eInterestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\n\n\x08_segment\"\xe5\x01\n\x05Slate\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x01\x12\r\n\x05\x63odes\x18\x03 \x03(\r\x12\x0e\n\x06levels\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x16\n\x0e\x62undle_version\x18\x06 \x01(\t\x12\x12\n\nat_seconds\x18\x07 \x01(\x01\x12\x12\n\x05scene\x18\x08 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06\x64\x65vice\x18\t \x01(\tH\x01\x88\x01\x01\x12\r\n\x05\x61sked\x18\n \x01(\r\x12\x10\n\x08\x64\x65graded\x18\x0b \x01(\x08\x42\x08\n\x06_sceneB\t\n\x07_device\"\\\n\x10KeepSlateRequest\x12%\n\x07visitor\x18\x01 \x01(\x0b\x32\x14.asterism.v1.Visitor\x12!\n\x05slate\x18\x02 \x01(\x0b\x32\x12.asterism.v1.Slate\"\x13\n\x11KeepSlateResponse\"9\n\x10LastSlateRequest\x12%\n\x07visitor\x18\x01 \x01(\x0b\x32\x14.asterism.v1.Visitor\"E\n\x11LastSlateResponse\x12&\n\x05slate\x18\x01 \x01(\x0b\x32\x12.asterism.v1.SlateH\x00\x88\x01\x01\x42\x08\n\x06_slate2`\n\x0e\x46\x65\x61tureService\x12N\n\x0eGetUserFeature\x12\".asterism.v1.GetUserFeatureRequest\x1a\x18.asterism.v1.UserFeature2\xa6\x01\n\x0cSlateService\x12J\n\tKeepSlate\x12\x1d.asterism.v1.KeepSlateRequest\x1a\x1e.asterism.v1.KeepSlateResponse\x12J\n\tLastSlate\x12\x1d.asterism.v1.LastSlateRequest\x1a\x1e.asterism.v1.LastSlateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,21 +39,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETUSERFEATUREREQUEST']._serialized_start=185
   _globals['_GETUSERFEATUREREQUEST']._serialized_end=247
   _globals['_USERFEATURE']._serialized_start=250
-  _globals['_USERFEATURE']._serialized_end=475
-  _globals['_USERFEATURE_INTERESTSENTRY']._serialized_start=415
-  _globals['_USERFEATURE_INTERESTSENTRY']._serialized_end=463
-  _globals['_SLATE']._serialized_start=477
-  _globals['_SLATE']._serialized_end=549
-  _globals['_KEEPSLATEREQUEST']._serialized_start=551
-  _globals['_KEEPSLATEREQUEST']._serialized_end=643
-  _globals['_KEEPSLATERESPONSE']._serialized_start=645
-  _globals['_KEEPSLATERESPONSE']._serialized_end=664
-  _globals['_LASTSLATEREQUEST']._serialized_start=666
-  _globals['_LASTSLATEREQUEST']._serialized_end=723
-  _globals['_LASTSLATERESPONSE']._serialized_start=725
-  _globals['_LASTSLATERESPONSE']._serialized_end=794
-  _globals['_FEATURESERVICE']._serialized_start=796
-  _globals['_FEATURESERVICE']._serialized_end=892
-  _globals['_SLATESERVICE']._serialized_start=895
-  _globals['_SLATESERVICE']._serialized_end=1061
+  _globals['_USERFEATURE']._serialized_end=493
+  _globals['_USERFEATURE_INTERESTSENTRY']._serialized_start=433
+  _globals['_USERFEATURE_INTERESTSENTRY']._serialized_end=481
+  _globals['_SLATE']._serialized_start=496
+  _globals['_SLATE']._serialized_end=725
+  _globals['_KEEPSLATEREQUEST']._serialized_start=727
+  _globals['_KEEPSLATEREQUEST']._serialized_end=819
+  _globals['_KEEPSLATERESPONSE']._serialized_start=821
+  _globals['_KEEPSLATERESPONSE']._serialized_end=840
+  _globals['_LASTSLATEREQUEST']._serialized_start=842
+  _globals['_LASTSLATEREQUEST']._serialized_end=899
+  _globals['_LASTSLATERESPONSE']._serialized_start=901
+  _globals['_LASTSLATERESPONSE']._serialized_end=970
+  _globals['_FEATURESERVICE']._serialized_start=972
+  _globals['_FEATURESERVICE']._serialized_end=1068
+  _globals['_SLATESERVICE']._serialized_start=1071
+  _globals['_SLATESERVICE']._serialized_end=1237
 # @@protoc_insertion_point(module_scope)

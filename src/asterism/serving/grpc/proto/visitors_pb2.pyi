@@ -22,7 +22,7 @@ class GetUserFeatureRequest(_message.Message):
     def __init__(self, visitor: _Optional[_Union[Visitor, _Mapping]] = ...) -> None: ...
 
 class UserFeature(_message.Message):
-    __slots__ = ("recent", "seen", "negative", "interests", "segment")
+    __slots__ = ("recent", "seen", "negative", "interests", "segment", "revision")
     class InterestsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -35,24 +35,40 @@ class UserFeature(_message.Message):
     NEGATIVE_FIELD_NUMBER: _ClassVar[int]
     INTERESTS_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     recent: _containers.RepeatedCompositeFieldContainer[_model_pb2.Event]
     seen: _containers.RepeatedScalarFieldContainer[str]
     negative: _containers.RepeatedScalarFieldContainer[str]
     interests: _containers.ScalarMap[str, float]
     segment: str
-    def __init__(self, recent: _Optional[_Iterable[_Union[_model_pb2.Event, _Mapping]]] = ..., seen: _Optional[_Iterable[str]] = ..., negative: _Optional[_Iterable[str]] = ..., interests: _Optional[_Mapping[str, float]] = ..., segment: _Optional[str] = ...) -> None: ...
+    revision: int
+    def __init__(self, recent: _Optional[_Iterable[_Union[_model_pb2.Event, _Mapping]]] = ..., seen: _Optional[_Iterable[str]] = ..., negative: _Optional[_Iterable[str]] = ..., interests: _Optional[_Mapping[str, float]] = ..., segment: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Slate(_message.Message):
-    __slots__ = ("item_ids", "scores", "codes", "levels")
+    __slots__ = ("item_ids", "scores", "codes", "levels", "revision", "bundle_version", "at_seconds", "scene", "device", "asked", "degraded")
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     CODES_FIELD_NUMBER: _ClassVar[int]
     LEVELS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    AT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SCENE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
     item_ids: _containers.RepeatedScalarFieldContainer[str]
     scores: _containers.RepeatedScalarFieldContainer[float]
     codes: _containers.RepeatedScalarFieldContainer[int]
     levels: int
-    def __init__(self, item_ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., codes: _Optional[_Iterable[int]] = ..., levels: _Optional[int] = ...) -> None: ...
+    revision: int
+    bundle_version: str
+    at_seconds: float
+    scene: str
+    device: str
+    asked: int
+    degraded: bool
+    def __init__(self, item_ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., codes: _Optional[_Iterable[int]] = ..., levels: _Optional[int] = ..., revision: _Optional[int] = ..., bundle_version: _Optional[str] = ..., at_seconds: _Optional[float] = ..., scene: _Optional[str] = ..., device: _Optional[str] = ..., asked: _Optional[int] = ..., degraded: _Optional[bool] = ...) -> None: ...
 
 class KeepSlateRequest(_message.Message):
     __slots__ = ("visitor", "slate")
