@@ -65,7 +65,7 @@ class HotState:
         """The visitor's state; the empty one where the store is down, so that the answer comes from a lower rung."""
         if self.is_local:
             return self.states.get(visitor)
-        found = await self._asked(lambda: self.states.get(visitor))
+        found = await self.asked(lambda: self.states.get(visitor))
         return NO_STATE if found is None else found
 
     async def take_in(self, events: Sequence[Event], receipts: Sequence[Receipt]) -> None:
@@ -75,7 +75,22 @@ class HotState:
             for event, _ in fresh:
                 self.apply(event)
         elif fresh:
-            await self._asked(lambda: [_apply(self._stores, event, offset) for event, offset in fresh])
+            await self.asked(lambda: [_apply(self._stores, event, offset) for event, offset in fresh])
+
+    async def asked(self, action: Callable[[], T]) -> T | None:
+        """What the store says, or None where it does not within our patience."""
+        if time.monotonic() < self._asked_again_at:
+            return None
+        asked = asyncio.get_running_loop().run_in_executor(self._threads, action)
+        try:
+            return await asyncio.wait_for(asyncio.shield(asked), self._patience_seconds)
+        except (AsterismError, TimeoutError) as error:
+            asked.add_done_callback(lambda one: one.cancelled() or one.exception())  # it may still fail, unheard
+            if time.monotonic() >= self._asked_again_at:
+                reason = str(error) or f"no answer within {self._patience_seconds:g} s"
+                logger.warning("users' states are not known just now: %s", reason)
+            self._asked_again_at = time.monotonic() + _REST_SECONDS
+            return None
 
     def apply(self, event: Event) -> None:
         """Take in one accepted event, where the stores are local."""
@@ -95,21 +110,6 @@ class HotState:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
         self._stores.close()
-
-    async def _asked(self, action: Callable[[], T]) -> T | None:
-        """What the store says, or None where it does not within our patience."""
-        if time.monotonic() < self._asked_again_at:
-            return None
-        asked = asyncio.get_running_loop().run_in_executor(self._threads, action)
-        try:
-            return await asyncio.wait_for(asyncio.shield(asked), self._patience_seconds)
-        except (AsterismError, TimeoutError) as error:
-            asked.add_done_callback(lambda one: one.cancelled() or one.exception())  # it may still fail, unheard
-            if time.monotonic() >= self._asked_again_at:
-                reason = str(error) or f"no answer within {self._patience_seconds:g} s"
-                logger.warning("users' states are not known just now: %s", reason)
-            self._asked_again_at = time.monotonic() + _REST_SECONDS
-            return None
 
 
 def _apply(stores: Hot, event: Event, offset: Offset | None) -> bool:
