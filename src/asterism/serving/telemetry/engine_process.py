@@ -1,11 +1,14 @@
-"""What is measured of an engine process: its figures, its batches, and the calls that others trace."""
+"""What is measured of an engine process: its batches, and the calls that others trace.
+
+Its other figures are told by the gateways that ask it (`EngineCollector`).
+"""
 
 from __future__ import annotations
 
 import functools
 import os
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client.registry import CollectorRegistry
 
@@ -14,7 +17,6 @@ from asterism.serving.engine.pool import EnginePool
 from asterism.serving.ports import EngineAnswer, EngineRequest
 from asterism.serving.telemetry.batches import BatchTelemetry
 from asterism.serving.telemetry.build_info import new_registry
-from asterism.serving.telemetry.engine_metrics import EngineCollector
 from asterism.serving.telemetry.observing import Call, replace_method
 from asterism.serving.telemetry.spans import TRACEPARENT, SpanKind, Tracer, current_trace, is_sampled
 from asterism.serving.telemetry.tracing import open_tracer, trace_settings
@@ -33,27 +35,24 @@ class EngineTelemetry:
             self.tracer.close()
 
 
-def instrument_engine(pool: EnginePool, servicer: object, bundle: Bundle) -> EngineTelemetry:
-    """Measure a pool, and the `ModelService` over it, from now on; raises `ConfigError`, `MissingDependencyError`."""
+def instrument_engine(pool: EnginePool, bundle: Bundle, servicer: object = None) -> EngineTelemetry:
+    """Measure a pool from now on, and trace what is asked of it through a `ModelService`.
+
+    Raises `ConfigError`, `MissingDependencyError`.
+    """
     registry = new_registry("engine", bundle, lambda: pool.status.bundle_version)
-    EngineCollector(lambda: pool.status, registry)
     settings = trace_settings(os.environ)
     tracer = None if settings is None else open_tracer(settings, "engine")
-    watch_pool(pool, registry, tracer)
+    pool.watch_batches(BatchTelemetry(registry, tracer))
     if tracer is not None:
-        replace_method(servicer, "Predict", functools.partial(_traced_calls, tracer))
+        replace_method(pool, "recommend", functools.partial(_served, tracer))
+        if servicer is not None:
+            replace_method(servicer, "Predict", _with_caller)
     return EngineTelemetry(registry, tracer)
 
 
-def watch_pool(pool: EnginePool, registry: CollectorRegistry, tracer: Tracer | None) -> None:
-    """Measure the batches of the pool that this process holds."""
-    pool.watch_batches(BatchTelemetry(registry, tracer))
-    if tracer is not None:
-        replace_method(pool, "recommend", _with_trace)
-
-
-def _with_trace(call: Call) -> Call:
-    """Requests carry the trace of their caller into the batch."""
+def with_trace(call: Call) -> Call:
+    """Requests carry the trace of their caller, into another process and into the batch."""
 
     @functools.wraps(call)
     async def marked(request: EngineRequest) -> EngineAnswer:
@@ -64,14 +63,30 @@ def _with_trace(call: Call) -> Call:
     return marked
 
 
-def _traced_calls(tracer: Tracer, call: Call) -> Call:
+def _served(tracer: Tracer, call: Call) -> Call:
+    """A span around each request that a traced caller sent."""
+
+    @functools.wraps(call)
+    async def served(request: EngineRequest) -> EngineAnswer:
+        parent = request.trace or current_trace.get()
+        if parent is None or not is_sampled(parent):
+            return cast(EngineAnswer, await call(request))
+        with tracer.span("engine predict", SpanKind.SERVER, parent=parent) as span:
+            return cast(EngineAnswer, await call(replace(request, trace=span.traceparent)))
+
+    return served
+
+
+def _with_caller(call: Call) -> Call:
+    """A caller who is no gateway names the trace in the call's metadata."""
+
     @functools.wraps(call)
     async def served(message: Any, context: Any) -> Any:
         parent = next((value for key, value in context.invocation_metadata() or () if key == TRACEPARENT), None)
-        if not isinstance(parent, str) or not is_sampled(parent):
+        token = current_trace.set(parent if isinstance(parent, str) else None)
+        try:
             return await call(message, context)
-        attributes = {"rpc.system": "grpc", "rpc.service": "asterism.v1.ModelService", "rpc.method": "Predict"}
-        with tracer.span("ModelService/Predict", SpanKind.SERVER, parent=parent, attributes=attributes):
-            return await call(message, context)
+        finally:
+            current_trace.reset(token)
 
     return served

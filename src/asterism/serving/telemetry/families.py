@@ -1,7 +1,8 @@
 """Counters and histograms that cost a seventh of a microsecond, exposed through prometheus-client at each scrape.
 
 prometheus-client's own take a lock and walk through the buckets, 0.3 to 0.8 µs each. These are written by one
-thread (the event loop) and read by the scrape, which may see the newest observation half.
+thread (the event loop) and read by the scrape, which may see the newest observation half. Where several threads
+write one (states in Redis are read on threads), an observation may now and then be lost.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Count:
 
 
 class Observations:
-    """How many observations fell into each bucket, and their sum in seconds."""
+    """How many observations fell into each bucket, and their sum."""
 
     __slots__ = ("_bounds", "counts", "total")
 
@@ -48,10 +49,10 @@ class Observations:
         self.counts = [0] * (len(bounds) + 1)  # the last one is above all bounds
         self.total = 0.0
 
-    def observe(self, seconds: float) -> None:
+    def observe(self, value: float) -> None:
         """Take one observation in; a bucket holds what is not above its bound."""
-        self.counts[bisect_left(self._bounds, seconds)] += 1
-        self.total += seconds
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
 
     def merge(self, other: Observations) -> None:
         """Take another's observations in."""
@@ -95,7 +96,7 @@ class Counts(_Family[Count]):
 
 
 class Histograms(_Family[Observations]):
-    """A histogram of seconds by labels."""
+    """A histogram by labels."""
 
     def __init__(
         self,

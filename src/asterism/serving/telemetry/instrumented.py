@@ -17,9 +17,10 @@ from asterism.core.errors import AsterismError, RequestError, UnknownIdError
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.engine.status import EngineStatus
 from asterism.serving.recommendation import Recommendation
+from asterism.serving.telemetry.batches import BatchTelemetry
 from asterism.serving.telemetry.build_info import new_registry
 from asterism.serving.telemetry.engine_metrics import EngineCollector
-from asterism.serving.telemetry.engine_process import watch_pool
+from asterism.serving.telemetry.engine_process import with_trace
 from asterism.serving.telemetry.gateway_metrics import FeedbackMetrics, GatewayMetrics
 from asterism.serving.telemetry.observing import Call, replace_method, timed, traced
 from asterism.serving.telemetry.request_metrics import RequestTelemetry
@@ -39,6 +40,11 @@ class _Hot(Protocol):
     def slates(self) -> object: ...
 
 
+class _Recommender(Protocol):
+    @property
+    def reranker(self) -> object: ...
+
+
 class _Engine(Protocol):
     @property
     def status(self) -> EngineStatus: ...
@@ -54,7 +60,7 @@ class Parts(Protocol):
     def engine(self) -> _Engine: ...
 
     @property
-    def recommender(self) -> object: ...
+    def recommender(self) -> _Recommender: ...
 
     @property
     def feedback(self) -> object: ...
@@ -101,17 +107,23 @@ def instrument(parts: Parts, telemetry: Telemetry) -> None:
     replace_method(parts.hot.states, "get", timed(stages.state))
     replace_method(parts.hot.slates, "get", timed(stages.slate))
     if isinstance(parts.engine, EnginePool):
-        watch_pool(parts.engine, metrics.registry, telemetry.tracer)
+        parts.engine.watch_batches(BatchTelemetry(metrics.registry, telemetry.tracer))
     replace_method(parts.engine, "recommend", timed(stages.engine))
+    replace_method(parts.recommender.reranker, "slate", timed(stages.rerank))
     replace_method(parts.recommender, "recommend", functools.partial(_counted_answers, metrics))
     replace_method(parts.exposures, "record", functools.partial(_counted_exposures, metrics))
     replace_method(parts.feedback, "accept", functools.partial(_counted_feedback, metrics.feedback))
-    tracer = telemetry.tracer
-    if tracer is not None:
-        replace_method(parts.hot.states, "get", traced(tracer, "state"))
-        replace_method(parts.engine, "recommend", traced(tracer, "engine", SpanKind.CLIENT))
-        replace_method(parts.feedback, "accept", _with_trace)
-        replace_method(parts.feedback, "accept", traced(tracer, "feedback commit"))
+    if telemetry.tracer is not None:
+        _trace(parts, telemetry.tracer)
+
+
+def _trace(parts: Parts, tracer: Tracer) -> None:
+    replace_method(parts.hot.states, "get", traced(tracer, "state"))
+    replace_method(parts.hot.slates, "get", traced(tracer, "slate"))
+    replace_method(parts.engine, "recommend", with_trace)
+    replace_method(parts.engine, "recommend", traced(tracer, "engine", SpanKind.CLIENT))
+    replace_method(parts.feedback, "accept", _with_trace)
+    replace_method(parts.feedback, "accept", traced(tracer, "feedback commit"))
 
 
 def _counted_answers(metrics: GatewayMetrics, call: Call) -> Call:
@@ -119,6 +131,8 @@ def _counted_answers(metrics: GatewayMetrics, call: Call) -> Call:
     async def counted(*args: Any, **kwargs: Any) -> Recommendation:
         answer: Recommendation = await call(*args, **kwargs)
         metrics.answers[answer.source].value += 1
+        if answer.cached:
+            metrics.cached.value += 1
         if answer.degraded:
             metrics.degraded.value += 1
         return answer

@@ -90,9 +90,3 @@ def is_sampled(traceparent: str) -> bool | None:
     if found is None or traceparent.startswith(_NO_VERSION):
         return None
     return bool(int(found[1], 16) & _SAMPLED)
-
-
-def trace_metadata() -> tuple[tuple[str, str], ...] | None:
-    """What a call to another process carries of the trace, as gRPC's metadata; None where there is no trace."""
-    traceparent = current_trace.get()
-    return None if traceparent is None else ((TRACEPARENT, traceparent),)
