@@ -25,7 +25,7 @@ app.add_typer(sids.app, name="sids")
 app.command()(train.train)
 app.command()(align.align)
 app.command()(evaluate.evaluate)
-app.command()(serve.serve)
+app.add_typer(serve.app, name="serve")
 app.add_typer(export.app, name="export")
 app.command()(doctor.doctor)
 

@@ -1,65 +1,268 @@
-"""`asterism serve`: a bundle as a running service."""
+"""`asterism serve`: a bundle as a running service, whole or one process of it."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
 import logging
+import os
+import signal
+import socket
+import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import click
 import typer
 
-from asterism.core.errors import MissingDependencyError
+from asterism.core.errors import ConfigError, MissingDependencyError
 
-_NEEDED = ("fastapi", "uvicorn", "msgspec")
+_NEEDED = ("fastapi", "uvicorn", "msgspec", "grpc", "grpc_health", "grpc_reflection")
+
+app = typer.Typer(invoke_without_command=True)
+
+BundleOption = Annotated[
+    Path | None, typer.Option("--bundle", help="The folder of the bundle to serve.", show_default=False)
+]
+StateOption = Annotated[
+    Path | None,
+    typer.Option("--state", help="Where feedback and the catalogue are kept; beside the bundle by default."),
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Where each store is (TOML); below the state folder by default.")
+]
+HostOption = Annotated[str, typer.Option("--host", help="The address to listen on.")]
+PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")]
+DeadlineOption = Annotated[
+    int,
+    typer.Option(
+        "--deadline-ms", min=1, max=60_000, help="How long the model may take before an answer does without it."
+    ),
+]
+RerankingOption = Annotated[
+    Path | None,
+    typer.Option("--reranking", help="How slates are made of candidates (TOML); in the model's order by default."),
+]
+EnginesOption = Annotated[
+    int, typer.Option("--engines", min=1, max=256, help="How many processes answer, with a model and a thread each.")
+]
+MinBeamOption = Annotated[
+    int | None,
+    typer.Option(
+        "--min-beam", min=1, help="As narrow as the beam may get under load; an eighth of the bundle's by default."
+    ),
+]
+PinOption = Annotated[bool, typer.Option("--pin", help="Keep each engine process to one processor core.")]
+FactoryOption = Annotated[
+    str | None, typer.Option("--engine", help="The function that loads the model, as module:function.", hidden=True)
+]
+EngineAtOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-at",
+        help="Where an engine listens: unix:/folder/engine.sock or host:port; again for more of them. "
+        "By default the one of the state folder.",
+    ),
+]
+SupervisedOption = Annotated[bool, typer.Option("--supervised", hidden=True, help="End when stdin ends.")]
 
 
+@app.callback()
 def serve(
-    bundle: Annotated[Path, typer.Option(help="The folder of the bundle to serve.")],
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
-    state: Annotated[
-        Path | None, typer.Option(help="Where feedback and the catalogue are kept; beside the bundle by default.")
-    ] = None,
-    deadline_ms: Annotated[
-        int, typer.Option(min=1, max=60_000, help="How long the model may take before an answer does without it.")
-    ] = 200,
-    engines: Annotated[
-        int, typer.Option(min=1, max=256, help="How many processes answer, with a model and a thread each.")
-    ] = 1,
-    min_beam: Annotated[
-        int | None,
-        typer.Option(min=1, help="As narrow as the beam may get under load; an eighth of the bundle's by default."),
-    ] = None,
-    pin: Annotated[bool, typer.Option(help="Keep each engine process to one processor core.")] = False,
-    reranking: Annotated[
-        Path | None, typer.Option(help="How slates are made of candidates (TOML); in the model's order by default.")
-    ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="The function that loads the model, as module:function.", hidden=True)
-    ] = None,
+    context: typer.Context,
+    bundle: BundleOption = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    state: StateOption = None,
+    config: ConfigOption = None,
+    deadline_ms: DeadlineOption = 200,
+    engines: EnginesOption = 1,
+    min_beam: MinBeamOption = None,
+    pin: PinOption = False,
+    reranking: RerankingOption = None,
+    engine: FactoryOption = None,
 ) -> None:
-    """Serve recommendations over HTTP until SIGTERM or Ctrl-C."""
+    """Serve recommendations over HTTP until SIGTERM or Ctrl-C: engine, worker and gateway under one supervisor."""
+    if context.invoked_subcommand is not None:
+        _refuse_options_before(context)
+        return
+    from asterism.core.bundle import Bundle
+    from asterism.serving.http.server import take_port
+    from asterism.serving.supervisor.lineup import Lineup
+    from asterism.serving.supervisor.run_folder import RunFolder
+    from asterism.serving.supervisor.supervising import supervise
+
+    settings = _settings(
+        bundle, state, config, deadline_ms, engine, engines=engines, min_beam=min_beam, pin=pin, reranking=reranking
+    )
+    Bundle.open(settings.bundle)
+    taken = take_port(host, port)
+    folder = RunFolder(settings.state)
+    children = Lineup(settings, config, reranking).children(taken)
+    raise typer.Exit(asyncio.run(supervise(children, folder, taken.close)))
+
+
+@app.command()
+def gateway(
+    bundle: BundleOption = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    state: StateOption = None,
+    config: ConfigOption = None,
+    deadline_ms: DeadlineOption = 200,
+    reranking: RerankingOption = None,
+    engine_at: EngineAtOption = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(help="Where other processes ask for features and slates; in the state folder by default."),
+    ] = None,
+    share_port: Annotated[
+        bool, typer.Option("--share-port", help="Let other gateways listen on the same port (needs states in Redis).")
+    ] = False,
+    listen_fd: Annotated[int | None, typer.Option(hidden=True, help="A socket that listens already.")] = None,
+    supervised: SupervisedOption = False,
+) -> None:
+    """Serve HTTP alone; the model's answers come from engines elsewhere."""
+    settings = _settings(
+        bundle, state, config, deadline_ms, reranking=reranking, supervised=supervised, engine_at=engine_at
+    )
+    from asterism.serving.http import server
+    from asterism.serving.service import open_service
+    from asterism.serving.supervisor.run_folder import gateway_address
+
+    if share_port and settings.deployment.state == "memory":
+        raise ConfigError(
+            "users' states are in this gateway's memory, so a second one on its port would not know them; "
+            "give `state` a redis:// URL in the file that --config names, or leave out --share-port"
+        )
+    taken = server.take_port(host, port, shared=share_port) if listen_fd is None else socket.socket(fileno=listen_fd)
+    service = open_service(settings)
+    address = listen or gateway_address(settings.state)
+    server.run(service, taken, lambda line: print(line, flush=True), address)
+
+
+@app.command(name="engine")
+def engine_command(
+    bundle: BundleOption = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(help="unix:/folder/engine.sock or host:port; a socket in the state folder by default."),
+    ] = None,
+    state: StateOption = None,
+    config: ConfigOption = None,
+    engines: EnginesOption = 1,
+    min_beam: MinBeamOption = None,
+    pin: PinOption = False,
+    engine: FactoryOption = None,
+    supervised: SupervisedOption = False,
+) -> None:
+    """Serve the model alone, over gRPC."""
+    settings = _settings(bundle, state, config, supervised=supervised)
+    from asterism.serving.engine.limits import EngineLimits
+    from asterism.serving.grpc.engine_process import EngineProcessSettings, serve_engine
+    from asterism.serving.service import DEFAULT_ENGINE
+    from asterism.serving.supervisor.run_folder import engine_address
+
+    process = EngineProcessSettings(
+        bundle=settings.bundle,
+        address=listen or engine_address(settings.state),
+        factory=engine or DEFAULT_ENGINE,
+        catalogue=settings.deployment.catalogue,
+        timeout_seconds=settings.deployment.timeout_seconds,
+        limits=EngineLimits(engines=engines, min_beam=min_beam, pin=pin),
+    )
+    say = (lambda _: None) if supervised else (lambda line: print(line, flush=True))
+    asyncio.run(serve_engine(process, say))
+
+
+@app.command()
+def worker(
+    bundle: BundleOption = None,
+    state: StateOption = None,
+    config: ConfigOption = None,
+    engine_at: EngineAtOption = None,
+    gateway_at: Annotated[
+        str | None,
+        typer.Option(help="Where the gateway that holds users' states answers; in the state folder by default."),
+    ] = None,
+    supervised: SupervisedOption = False,
+) -> None:
+    """Follow the feedback alone: behaviours, history, shared states, slates made anew."""
+    settings = _settings(bundle, state, config, supervised=supervised, engine_at=engine_at)
+    from asterism.serving.supervisor.run_folder import gateway_address
+    from asterism.serving.worker.running import run_worker
+    from asterism.serving.worker.settings import WorkerSettings
+
+    stop = threading.Event()
+
+    def on_signal(*_: object) -> None:
+        if stop.is_set():
+            os._exit(1)  # a second signal does not wait for the batches in hand; they come again
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    run_worker(
+        WorkerSettings(
+            bundle=settings.bundle,
+            state=settings.state,
+            stores=settings.stores,
+            engine_addresses=settings.engine_addresses,
+            gateway_address=gateway_at or gateway_address(settings.state),
+        ),
+        stop,
+    )
+
+
+def _settings(
+    bundle: Path | None,
+    state: Path | None,
+    config: Path | None,
+    deadline_ms: int = 200,
+    factory: str | None = None,
+    *,
+    reranking: Path | None = None,
+    supervised: bool = False,
+    engine_at: list[str] | None = None,
+    **engines: Any,
+) -> Any:
+    """What the options say, as `ServiceSettings`; raises `ConfigError`, `MissingDependencyError`."""
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependencyError(f"serving needs {', '.join(missing)}; run: pip install 'asterism[serve]'")
     from asterism.config import RerankingConfig, load_reranking_config
-    from asterism.serving.http import server
-    from asterism.serving.service import DEFAULT_ENGINE, ServiceSettings, default_state_folder, open_service
+    from asterism.config.stores import load_deployment
+    from asterism.serving.service import DEFAULT_ENGINE, ServiceSettings, default_state_folder
+    from asterism.serving.supervisor.lifeline import end_with_supervisor
+    from asterism.serving.supervisor.run_folder import engine_address
 
+    if supervised:
+        end_with_supervisor()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    slates = load_reranking_config(reranking) if reranking is not None else RerankingConfig()
-    taken = server.take_port(host, port)
-    settings = ServiceSettings(
-        bundle=bundle,
-        state=state or default_state_folder(bundle),
-        engine=engine or DEFAULT_ENGINE,
+    deployment = load_deployment(config) if config is not None else None
+    if bundle is None and (deployment is None or deployment.bundle is None):
+        raise click.UsageError("Missing option '--bundle'.")
+    served = bundle if bundle is not None else Path(str(deployment and deployment.bundle))
+    folder = state or default_state_folder(served)
+    return ServiceSettings(
+        bundle=served,
+        state=folder,
+        engine=factory or DEFAULT_ENGINE,
         deadline_seconds=deadline_ms / 1000,
-        engines=engines,
-        min_beam=min_beam,
-        pin=pin,
-        reranking=slates,
+        engine_addresses=tuple(engine_at or [engine_address(folder)]),
+        reranking=load_reranking_config(reranking) if reranking is not None else RerankingConfig(),
+        stores=deployment.stores if deployment is not None else None,
+        **engines,
     )
-    service = open_service(settings)
-    asyncio.run(server.serve(service, taken, lambda line: print(line, flush=True)))
+
+
+def _refuse_options_before(context: typer.Context) -> None:
+    """Options of the whole service say nothing to one process of it, so they must not vanish."""
+    given = [
+        one
+        for one in context.params
+        if context.get_parameter_source(one) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        name = given[0].replace("_", "-")
+        raise click.UsageError(f"--{name} stands before '{context.invoked_subcommand}'; put it after.")

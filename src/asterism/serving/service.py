@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,20 +14,20 @@ from asterism.core.progress import track
 from asterism.serving.bundle_tables import read_catalogue, read_histories, read_neighbours, read_vectors
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
+from asterism.serving.features.earlier import earlier_events, recent_kept
 from asterism.serving.feedback import FeedbackIntake
 from asterism.serving.grpc.remote_engine import RemoteEngine
-from asterism.serving.hot_state import HotState, PastEvent
+from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import ItemFacts
 from asterism.serving.ports import EngineHandle
 from asterism.serving.recommender import Recommender, RecommenderSettings
 from asterism.serving.similar import SimilarItems
 from asterism.serving.telemetry.instrumented import Telemetry, instrument, open_telemetry
-from asterism.stores.catalogue import Catalogue
 from asterism.stores.event_bus import EventBus
 from asterism.stores.exposure_log import ExposureLog, LocalExposureLog
 from asterism.stores.local_bus import LocalEventBus
 from asterism.stores.opening import open_bus, open_hot, open_warm
-from asterism.stores.user_state import MAX_RECENT, RecentEvent, Visitor
+from asterism.stores.remembered_catalogue import RememberedCatalogue
 from asterism.stores.users import Users
 from asterism.stores.vectors import VectorIndex
 
@@ -50,6 +49,7 @@ class ServiceSettings:
     engine_addresses: tuple[str, ...] = ()  # of engine processes; without one, the service starts its own
     reranking: RerankingConfig = field(default_factory=RerankingConfig)
     stores: StoresConfig | None = None  # by default embedded ones, below the state folder
+    beside: tuple[str, ...] = ()  # versions of other bundles that are served from the same stores
 
     @property
     def deployment(self) -> StoresConfig:
@@ -57,12 +57,12 @@ class ServiceSettings:
         return self.stores or StoresConfig.embedded(self.state)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Service:
     """Everything a gateway needs to answer."""
 
     bundle: Bundle
-    catalogue: Catalogue
+    catalogue: RememberedCatalogue
     users: Users
     vectors: VectorIndex
     similar: SimilarItems
@@ -74,13 +74,17 @@ class Service:
     feedback: FeedbackIntake
     clock: Clock
     telemetry: Telemetry
+    _following: asyncio.Task[None] | None = field(default=None, init=False)
 
     def start(self) -> None:
         """Start the engine, on the event loop that will serve."""
         self.engine.start()
+        self._following = asyncio.create_task(self.hot.follow())
 
     async def stop(self) -> None:
         """End the engine process, write what waits, let go of all files and connections."""
+        if self._following is not None:
+            self._following.cancel()
         await self.engine.stop()
         self.bus.close()
         self.exposures.close()
@@ -109,13 +113,14 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
     past = read_histories(bundle)
     exposures = LocalExposureLog(settings.state / "exposures")
     bus = open_bus(stores.bus, stores.timeout_seconds)
-    catalogue, users = open_warm(stores.catalogue, stores.timeout_seconds)
-    catalogue.sync(table.items, table.images, bundle.version)
+    warm = open_warm(stores.catalogue, stores.timeout_seconds)
+    catalogue = RememberedCatalogue(warm.catalogue)
+    catalogue.sync(table.items, table.images, bundle.version, settings.beside)
     hot_stores = open_hot(
         stores.state,
         clock,
         stores.timeout_seconds / 5,
-        max_recent=max(MAX_RECENT, int(bundle.manifest.facts.get("events_read", 0))),
+        max_recent=recent_kept(bundle),
         earlier=earlier_events(past),
     )
     hot = HotState({item.item_id: item.categories for item in table.items}, past, hot_stores)
@@ -146,20 +151,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
     )
     feedback = FeedbackIntake(bus=bus, hot=hot, catalogue=catalogue, clock=clock)
     telemetry = open_telemetry(bundle)
-    service = Service(
-        bundle, catalogue, users, vectors, similar, bus, exposures, hot, engine, recommender, feedback, clock, telemetry
-    )
+    parts = (bundle, catalogue, warm.users, vectors, similar, bus, exposures, hot, engine, recommender, feedback)
+    service = Service(*parts, clock, telemetry)
     instrument(service, telemetry)
     return service
-
-
-def earlier_events(past: Iterable[PastEvent]) -> Callable[[Visitor], Sequence[RecentEvent]]:
-    """What each visitor did before the service ran, in the order of the histories."""
-    by_user: dict[str, list[RecentEvent]] = defaultdict(list)
-    for one in past:
-        by_user[one.user_id].append(one.event)
-
-    def of(visitor: Visitor) -> Sequence[RecentEvent]:
-        return by_user.get(visitor.user_id, ()) if visitor.user_id is not None else ()
-
-    return of

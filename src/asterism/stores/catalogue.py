@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,8 +41,13 @@ class Catalogue(Protocol):
         """Add items or replace them, and the SVG images given for some; a hidden item stays hidden."""
         ...
 
-    def sync(self, items: Iterable[Item], images: Mapping[str, str], version: str) -> None:
-        """Take over a bundle's items; those of an earlier bundle that are not among them become unavailable."""
+    def sync(
+        self, items: Iterable[Item], images: Mapping[str, str], version: str, beside: Collection[str] = ()
+    ) -> None:
+        """Take over a bundle's items; those of earlier bundles that are not among them become unavailable.
+
+        What belongs to the versions that are served `beside` it stays as it is.
+        """
         ...
 
     def get(self, item_id: str) -> Item:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 from asterism.core.errors import OverloadedError, StorageError
 from asterism.stores.event_log import Event
@@ -34,12 +34,15 @@ class Delivery:
 class Receipt(NamedTuple):
     """What became of a published event."""
 
-    is_new: bool  # False where the bus had its id already; a bus that does not know ids takes all as new
+    is_new: bool  # False where the bus had its id already
     offset: Offset | None  # where it stands, if it is new
 
 
 class EventBus(Protocol):
     """Takes events from any thread; those of one visitor keep their order."""
+
+    #: Whether it takes each `event_id` once, for ever.
+    knows_ids: ClassVar[bool]
 
     def publish(self, events: Sequence[Event]) -> Future[list[Receipt]]:
         """Done when all are durable; fails with `StorageError`. Raises `OverloadedError` when too many wait."""
@@ -67,6 +70,10 @@ class Consumer(Protocol):
 
     def bury(self, delivery: Delivery, reason: str) -> None:
         """Put a delivery that cannot be dealt with where people find it; durable on return."""
+        ...
+
+    def lag(self) -> int:
+        """About how many events wait behind those given so far."""
         ...
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -30,6 +30,8 @@ _REASON: Final = "reason"
 class KafkaEventBus:
     """Implements `EventBus`: `kafka://host:9092,host:9092/feedback`; what is buried goes to `feedback.dead`."""
 
+    knows_ids: ClassVar[bool] = False
+
     def __init__(
         self, url: str, *, timeout_seconds: float = 10.0, session_seconds: float = 10.0, max_pending: int = 100_000
     ) -> None:
@@ -38,7 +40,7 @@ class KafkaEventBus:
         An event is acknowledged within `timeout_seconds` or fails; a group takes over from a member that
         was silent for `session_seconds`.
         """
-        self._place = _Place(url, timeout_seconds, session_seconds)
+        self._place = Place(url, timeout_seconds, session_seconds)
         self._producer = self._place.producer(max_pending)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="kafka-bus", daemon=True)
@@ -83,7 +85,7 @@ class KafkaEventBus:
             self._producer.poll(0.1)
 
 
-class _Place:
+class Place:
     """Where the brokers are, which topic, and how long anything may take."""
 
     def __init__(self, url: str, timeout_seconds: float, session_seconds: float = 10.0) -> None:
@@ -132,7 +134,7 @@ class _Place:
 class KafkaConsumer:
     """Implements `Consumer`; a group's members share the partitions, and take over from one that died."""
 
-    def __init__(self, place: _Place, group: str) -> None:
+    def __init__(self, place: Place, group: str) -> None:
         self._place = place
         self._silence: KafkaError | None = None
         self._client = Client(
@@ -195,8 +197,16 @@ class KafkaConsumer:
         if not told or told[0] is not None:
             raise self._place.reach.unavailable(told[0] if told else "no answer in time")
 
+    def lag(self) -> int:
+        """See `Consumer.lag`; as of the last fetch, so that no broker is asked."""
+        behind = 0
+        for one in self._client.position(self._client.assignment()):
+            _, end = self._client.get_watermark_offsets(one, cached=True)
+            behind += max(0, end - one.offset) if one.offset >= 0 else 0
+        return behind
+
     def close(self) -> None:
-        """See `Consumer.close`."""
+        """See `Consumer.close`; also of the dead letters' own producer."""
         self._client.close()
 
     def _consume(self, count: int, timeout_seconds: float) -> list[Message]:
@@ -237,7 +247,7 @@ class KafkaConsumer:
 class _Written:
     """Waits for the acknowledgements of all events of one call."""
 
-    def __init__(self, count: int, place: _Place) -> None:
+    def __init__(self, count: int, place: Place) -> None:
         self.future: Future[list[Receipt]] = Future()
         self._receipts = [Receipt(True, None)] * count
         self._left = count
@@ -284,7 +294,7 @@ def _reason(message: Message) -> str:
 
 def dead_letters(url: str, count: int, timeout_seconds: float = 10.0) -> list[tuple[str, bytes]]:
     """Up to `count` buried deliveries as (reason, bytes), for people to look at."""
-    place = _Place(url, timeout_seconds)
+    place = Place(url, timeout_seconds)
     client = Client({**place.common(), "group.id": "asterism-dead-letters", "enable.auto.commit": False})
     try:
         found = place.reach.call(lambda: client.list_topics(place.dead_topic, timeout=timeout_seconds))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -42,10 +42,12 @@ class SqlCatalogue:
         rows = [_row(item) for item in items]
         self._change_rows(lambda connection: _put(connection, rows, images or {}), len(rows))
 
-    def sync(self, items: Iterable[Item], images: Mapping[str, str], version: str) -> None:
+    def sync(
+        self, items: Iterable[Item], images: Mapping[str, str], version: str, beside: Collection[str] = ()
+    ) -> None:
         """See `Catalogue.sync`."""
         rows = [{**_row(item), "bundle_version": version} for item in items]
-        other = ITEMS.c.bundle_version.is_not(None) & (ITEMS.c.bundle_version != version)
+        other = ITEMS.c.bundle_version.is_not(None) & ITEMS.c.bundle_version.not_in({version, *beside})
 
         def write(connection: Connection) -> None:
             _put(connection, rows, images)

@@ -160,7 +160,7 @@ def _sqlite_engine(url: URL, timeout_seconds: float, pool_size: int) -> Engine:
     def prepare(connection: Any, _: object) -> None:
         connection.isolation_level = None  # the driver would end transactions around schema changes
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA synchronous = FULL")  # what is committed on the bus must not be undone here
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

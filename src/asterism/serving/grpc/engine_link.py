@@ -45,7 +45,6 @@ class EngineLink:
     def __init__(self, address: str, on_change: Callable[[], None]) -> None:
         """Raises `ConfigError` on an address that is none."""
         self.address = checked(address)
-        self.refusal: str | None = None
         self.semantic_ids: dict[str, SemanticId] = {}
         self.status = EngineStatus(False, None, 0, f"{address} was not reached yet", "", (), (), NO_FIGURES)
         self._on_change = on_change
@@ -101,6 +100,9 @@ class EngineLink:
                 self._lose(f"the engine at {self.address} cannot be reached ({error.details()})")
             except TimeoutError:
                 self._lose(f"the engine at {self.address} was silent for {_SILENT_SECONDS:g} s")
+            except Exception:  # whatever it was, the engine must be found again
+                logger.exception("the engine at %s is watched anew", self.address)
+                self._lose(f"the engine at {self.address} told what cannot be read")
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _watch(self) -> None:
@@ -119,10 +121,9 @@ class EngineLink:
         if status.ready and self._ids_version != status.bundle_version:
             await self._fetch_semantic_ids()
         was_ready, self.status = self.status.ready, status
-        self.refusal = description.refusal if description.HasField("refusal") else None
         if self._conversation is None or self._conversation.is_over:
             self._conversation = Conversation(self._stub.Converse(), description.packed_format)
-        if status.ready != was_ready or self.refusal is not None:
+        if status.ready != was_ready:
             self._on_change()
 
     async def _fetch_semantic_ids(self) -> None:
@@ -143,7 +144,6 @@ class EngineLink:
         was_ready = self.status.ready
         engines = tuple(one._replace(ready=False) for one in self.status.engines)
         self.status = self.status._replace(ready=False, error=reason, engines=engines)
-        self.refusal = None
         if self._conversation is not None:
             self._conversation.end(reason)
             self._conversation = None

@@ -37,8 +37,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def take_port(host: str, port: int) -> socket.socket:
-    """A bound socket; raises `ConfigError` where the port or the host cannot be had."""
+def take_port(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A bound socket, on a port that others may take too where it is shared; raises `ConfigError`."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         # The protocol is named, as asyncio sets TCP_NODELAY only where it is; without that, 40 ms go by an answer.
@@ -46,6 +46,8 @@ def take_port(host: str, port: int) -> socket.socket:
         with contextlib.ExitStack() as on_failure:
             on_failure.enter_context(taken)
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             taken.bind((host, port))
             taken.listen(1024)  # at once: until then, another process could bind the port too
             on_failure.pop_all()

@@ -1,0 +1,85 @@
+"""The worker: follows the bus in several groups, each of which goes on whatever happens to the others."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from asterism.config.stores import StoresConfig
+from asterism.core.bundle import Bundle
+from asterism.core.errors import ConfigError
+from asterism.serving.bundle_tables import read_histories
+from asterism.serving.features.earlier import earlier_events, recent_kept
+from asterism.serving.worker.group import Group, Handler
+from asterism.serving.worker.handlers import Behaviours, History, States
+from asterism.serving.worker.settings import GROUPS, WorkerSettings
+from asterism.stores.event_bus import Consumer
+from asterism.stores.opening import open_consumer, open_history, open_hot, open_warm
+
+logger = logging.getLogger(__name__)
+
+_STOP_SECONDS: Final = 20.0
+_SOON_SECONDS: Final = 0.02  # how long a new event may lie unseen where somebody waits for what it changes
+
+
+class Worker:
+    """All groups of one worker; `groups` tells of each how it goes."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.groups = tuple(groups)
+
+    def start(self) -> None:
+        """Start every group in a thread of its own."""
+        for one in self.groups:
+            one.start()
+
+    def stop(self) -> None:
+        """Let every group finish and commit what it holds; returns when all ended, or after twenty seconds."""
+        for one in self.groups:
+            one.stop()
+        for one in self.groups:
+            if not one.join(_STOP_SECONDS):
+                logger.warning("worker group %s did not end; what it holds will come again", one.name)
+
+
+def open_worker(settings: WorkerSettings) -> Worker:
+    """The groups that a deployment needs, not started; raises `ConfigError` on a group nobody knows."""
+    unknown = [one for one in settings.groups if one not in GROUPS]
+    if unknown:
+        raise ConfigError(f"a worker has no group {unknown[0]!r}; known here: {', '.join(GROUPS)}")
+    stores = settings.deployment
+    openers: dict[str, Callable[[], Handler]] = {
+        "behaviours": lambda: Behaviours(open_warm(stores.catalogue, stores.timeout_seconds).users),
+        "history": lambda: History(open_history(stores.history, stores.timeout_seconds)),
+    }
+    if stores.state != "memory":
+        openers["state"] = lambda: _states(settings, stores)
+    return Worker([_group(name, stores, opener) for name, opener in openers.items() if name in settings.groups])
+
+
+def run_worker(settings: WorkerSettings, stop: threading.Event) -> None:
+    """Work until `stop` is set, then commit and end."""
+    worker = open_worker(settings)
+    worker.start()
+    stop.wait()
+    worker.stop()
+
+
+def _group(name: str, stores: StoresConfig, opener: Callable[[], Handler]) -> Group:
+    def consumer() -> Consumer:
+        return open_consumer(stores.bus, name, stores.timeout_seconds)
+
+    return Group(name, consumer, opener, poll_seconds=_SOON_SECONDS if name == "state" else 0.2)
+
+
+def _states(settings: WorkerSettings, stores: StoresConfig) -> States:
+    bundle = Bundle.open(settings.bundle)
+    hot = open_hot(
+        stores.state,
+        timeout_seconds=stores.timeout_seconds / 5,
+        max_recent=recent_kept(bundle),
+        earlier=earlier_events(read_histories(bundle)),
+    )
+    return States(hot)
