@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from asterism import __version__
 from asterism.serving.http.asgi import RequestFrame
 from asterism.serving.http.envelope import install_error_handlers
+from asterism.serving.http.hot.road import HotRoad
 from asterism.serving.http.page_files import install_page
 from asterism.serving.http.routes import health_routes, item_routes, visitor_routes
 from asterism.serving.service import Service
@@ -20,7 +21,7 @@ from asterism.serving.telemetry.exposition import metrics_routes
 def build_app(service: Service) -> ASGIApp:
     """An application that starts the service's engine with itself, and stops the service at its end."""
     api = build_api(service)
-    framed = RequestFrame(api)  # around all routes, so that also an unforeseen error leaves in its frame
+    framed = RequestFrame(HotRoad(api, service))  # around all routes: also an unforeseen error leaves in its frame
     return service.telemetry.around(framed, [*api.openapi()["paths"], "/openapi.json", "/metrics"])
 
 
