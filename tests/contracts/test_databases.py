@@ -30,7 +30,7 @@ from asterism.stores.user_state import Visitor
 from contracts.postgres_server import MISSING, POSTGRES, Postgres
 
 VEGA = Item("vega", "Vega lamp", categories=("home",))
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -83,7 +83,7 @@ def test_a_schema_newer_than_we_know_is_refused(fresh_url: str) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
     engine.dispose()
-    with pytest.raises(StorageError, match="schema 0999 is newer than the known 0003; upgrade Asterism"):
+    with pytest.raises(StorageError, match="schema 0999 is newer than the known 0004; upgrade Asterism"):
         Database(fresh_url)
 
 

@@ -96,3 +96,24 @@ BEHAVIOURS: Final = Table(
     Index("behaviours_by_time", "visitor", "timestamp"),
     postgresql_partition_by="HASH (visitor)",
 )
+API_KEYS: Final = Table(
+    "api_keys",
+    METADATA,
+    Column("key_id", text(), primary_key=True, nullable=False),
+    Column("name", Text(), nullable=False),
+    Column("scopes", document(), nullable=False),
+    Column("digest", Text(), nullable=False),  # SHA-256 of the token, as hex
+    Column("created_at", BigInteger(), nullable=False),
+    Column("expires_at", BigInteger()),
+    Column("revoked_at", BigInteger()),
+    Column("last_used_at", BigInteger()),
+    Column("change", BigInteger(), nullable=False),
+    Index("api_keys_by_change", "change"),
+)
+#: One row, whose number grows with every change of the keys.
+API_KEY_CHANGES: Final = Table(
+    "api_key_changes",
+    METADATA,
+    Column("only", Integer(), primary_key=True, autoincrement=False),
+    Column("number", BigInteger(), nullable=False),
+)

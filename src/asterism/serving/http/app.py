@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from asterism import __version__
-from asterism.serving.http.asgi import RequestFrame
 from asterism.serving.http.envelope import install_error_handlers
+from asterism.serving.http.gate import Gate
 from asterism.serving.http.hot.road import HotRoad
 from asterism.serving.http.page_files import install_page
 from asterism.serving.http.routes import health_routes, item_routes, visitor_routes
@@ -18,15 +18,15 @@ from asterism.serving.service import Service
 from asterism.serving.telemetry.exposition import metrics_routes
 
 
-def build_app(service: Service) -> ASGIApp:
-    """An application that starts the service's engine with itself, and stops the service at its end."""
-    api = build_api(service)
-    framed = RequestFrame(HotRoad(api, service))  # around all routes: also an unforeseen error leaves in its frame
-    return service.telemetry.around(framed, [*api.openapi()["paths"], "/openapi.json", "/metrics"])
+def build_app(service: Service, gate: Gate | None = None) -> ASGIApp:
+    """An application that starts the engine with itself and stops the service at its end; without a gate, open."""
+    api, telemetry = build_api(service), service.telemetry
+    guarded = (gate or Gate()).around(telemetry.inside(HotRoad(api, service)))
+    return telemetry.around(guarded, [*api.openapi()["paths"], "/openapi.json", "/metrics"])
 
 
 def build_api(service: Service) -> FastAPI:
-    """The routes, without the frame around every request."""
+    """The routes, without what every request passes before them."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -23,7 +23,7 @@ from asterism.serving.telemetry.engine_metrics import EngineCollector
 from asterism.serving.telemetry.engine_process import with_trace
 from asterism.serving.telemetry.gateway_metrics import FeedbackMetrics, GatewayMetrics
 from asterism.serving.telemetry.observing import Call, replace_method, timed, traced
-from asterism.serving.telemetry.request_metrics import RequestTelemetry
+from asterism.serving.telemetry.request_metrics import BehindGuard, RequestTelemetry
 from asterism.serving.telemetry.request_tracing import RequestTracing
 from asterism.serving.telemetry.routes import RouteLabels
 from asterism.serving.telemetry.spans import SpanKind, Tracer, current_trace
@@ -80,6 +80,10 @@ class Telemetry:
     def registry(self) -> CollectorRegistry:
         """What `/metrics` shows."""
         return self.metrics.registry
+
+    def inside(self, app: ASGIApp) -> ASGIApp:
+        """What lies behind keys and limits; the time up to here is theirs."""
+        return BehindGuard(app, self.metrics.stages.guard)
 
     def around(self, app: ASGIApp, templates: Sequence[str]) -> ASGIApp:
         """An application whose requests are counted, timed and traced, by the templates of its routes."""
