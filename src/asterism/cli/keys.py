@@ -23,7 +23,9 @@ _NEVER = "never"
 
 Config = Annotated[Path | None, typer.Option(help="The deployment's file, whose catalogue holds the keys.")]
 State = Annotated[Path | None, typer.Option(help="The state folder of a service on this machine.")]
-Scopes = Annotated[list[str], typer.Option("--scope", help="What the key may do, again and again; `all` is everything.")]
+Scopes = Annotated[
+    list[str], typer.Option("--scope", help="What the key may do, again and again; `all` is everything.")
+]
 Expires = Annotated[str, typer.Option(help="After how long the key ends: 12h, 90d, 52w or never.")]
 KeyId = Annotated[str, typer.Argument(help="The id of the key, as `list` shows it.")]
 

@@ -259,9 +259,7 @@ def _settings(
 def _refuse_options_before(context: typer.Context) -> None:
     """Options of the whole service say nothing to one process of it, so they must not vanish."""
     given = [
-        one
-        for one in context.params
-        if context.get_parameter_source(one) is click.core.ParameterSource.COMMANDLINE
+        one for one in context.params if context.get_parameter_source(one) is click.core.ParameterSource.COMMANDLINE
     ]
     if given:
         name = given[0].replace("_", "-")

@@ -45,9 +45,7 @@ async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], Non
     catalogue = (await asyncio.to_thread(open_warm, settings.catalogue, settings.timeout_seconds)).catalogue
     pool = EnginePool(settings.factory, bundle, catalogue.unavailable, settings.limits)
     servicer = ModelServicer(pool)
-    server = GrpcServer(
-        settings.address, [HostedService(MODEL_SERVICE, add_ModelServiceServicer_to_server, servicer)]
-    )
+    server = GrpcServer(settings.address, [HostedService(MODEL_SERVICE, add_ModelServiceServicer_to_server, servicer)])
     telling: asyncio.Task[None] | None = None
     try:
         await server.start()

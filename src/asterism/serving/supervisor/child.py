@@ -155,5 +155,3 @@ async def _forward(source: asyncio.StreamReader, target: TextIO, label: str) -> 
 def command_of(*arguments: str) -> tuple[str, ...]:
     """The command line of `asterism serve …` in a process of its own."""
     return (sys.executable, "-m", "asterism", "serve", *arguments)
-
-
