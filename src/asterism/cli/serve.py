@@ -64,6 +64,10 @@ EngineAtOption = Annotated[
         "By default the one of the state folder.",
     ),
 ]
+MetricsPortOption = Annotated[
+    int | None,
+    typer.Option("--metrics-port", min=1, max=65534, help="Where Prometheus finds /metrics on this machine."),
+]
 SupervisedOption = Annotated[bool, typer.Option("--supervised", hidden=True, help="End when stdin ends.")]
 
 
@@ -80,6 +84,14 @@ def serve(
     min_beam: MinBeamOption = None,
     pin: PinOption = False,
     reranking: RerankingOption = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65534,
+            help="Where Prometheus finds /metrics of the engine; the worker has the next port, the gateway its own.",
+        ),
+    ] = None,
     engine: FactoryOption = None,
 ) -> None:
     """Serve recommendations over HTTP until SIGTERM or Ctrl-C: engine, worker and gateway under one supervisor."""
@@ -98,7 +110,7 @@ def serve(
     Bundle.open(settings.bundle)
     taken = take_port(host, port)
     folder = RunFolder(settings.state)
-    children = Lineup(settings, config, reranking).children(taken)
+    children = Lineup(settings, config, reranking, metrics_port).children(taken)
     raise typer.Exit(asyncio.run(supervise(children, folder, taken.close)))
 
 
@@ -154,6 +166,7 @@ def engine_command(
     min_beam: MinBeamOption = None,
     pin: PinOption = False,
     engine: FactoryOption = None,
+    metrics_port: MetricsPortOption = None,
     supervised: SupervisedOption = False,
 ) -> None:
     """Serve the model alone, over gRPC."""
@@ -170,6 +183,7 @@ def engine_command(
         catalogue=settings.deployment.catalogue,
         timeout_seconds=settings.deployment.timeout_seconds,
         limits=EngineLimits(engines=engines, min_beam=min_beam, pin=pin),
+        metrics_port=metrics_port,
     )
     say = (lambda _: None) if supervised else (lambda line: print(line, flush=True))
     asyncio.run(serve_engine(process, say))
@@ -185,6 +199,7 @@ def worker(
         str | None,
         typer.Option(help="Where the gateway that holds users' states answers; in the state folder by default."),
     ] = None,
+    metrics_port: MetricsPortOption = None,
     supervised: SupervisedOption = False,
 ) -> None:
     """Follow the feedback alone: behaviours, history, shared states, slates made anew."""
@@ -209,6 +224,7 @@ def worker(
             stores=settings.stores,
             engine_addresses=settings.engine_addresses,
             gateway_address=gateway_at or gateway_address(settings.state),
+            metrics_port=metrics_port,
         ),
         stop,
     )

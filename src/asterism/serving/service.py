@@ -90,7 +90,7 @@ class Service:
         self.exposures.close()
         self.hot.close()
         self.catalogue.close()  # and the users, who are in the same database
-        self.telemetry.close()
+        await asyncio.to_thread(self.telemetry.close)
 
 
 def default_state_folder(bundle: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import asyncio
 import socket
 import subprocess
 import sys
@@ -11,9 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from asterism.core.errors import ConfigError
-from asterism.serving.telemetry.spans import is_sampled
+from asterism.serving.telemetry.otel import OtelTracer
+from asterism.serving.telemetry.request_tracing import RequestTracing
+from asterism.serving.telemetry.routes import RouteLabels
+from asterism.serving.telemetry.spans import Tracer, current_trace, is_sampled
 from asterism.serving.telemetry.tracing import DEFAULT_SHARE, TraceSettings, trace_settings
 from serving.running import Server, environment
 from serving.telemetry.collector import Collector
@@ -37,60 +41,88 @@ def ask(server: Server, trace_id: str, flags: str = "01", user: str = "u1") -> s
     return str(answer["trace_id"])
 
 
-def test_a_request_is_one_trace(collector: Collector, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def click(server: Server, trace_id: str, item_id: str) -> int:
+    body = {"user_id": "u1", "item_id": item_id, "action": "click"}
+    return server.http.post("/api/v1/feedback", json=body, headers=traceparent(trace_id)).status_code
+
+
+def test_a_trace_goes_through_three_processes(
+    collector: Collector, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
-    trace_id, other, fed = (letter * 32 for letter in "abc")
+    trace_id, unsampled, refused = (letter * 32 for letter in "abc")
     with Server(bundle, bundle.parent / "state") as server:
         assert ask(server, trace_id) == trace_id
-        assert ask(server, other, "00") == other
-        server.recommend("u2")
-        body = {"user_id": "u1", "item_id": "lamps-03", "action": "click"}
-        assert server.http.post("/api/v1/feedback", json=body, headers=traceparent(fed)).status_code == 200
-        body["item_id"] = "nothing"
-        assert server.http.post("/api/v1/feedback", json=body, headers=traceparent("d" * 32)).status_code == 404
-        pid = server.process.pid
-    spans = collector.of_trace(trace_id, {"POST /api/v1/recommend", "state", "engine", "engine batch"})
-    request, engine, batch = spans["POST /api/v1/recommend"], spans["engine"], spans["engine batch"]
-    assert request.parent_id == CALLER
-    assert request.attributes["http.response.status_code"] == 200
+        assert ask(server, unsampled, "00", "u2") == unsampled
+        server.recommend("u3")
+        assert click(server, trace_id, "lamps-03") == 200
+        assert click(server, refused, "nothing") == 404
+        spans = collector.of_trace(trace_id, {"engine batch", "bus behaviours", "POST /api/v1/feedback"})
+        failed = collector.of_trace(refused, {"feedback commit", "POST /api/v1/feedback"})
+    request, engine, served = spans["POST /api/v1/recommend"], spans["engine"], spans["engine predict"]
+    assert (request.parent_id, request.attributes["http.response.status_code"]) == (CALLER, 200)
     assert (spans["state"].parent_id, engine.parent_id) == (request.span_id, request.span_id)
-    assert batch.parent_id == engine.span_id
-    assert batch.links == (engine.span_id,)
-    assert batch.attributes["asterism.batch.requests"] == 1
-    assert {(one.service, one.process) for one in spans.values()} == {("asterism-gateway", pid)}
-    fed_spans = collector.of_trace(fed, {"POST /api/v1/feedback", "feedback commit"})
-    assert fed_spans["feedback commit"].parent_id == fed_spans["POST /api/v1/feedback"].span_id
-    refused = collector.of_trace("d" * 32, {"feedback commit"})["feedback commit"]
-    assert refused.failed
-    assert {one.trace_id for one in collector.spans} == {trace_id, fed, "d" * 32}
+    assert served.parent_id == engine.span_id
+    assert (spans["engine batch"].parent_id, spans["engine batch"].links) == (served.span_id, (served.span_id,))
+    assert spans["engine batch"].attributes["asterism.batch.requests"] == 1
+    commit = spans["feedback commit"]
+    assert commit.parent_id == spans["POST /api/v1/feedback"].span_id
+    assert spans["bus behaviours"].parent_id == commit.span_id
+    by_service = {one.service: one.process for one in spans.values()}
+    assert set(by_service) == {"asterism-gateway", "asterism-engine", "asterism-worker"}
+    assert len(set(by_service.values())) == 3
+    assert failed["feedback commit"].failed
+    assert not commit.failed
+    assert {one.trace_id for one in collector.spans} == {trace_id, refused}
     for one in collector.spans:  # nobody is named in a trace
         assert not {"u1", "lamps-03", "nothing"} & {str(value) for value in one.attributes.values()}
 
 
-def test_a_share_of_untraced_requests_begins_a_trace(
-    collector: Collector, bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
-    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "1")
-    with Server(bundle, bundle.parent / "state") as server:
-        answer = server.http.post("/api/v1/recommend", json={"user_id": "u1"}).json()
-    spans = collector.of_trace(answer["trace_id"], {"POST /api/v1/recommend", "engine batch"})
-    assert spans["POST /api/v1/recommend"].parent_id == ""
+def traced_answer(tracer: Tracer, headers: list[tuple[bytes, bytes]]) -> tuple[str | None, list[tuple[bytes, bytes]]]:
+    """What is current while the application works, and the headers that it sees."""
+    seen: list[tuple[str | None, list[tuple[bytes, bytes]]]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((current_trace.get(), scope["headers"]))
+
+    async def nothing(*_: Message) -> Message:
+        raise AssertionError("nobody speaks")
+
+    scope = {"type": "http", "path": "/a", "method": "GET", "headers": headers}
+    asyncio.run(RequestTracing(app, tracer, RouteLabels(["/a"]))(scope, nothing, nothing))
+    return seen[0]
 
 
-def test_a_collector_that_is_down_holds_nobody_up(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_share_of_untraced_requests_begins_a_trace(collector: Collector) -> None:
+    every = OtelTracer(collector.endpoint, "gateway", share=1.0)
+    current, headers = traced_answer(every, [(b"traceparent", b"nonsense"), (b"x", b"y")])
+    assert current is not None
+    assert headers == [(b"x", b"y"), (b"traceparent", current.encode())]
+    assert traced_answer(every, [(b"traceparent", f"00-{'e' * 32}-{CALLER}-00".encode())])[0] is None
+    every.close()
+    found = collector.of_trace(current.split("-")[1], {"GET /a"})["GET /a"]
+    assert (found.parent_id, found.span_id) == ("", current.split("-")[2])
+    none = OtelTracer(collector.endpoint, "gateway", share=0.0)
+    assert traced_answer(none, [])[0] is None
+    some = OtelTracer(collector.endpoint, "gateway", share=0.25)
+    assert 180 < sum(some.chooses() for _ in range(1000)) < 320
+    none.close()
+    some.close()
+
+
+def test_a_collector_that_is_silent_holds_nobody_up() -> None:
     with socket.socket() as silent:  # takes connections, and never says a word
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "1")
-        with Server(bundle, bundle.parent / "state") as server:
-            for number in range(40):
-                server.recommend(f"u{number % 10}")
-            started = time.monotonic()
-            assert server.stop(signal.SIGTERM) == 0
-            assert time.monotonic() - started < 8
+        tracer = OtelTracer(f"http://127.0.0.1:{silent.getsockname()[1]}", "gateway", share=1.0)
+        started = time.process_time()
+        for _ in range(10_000):  # more than the queue holds
+            tracer.begin("work").end()
+        assert time.process_time() - started < 5
+        started = time.monotonic()
+        tracer.close()
+        assert time.monotonic() - started < 6
 
 
 def test_without_a_collector_no_library_of_traces_is_loaded() -> None:

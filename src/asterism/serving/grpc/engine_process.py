@@ -17,6 +17,8 @@ from asterism.serving.grpc.proto import model_pb2
 from asterism.serving.grpc.proto.model_pb2_grpc import add_ModelServiceServicer_to_server
 from asterism.serving.grpc.server import GrpcServer, HostedService
 from asterism.serving.stopping import StopSignals
+from asterism.serving.telemetry.engine_process import instrument_engine
+from asterism.serving.telemetry.exposition import serving_metrics
 from asterism.stores.opening import open_warm
 
 MODEL_SERVICE: Final[str] = model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
@@ -33,6 +35,7 @@ class EngineProcessSettings:
     catalogue: str  # URL
     timeout_seconds: float = 5.0  # of the catalogue
     limits: EngineLimits = field(default_factory=EngineLimits)
+    metrics_port: int | None = None  # where Prometheus finds `/metrics`
 
 
 async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], None]) -> None:
@@ -45,6 +48,7 @@ async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], Non
     catalogue = (await asyncio.to_thread(open_warm, settings.catalogue, settings.timeout_seconds)).catalogue
     pool = EnginePool(settings.factory, bundle, catalogue.unavailable, settings.limits)
     servicer = ModelServicer(pool)
+    telemetry = instrument_engine(pool, bundle, servicer)
     server = GrpcServer(settings.address, [HostedService(MODEL_SERVICE, add_ModelServiceServicer_to_server, servicer)])
     telling: asyncio.Task[None] | None = None
     try:
@@ -52,7 +56,8 @@ async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], Non
         say(f"the engine of {bundle.path} listens at {server.address}")
         pool.start()
         telling = asyncio.create_task(_tell_health(pool, server))
-        await _until_stopped(pool, stop, say)
+        with serving_metrics(settings.metrics_port, telemetry.registry):
+            await _until_stopped(pool, stop, say)
     finally:
         servicer.drain()
         await stop.unless_hurried(server.stop())
@@ -60,6 +65,7 @@ async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], Non
             telling.cancel()
         await pool.stop()
         await asyncio.to_thread(catalogue.close)
+        await asyncio.to_thread(telemetry.close)
 
 
 async def _until_stopped(pool: EnginePool, stop: StopSignals, say: Callable[[str], None]) -> None:

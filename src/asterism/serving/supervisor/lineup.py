@@ -21,6 +21,7 @@ class Lineup:
     settings: ServiceSettings
     config: Path | None  # the deployment's file
     reranking: Path | None
+    metrics_port: int | None = None  # of the engine; the worker's is the next one
 
     def children(self, taken: socket.socket) -> list[ChildSpec]:
         """Engine, worker and gateway, in the order in which they are needed; the gateway gets the socket."""
@@ -31,11 +32,13 @@ class Lineup:
         arguments = ["--listen", address, "--engine", settings.engine, "--engines", str(settings.engines)]
         arguments += _option("--min-beam", settings.min_beam)
         arguments += ["--pin"] if settings.pin else []
+        arguments += _option("--metrics-port", self.metrics_port)
         return ChildSpec("engine", self._command("engine", arguments), grpc_probe(address, MODEL_SERVICE))
 
     def _worker(self) -> ChildSpec:
         state = self.settings.state
         arguments = ["--engine-at", engine_address(state), "--gateway-at", gateway_address(state)]
+        arguments += _option("--metrics-port", None if self.metrics_port is None else self.metrics_port + 1)
         return ChildSpec("worker", self._command("worker", arguments))
 
     def _gateway(self, taken: socket.socket) -> ChildSpec:

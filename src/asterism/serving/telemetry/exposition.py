@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Thread
 from typing import Final
@@ -17,11 +19,6 @@ from asterism.core.errors import ConfigError
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4  # what every Prometheus reads
 
 
-def render(registry: CollectorRegistry) -> bytes:
-    """All metrics of a registry in Prometheus's text form."""
-    return generate_latest(registry)
-
-
 @dataclass(frozen=True, slots=True)
 class MetricsEndpoint:
     """A server of metrics beside a process's work."""
@@ -29,16 +26,16 @@ class MetricsEndpoint:
     server: WSGIServer
     thread: Thread
 
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return self.server.server_port
-
     def stop(self) -> None:
         """Let go of the port."""
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
+
+
+def render(registry: CollectorRegistry) -> bytes:
+    """All metrics of a registry in Prometheus's text form."""
+    return generate_latest(registry)
 
 
 def start_metrics(port: int, registry: CollectorRegistry, host: str = "127.0.0.1") -> MetricsEndpoint:
@@ -50,6 +47,17 @@ def start_metrics(port: int, registry: CollectorRegistry, host: str = "127.0.0.1
             f"{host}:{port} cannot be listened on ({error}); choose another with --metrics-port"
         ) from error
     return MetricsEndpoint(server, thread)
+
+
+@contextmanager
+def serving_metrics(port: int | None, registry: CollectorRegistry) -> Iterator[None]:
+    """`start_metrics` around a block; nothing where there is no port."""
+    endpoint = None if port is None else start_metrics(port, registry)
+    try:
+        yield
+    finally:
+        if endpoint is not None:
+            endpoint.stop()
 
 
 def metrics_routes(registry: CollectorRegistry) -> APIRouter:

@@ -55,4 +55,4 @@ class RequestTracing:
 def _parent(scope: Scope) -> str | None:
     """The header's text; several of them are none."""
     found = [value for name, value in scope["headers"] if name == _HEADER]
-    return found[0].decode("latin-1").strip().lower() if len(found) == 1 else None
+    return found[0].decode("latin-1").strip() if len(found) == 1 else None

@@ -1,80 +1,121 @@
-"""What is measured of a worker: how far its groups are behind the bus, what they buried, and the nearline loop."""
+"""What is measured of a worker: how far its groups are behind the bus, what they buried, how long a batch takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, Protocol
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Final, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from asterism.serving.telemetry.families import LOOP_BUCKETS, Counts, Histograms
+from asterism.core.bundle import Bundle
+from asterism.serving.telemetry.build_info import new_registry
+from asterism.serving.telemetry.families import LOOP_BUCKETS, Histograms, Observations
+from asterism.serving.telemetry.observing import Call, replace_method
 from asterism.serving.telemetry.spans import SpanKind, Tracer
-from asterism.stores.event_log import Event
+from asterism.serving.telemetry.tracing import open_tracer, trace_settings
+from asterism.serving.worker.batches import Arrival
+from asterism.serving.worker.group import Group, GroupState, Handler
 
 _MOST_LINKS: Final = 64
+_WELL: Final = (GroupState.STARTING, GroupState.RUNNING)
 
 
-class GroupFigures(Protocol):
-    """A group of consumers as it is now."""
-
+class _Worker(Protocol):
     @property
-    def lag(self) -> int | None:
-        """Events of the bus that it has not dealt with; None where the bus does not tell."""
-        ...
-
-    @property
-    def handled(self) -> int:
-        """Events dealt with since the start."""
-        ...
-
-    @property
-    def buried(self) -> int:
-        """Events put aside since the start, as nothing could be done with them."""
-        ...
+    def groups(self) -> Sequence[Group]: ...
 
 
-class WorkerCollector(Collector):
+@dataclass(frozen=True, slots=True)
+class WorkerTelemetry:
+    """The metrics of one worker, for `start_metrics`, and its traces where the environment asks for them."""
+
+    registry: CollectorRegistry
+    tracer: Tracer | None
+
+    def close(self) -> None:
+        """Send the spans that wait."""
+        if self.tracer is not None:
+            self.tracer.close()
+
+
+def instrument_worker(worker: _Worker, bundle: Bundle) -> WorkerTelemetry:
+    """Measure a worker that is not started yet; raises `ConfigError`, `MissingDependencyError`."""
+    settings = trace_settings(os.environ)
+    tracer = None if settings is None else open_tracer(settings, "worker")
+    registry = new_registry("worker", bundle)
+    GroupCollector(worker.groups, registry)
+    seconds = Histograms(
+        "asterism_bus_batch_seconds", "Time to deal with a batch of events.", ("group",), LOOP_BUCKETS, registry
+    )
+    for group in worker.groups:
+        replace_method(group, "open_handler", _observed(group.name, seconds.child(group.name), tracer))
+    return WorkerTelemetry(registry, tracer)
+
+
+class GroupCollector(Collector):
     """Exposes the figures of each group, read at each scrape."""
 
-    def __init__(self, groups: Callable[[], Mapping[str, GroupFigures]], registry: CollectorRegistry) -> None:
+    def __init__(self, groups: Sequence[Group], registry: CollectorRegistry) -> None:
         self._groups = groups
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
+        up = GaugeMetricFamily("asterism_bus_group_up", "Whether a group works.", labels=("group",))
         lag = GaugeMetricFamily("asterism_bus_lag_events", "Events a group is behind the bus.", labels=("group",))
         handled = CounterMetricFamily("asterism_bus_handled_events", "Events dealt with.", labels=("group",))
         buried = CounterMetricFamily("asterism_bus_dead_letters", "Events put aside for people.", labels=("group",))
-        for name, group in self._groups().items():
-            if group.lag is not None:
-                lag.add_metric((name,), group.lag)
-            handled.add_metric((name,), group.handled)
-            buried.add_metric((name,), group.buried)
-        yield from (lag, handled, buried)
+        for one in self._groups:
+            labels = (one.name,)
+            up.add_metric(labels, one.state in _WELL)
+            lag.add_metric(labels, one.lag)
+            handled.add_metric(labels, one.handled)
+            buried.add_metric(labels, one.buried)
+        yield from (up, lag, handled, buried)
 
 
-class NearlineMetrics:
-    """From feedback to the slate that it changed."""
+class ObservedHandler:
+    """Implements `Handler`; a batch's span stands below its first traced event and links to the others."""
 
-    def __init__(self, registry: CollectorRegistry, tracer: Tracer | None = None) -> None:
+    def __init__(self, inner: Handler, name: str, kept: Observations, tracer: Tracer | None) -> None:
+        self._inner = inner
+        self._name = f"bus {name}"
+        self._kept = kept
         self._tracer = tracer
-        self.seconds = Histograms(
-            "asterism_nearline_seconds",
-            "From an event's arrival at the worker to its slate.",
-            (),
-            LOOP_BUCKETS,
-            registry,
-        ).child()
-        slates = Counts("asterism_nearline_slates", "Recomputed slates by what became of them.", ("outcome",), registry)
-        self.kept = slates.child("kept")
-        self.failed = slates.child("failed")
 
-    def span(self, events: Sequence[Event]) -> AbstractContextManager[Any]:
-        """A span around one recompute, below the first traced event that asked for it and linked to the others."""
-        traces = list(dict.fromkeys(one.trace for one in events if one.trace is not None))
-        if self._tracer is None or not traces:
+    def __call__(self, batch: Sequence[Arrival]) -> None:
+        """See `Handler`."""
+        started = perf_counter()
+        try:
+            with self._span(batch):
+                self._inner(batch)
+        finally:
+            self._kept.observe(perf_counter() - started)
+
+    def close(self) -> None:
+        """See `Handler.close`."""
+        self._inner.close()
+
+    def _span(self, batch: Sequence[Arrival]) -> AbstractContextManager[object]:
+        if self._tracer is None:
             return nullcontext()
-        return self._tracer.span("nearline recompute", SpanKind.CONSUMER, parent=traces[0], links=traces[1:_MOST_LINKS])
+        traces = list(dict.fromkeys(one.event.trace for one in batch if one.event.trace is not None))
+        if not traces:
+            return nullcontext()
+        attributes = {"asterism.batch.events": len(batch)}
+        return self._tracer.span(
+            self._name, SpanKind.CONSUMER, parent=traces[0], links=traces[1:_MOST_LINKS], attributes=attributes
+        )
+
+
+def _observed(name: str, kept: Observations, tracer: Tracer | None) -> Callable[[Call], Call]:
+    def wrap(opener: Call) -> Call:
+        return lambda: ObservedHandler(opener(), name, kept, tracer)
+
+    return wrap

@@ -66,7 +66,7 @@ class Group:
         self.last_error: str | None = None
         self.lag = 0  # events on the bus behind what it got
         self._open_consumer = open_consumer
-        self._open_handler = open_handler
+        self.open_handler = open_handler
         self._batch = batch
         self._poll_seconds = poll_seconds
         self._stop = threading.Event()
@@ -102,7 +102,7 @@ class Group:
 
     def _serve(self) -> None:
         with contextlib.ExitStack() as opened:
-            handler = self._open_handler()
+            handler = self.open_handler()
             opened.callback(handler.close)
             consumer = self._open_consumer()
             opened.callback(consumer.close)

@@ -12,6 +12,8 @@ from asterism.core.bundle import Bundle
 from asterism.core.errors import ConfigError
 from asterism.serving.bundle_tables import read_histories
 from asterism.serving.features.earlier import earlier_events, recent_kept
+from asterism.serving.telemetry.exposition import serving_metrics
+from asterism.serving.telemetry.worker_process import instrument_worker
 from asterism.serving.worker.group import Group, Handler
 from asterism.serving.worker.handlers import Behaviours, History, States
 from asterism.serving.worker.settings import GROUPS, WorkerSettings
@@ -62,9 +64,12 @@ def open_worker(settings: WorkerSettings) -> Worker:
 def run_worker(settings: WorkerSettings, stop: threading.Event) -> None:
     """Work until `stop` is set, then commit and end."""
     worker = open_worker(settings)
-    worker.start()
-    stop.wait()
-    worker.stop()
+    telemetry = instrument_worker(worker, Bundle.open(settings.bundle))
+    with serving_metrics(settings.metrics_port, telemetry.registry):
+        worker.start()
+        stop.wait()
+        worker.stop()
+    telemetry.close()
 
 
 def _group(name: str, stores: StoresConfig, opener: Callable[[], Handler]) -> Group:
