@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -19,7 +20,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from asterism import __version__
 from asterism.serving.telemetry.spans import SpanKind, current_trace
 
-_EXPORT_SECONDS: Final = 2.0  # what an end of the process may wait for a collector that does not answer
+_EXPORT_SECONDS: Final = 2.0  # that a collector may take for a batch of spans
+_LAST_SECONDS: Final = 2.0  # that the end of a process waits for what is left
 _QUEUED_SPANS: Final = 4096  # of more, the newest are dropped
 _KINDS: Final = {one: trace.SpanKind[one.name] for one in SpanKind}
 
@@ -104,8 +106,10 @@ class OtelTracer:
             span.end(failed)
 
     def close(self) -> None:
-        """See `Tracer.close`."""
-        self._provider.shutdown()
+        """See `Tracer.close`; what a collector has not taken by then is lost."""
+        ending = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
+        ending.start()
+        ending.join(_LAST_SECONDS)
 
 
 def _context(traceparent: str) -> trace.SpanContext:
