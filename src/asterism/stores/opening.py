@@ -59,6 +59,12 @@ class Hot:
     counts: ItemCounts
     client: Any = None  # of Redis, where it is that
 
+    def forget(self, visitor: Visitor) -> None:
+        """Delete all that is kept of a visitor."""
+        self.states.forget(visitor)
+        self.slates.forget(visitor)
+        self.event_ids.forget(visitor)
+
     def close(self) -> None:
         """Let go of all connections."""
         if self.client is not None:
