@@ -18,7 +18,7 @@ from asterism.serving.http.routes.items import item_routes
 from asterism.serving.http.routes.users import user_routes
 from asterism.serving.http.routes.visitors import visitor_routes
 from asterism.serving.service import Service
-from asterism.serving.telemetry.exposition import metrics_routes
+from asterism.serving.telemetry.metrics_route import metrics_routes
 
 
 def build_app(service: Service, gate: Gate | None = None) -> ASGIApp:

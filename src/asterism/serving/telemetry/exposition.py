@@ -9,10 +9,8 @@ from threading import Thread
 from typing import Final
 from wsgiref.simple_server import WSGIServer
 
-from fastapi import APIRouter
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest, start_http_server
 from prometheus_client.registry import CollectorRegistry
-from starlette.responses import Response
 
 from asterism.core.errors import ConfigError
 
@@ -58,14 +56,3 @@ def serving_metrics(port: int | None, registry: CollectorRegistry) -> Iterator[N
     finally:
         if endpoint is not None:
             endpoint.stop()
-
-
-def metrics_routes(registry: CollectorRegistry) -> APIRouter:
-    """`GET /metrics` of a gateway."""
-    router = APIRouter()
-
-    @router.get("/metrics", include_in_schema=False)  # no envelope around it
-    def metrics() -> Response:
-        return Response(render(registry), headers={"content-type": CONTENT_TYPE})
-
-    return router

@@ -15,12 +15,14 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from asterism.core.bundle import Bundle
 from asterism.serving.telemetry.build_info import new_registry
-from asterism.serving.telemetry.families import LOOP_BUCKETS, Histograms, Observations
+from asterism.serving.telemetry.families import LOOP_BUCKETS, Histograms, Observations, gauge
+from asterism.serving.telemetry.nearline import NearlineMetrics
 from asterism.serving.telemetry.observing import Call, replace_method
 from asterism.serving.telemetry.spans import SpanKind, Tracer
 from asterism.serving.telemetry.tracing import open_tracer, trace_settings
-from asterism.serving.worker.batches import Arrival
-from asterism.serving.worker.group import Group, GroupState, Handler
+from asterism.serving.worker.batches import Arrival, Handler
+from asterism.serving.worker.group import Group, GroupState
+from asterism.serving.worker.nearline_group import Nearline
 
 _MOST_LINKS: Final = 64
 _WELL: Final = (GroupState.STARTING, GroupState.RUNNING)
@@ -53,8 +55,9 @@ def instrument_worker(worker: _Worker, bundle: Bundle) -> WorkerTelemetry:
     seconds = Histograms(
         "asterism_bus_batch_seconds", "Time to deal with a batch of events.", ("group",), LOOP_BUCKETS, registry
     )
+    nearline = NearlineMetrics(registry, tracer)
     for group in worker.groups:
-        replace_method(group, "open_handler", _observed(group.name, seconds.child(group.name), tracer))
+        replace_method(group, "open_handler", _observed(group.name, seconds.child(group.name), nearline, tracer))
     return WorkerTelemetry(registry, tracer)
 
 
@@ -78,29 +81,54 @@ class GroupCollector(Collector):
             handled.add_metric(labels, one.handled)
             buried.add_metric(labels, one.buried)
         yield from (up, lag, handled, buried)
+        stale = [loop.slates.stale for one in self._groups if (loop := _loop_of(one)) is not None]
+        yield gauge("asterism_nearline_waiting_visitors", "Visitors who wait for a slate.", sum(map(len, stale)))
+        yield CounterMetricFamily(
+            "asterism_nearline_dropped_visitors",
+            "Left out, as too many waited.",
+            value=sum(one.dropped for one in stale),
+        )
+
+
+def _loop_of(group: Group) -> Nearline | None:
+    handler = group.handler
+    inner = handler.inner if isinstance(handler, ObservedHandler) else handler
+    return inner if isinstance(inner, Nearline) else None
 
 
 class ObservedHandler:
     """Implements `Handler`; a batch's span stands below its first traced event and links to the others."""
 
     def __init__(self, inner: Handler, name: str, kept: Observations, tracer: Tracer | None) -> None:
-        self._inner = inner
+        self.inner = inner
         self._name = f"bus {name}"
         self._kept = kept
         self._tracer = tracer
 
+    @property
+    def has_more(self) -> bool:
+        """See `Handler.has_more`."""
+        return self.inner.has_more
+
     def __call__(self, batch: Sequence[Arrival]) -> None:
-        """See `Handler`."""
+        """See `Handler`; what is done beside the bus is no batch."""
+        if not batch:
+            self.inner(batch)
+            return
         started = perf_counter()
         try:
             with self._span(batch):
-                self._inner(batch)
+                self.inner(batch)
         finally:
             self._kept.observe(perf_counter() - started)
 
+    def forget(self, user_id: str) -> None:
+        """See `Handler.forget`."""
+        self.inner.forget(user_id)
+
     def close(self) -> None:
         """See `Handler.close`."""
-        self._inner.close()
+        self.inner.close()
 
     def _span(self, batch: Sequence[Arrival]) -> AbstractContextManager[object]:
         if self._tracer is None:
@@ -114,8 +142,16 @@ class ObservedHandler:
         )
 
 
-def _observed(name: str, kept: Observations, tracer: Tracer | None) -> Callable[[Call], Call]:
+def _observed(
+    name: str, kept: Observations, nearline: NearlineMetrics, tracer: Tracer | None
+) -> Callable[[Call], Call]:
     def wrap(opener: Call) -> Call:
-        return lambda: ObservedHandler(opener(), name, kept, tracer)
+        def opened() -> ObservedHandler:
+            handler = opener()
+            if isinstance(handler, Nearline):
+                nearline.watch(handler)
+            return ObservedHandler(handler, name, kept, tracer)
+
+        return opened
 
     return wrap
