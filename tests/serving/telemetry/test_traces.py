@@ -7,8 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
@@ -20,15 +18,10 @@ from asterism.serving.telemetry.routes import RouteLabels
 from asterism.serving.telemetry.spans import Tracer, current_trace, is_sampled
 from asterism.serving.telemetry.tracing import DEFAULT_SHARE, TraceSettings, trace_settings
 from serving.running import Server, environment
-from serving.telemetry.collector import Collector
+from serving.telemetry.collector import Collector, ReceivedSpan
+from serving.telemetry.conftest import Observed
 
 CALLER = "00f067aa0ba902b7"
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    with Collector() as running:
-        yield running
 
 
 def traceparent(trace_id: str, flags: str = "01") -> dict[str, str]:
@@ -46,30 +39,31 @@ def click(server: Server, trace_id: str, item_id: str) -> int:
     return server.http.post("/api/v1/feedback", json=body, headers=traceparent(trace_id)).status_code
 
 
-def test_a_trace_goes_through_three_processes(
-    collector: Collector, bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
-    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
+def test_a_trace_goes_through_three_processes(observed: Observed) -> None:
+    server, collector = observed.server, observed.collector
     trace_id, unsampled, refused = (letter * 32 for letter in "abc")
-    with Server(bundle, bundle.parent / "state") as server:
-        assert ask(server, trace_id) == trace_id
-        assert ask(server, unsampled, "00", "u2") == unsampled
-        server.recommend("u3")
-        assert click(server, trace_id, "lamps-03") == 200
-        assert click(server, refused, "nothing") == 404
-        spans = collector.of_trace(trace_id, {"engine batch", "bus behaviours", "POST /api/v1/feedback"})
-        failed = collector.of_trace(refused, {"feedback commit", "POST /api/v1/feedback"})
-    request, engine, served = spans["POST /api/v1/recommend"], spans["engine"], spans["engine predict"]
+    assert ask(server, trace_id) == trace_id
+    assert ask(server, unsampled, "00", "u2") == unsampled
+    server.recommend("u3")
+    assert click(server, trace_id, "lamps-03") == 200
+    assert click(server, refused, "nothing") == 404
+    spans = collector.of_trace(trace_id, {"engine batch", "nearline recompute", "POST /api/v1/feedback"})
+    failed = collector.of_trace(refused, {"feedback commit", "POST /api/v1/feedback"})
+    of_request = [one for one in collector.spans if one.trace_id == trace_id]
+    by_id = {one.span_id: one for one in of_request}
+    request, commit = spans["POST /api/v1/recommend"], spans["feedback commit"]
     assert (request.parent_id, request.attributes["http.response.status_code"]) == (CALLER, 200)
-    assert (spans["state"].parent_id, engine.parent_id) == (request.span_id, request.span_id)
-    assert served.parent_id == engine.span_id
-    assert (spans["engine batch"].parent_id, spans["engine batch"].links) == (served.span_id, (served.span_id,))
-    assert spans["engine batch"].attributes["asterism.batch.requests"] == 1
-    commit = spans["feedback commit"]
+    assert spans["state"].parent_id == request.span_id
     assert commit.parent_id == spans["POST /api/v1/feedback"].span_id
-    assert spans["bus behaviours"].parent_id == commit.span_id
-    by_service = {one.service: one.process for one in spans.values()}
+    assert spans["bus behaviours"].parent_id == spans["nearline recompute"].parent_id == commit.span_id
+    paths = {path_of(one, by_id) for one in of_request if one.name == "engine batch"}
+    to_batch = ("engine", "engine predict", "engine batch")
+    assert paths == {("POST /api/v1/recommend", *to_batch), (*path_of(commit, by_id), "nearline recompute", *to_batch)}
+    for one in of_request:
+        if one.name == "engine batch":
+            assert one.links == (one.parent_id,)
+            assert one.attributes["asterism.batch.requests"] == 1
+    by_service = {one.service: one.process for one in of_request}
     assert set(by_service) == {"asterism-gateway", "asterism-engine", "asterism-worker"}
     assert len(set(by_service.values())) == 3
     assert failed["feedback commit"].failed
@@ -77,6 +71,12 @@ def test_a_trace_goes_through_three_processes(
     assert {one.trace_id for one in collector.spans} == {trace_id, refused}
     for one in collector.spans:  # nobody is named in a trace
         assert not {"u1", "lamps-03", "nothing"} & {str(value) for value in one.attributes.values()}
+
+
+def path_of(span: ReceivedSpan, by_id: dict[str, ReceivedSpan]) -> tuple[str, ...]:
+    """The names from the first span of this trace that we know down to this one."""
+    above = by_id.get(span.parent_id)
+    return (*(path_of(above, by_id) if above is not None else ()), span.name)
 
 
 def traced_answer(tracer: Tracer, headers: list[tuple[bytes, bytes]]) -> tuple[str | None, list[tuple[bytes, bytes]]]:
@@ -94,7 +94,12 @@ def traced_answer(tracer: Tracer, headers: list[tuple[bytes, bytes]]) -> tuple[s
     return seen[0]
 
 
-def test_a_share_of_untraced_requests_begins_a_trace(collector: Collector) -> None:
+def test_a_share_of_untraced_requests_begins_a_trace() -> None:
+    with Collector() as collector:
+        share_of_untraced(collector)
+
+
+def share_of_untraced(collector: Collector) -> None:
     every = OtelTracer(collector.endpoint, "gateway", share=1.0)
     current, headers = traced_answer(every, [(b"traceparent", b"nonsense"), (b"x", b"y")])
     assert current is not None

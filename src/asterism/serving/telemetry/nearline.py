@@ -22,9 +22,7 @@ class NearlineMetrics:
     def __init__(self, registry: CollectorRegistry, tracer: Tracer | None) -> None:
         told = "From an event's arrival at the worker to its visitor's slate."
         self._seconds = Histograms("asterism_nearline_seconds", told, (), LOOP_BUCKETS, registry).child()
-        slates = Counts(
-            "asterism_nearline_slates", "Wishes for a slate by what became of them.", ("outcome",), registry
-        )
+        slates = Counts("asterism_nearline_slates", "Wishes for a slate, by outcome.", ("outcome",), registry)
         self._made = slates.child("made")
         self._needless = slates.child("needless")
         self._failed = slates.child("failed")
