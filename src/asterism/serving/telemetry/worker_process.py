@@ -57,7 +57,7 @@ def instrument_worker(worker: _Worker, bundle: Bundle) -> WorkerTelemetry:
     )
     nearline = NearlineMetrics(registry, tracer)
     for group in worker.groups:
-        replace_method(group, "open_handler", _observed(group.name, seconds.child(group.name), nearline, tracer))
+        replace_method(group, "_open_handler", _observed(group.name, seconds.child(group.name), nearline, tracer))
     return WorkerTelemetry(registry, tracer)
 
 

@@ -55,7 +55,7 @@ class Group:
         self.lag = 0  # events on the bus behind what it got
         self.handler: Handler | None = None  # the last one that was opened
         self._open_consumer = open_consumer
-        self.open_handler = open_handler
+        self._open_handler = open_handler
         self._batch = batch
         self._poll_seconds = poll_seconds
         self._stop = threading.Event()
@@ -91,7 +91,7 @@ class Group:
 
     def _serve(self) -> None:
         with contextlib.ExitStack() as opened:
-            handler = self.handler = self.open_handler()
+            handler = self.handler = self._open_handler()
             opened.callback(handler.close)
             consumer = self._open_consumer()
             opened.callback(consumer.close)
