@@ -20,9 +20,12 @@ from asterism.serving.forgetting import Forgetting
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import ItemFacts
+from asterism.serving.places import DEFAULT_ENGINE as DEFAULT_ENGINE
+from asterism.serving.places import default_state_folder as default_state_folder
 from asterism.serving.ports import EngineHandle
 from asterism.serving.recommender import Recommender, RecommenderSettings
 from asterism.serving.similar import SimilarItems
+from asterism.serving.telemetry.instrumented import Telemetry, instrument, open_telemetry
 from asterism.stores.event_bus import EventBus
 from asterism.stores.exposure_log import ExposureLog, LocalExposureLog
 from asterism.stores.local_bus import LocalEventBus
@@ -30,9 +33,6 @@ from asterism.stores.opening import open_bus, open_hot, open_warm
 from asterism.stores.remembered_catalogue import RememberedCatalogue
 from asterism.stores.users import Users
 from asterism.stores.vectors import VectorIndex
-
-#: The adapter over `asterism.decoding`; another engine is named the same way.
-DEFAULT_ENGINE = "asterism.serving.engine.generator:load_engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ class Service:
     feedback: FeedbackIntake
     clock: Clock
     forgetting: Forgetting
+    telemetry: Telemetry
     _following: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
     def start(self) -> None:
@@ -91,12 +92,7 @@ class Service:
         self.exposures.close()
         self.hot.close()
         self.catalogue.close()  # and the users, who are in the same database
-
-
-def default_state_folder(bundle: Path) -> Path:
-    """Beside the bundle, by its name: feedback outlives the bundle that is trained in its place."""
-    folder = bundle.resolve()
-    return folder.parent / f"state-{folder.name}"
+        await asyncio.to_thread(self.telemetry.close)
 
 
 def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Service:
@@ -152,8 +148,9 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         ),
     )
     feedback = FeedbackIntake(bus=bus, hot=hot, catalogue=catalogue, clock=clock)
+    telemetry = open_telemetry(bundle)
     forgetting = Forgetting(users=warm.users, bus=bus, exposures=exposures, hot=hot, earlier=earlier, clock=clock)
-    return Service(
+    service = Service(
         bundle=bundle,
         catalogue=catalogue,
         users=warm.users,
@@ -167,4 +164,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         feedback=feedback,
         clock=clock,
         forgetting=forgetting,
+        telemetry=telemetry,
     )
+    instrument(service, telemetry)
+    return service

@@ -41,6 +41,8 @@ def bus(tmp_path: Path) -> LocalEventBus:
 class Keeper:
     """Implements `Handler` by a list; fails as it is told."""
 
+    has_more = False
+
     def __init__(self, taken: list[str], failures: list[Exception]) -> None:
         self.taken = taken
         self.failures = failures

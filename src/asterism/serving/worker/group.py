@@ -53,6 +53,7 @@ class Group:
         self.failures = 0  # in a row
         self.last_error: str | None = None
         self.lag = 0  # events on the bus behind what it got
+        self.handler: Handler | None = None  # the last one that was opened
         self._open_consumer = open_consumer
         self._open_handler = open_handler
         self._batch = batch
@@ -90,18 +91,20 @@ class Group:
 
     def _serve(self) -> None:
         with contextlib.ExitStack() as opened:
-            handler = self._open_handler()
+            handler = self.handler = self._open_handler()
             opened.callback(handler.close)
             consumer = self._open_consumer()
             opened.callback(consumer.close)
             while not self._stop.is_set():
-                batch = consumer.poll(self._batch, self._poll_seconds)
+                batch = consumer.poll(self._batch, 0.0 if handler.has_more else self._poll_seconds)
                 self.lag = len(batch) + consumer.lag() if len(batch) == self._batch else len(batch)
                 if batch:
                     tally = deal_with(consumer, batch, handler, self._stop_or_sleep)
                     consumer.commit()
                     self.handled += tally.handled
                     self.buried += tally.buried
+                elif handler.has_more:
+                    handler(())
                 self.lag = max(0, self.lag - len(batch))
                 self._is_well()
 
