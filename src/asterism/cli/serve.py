@@ -65,6 +65,10 @@ EngineAtOption = Annotated[
         "By default the one of the state folder.",
     ),
 ]
+MetricsPortOption = Annotated[
+    int | None,
+    typer.Option("--metrics-port", min=1, max=65534, help="Where Prometheus finds /metrics on this machine."),
+]
 SupervisedOption = Annotated[bool, typer.Option("--supervised", hidden=True, help="End when stdin ends.")]
 
 
@@ -81,6 +85,14 @@ def serve(
     min_beam: MinBeamOption = None,
     pin: PinOption = False,
     reranking: RerankingOption = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65534,
+            help="Where Prometheus finds /metrics of the engine; the worker has the next port, the gateway its own.",
+        ),
+    ] = None,
     engine: FactoryOption = None,
 ) -> None:
     """Serve recommendations over HTTP until SIGTERM or Ctrl-C: engine, worker and gateway under one supervisor."""
@@ -99,7 +111,7 @@ def serve(
     if reranking is not None:
         load_reranking_config(reranking)
     taken = take_port(host, port)
-    lineup = Lineup(served, folder, config, deadline_ms, reranking, engines, min_beam, pin, engine)
+    lineup = Lineup(served, folder, config, deadline_ms, reranking, engines, min_beam, pin, engine, metrics_port)
     status = asyncio.run(supervise(lineup.children(taken), RunFolder(folder), taken.close))
     raise typer.Exit(status)
 
@@ -164,6 +176,7 @@ def engine_command(
     min_beam: MinBeamOption = None,
     pin: PinOption = False,
     engine: FactoryOption = None,
+    metrics_port: MetricsPortOption = None,
     supervised: SupervisedOption = False,
 ) -> None:
     """Serve the model alone, over gRPC."""
@@ -181,6 +194,7 @@ def engine_command(
         catalogue=deployment.catalogue,
         timeout_seconds=deployment.timeout_seconds,
         limits=EngineLimits(engines=engines, min_beam=min_beam, pin=pin),
+        metrics_port=metrics_port,
     )
     say = (lambda _: None) if supervised else (lambda line: print(line, flush=True))
     asyncio.run(serve_engine(process, say))
@@ -196,6 +210,7 @@ def worker(
         str | None,
         typer.Option(help="Where the gateway that holds users' states answers; in the state folder by default."),
     ] = None,
+    metrics_port: MetricsPortOption = None,
     supervised: SupervisedOption = False,
 ) -> None:
     """Follow the feedback alone: behaviours, history, shared states, slates made anew."""
@@ -221,6 +236,7 @@ def worker(
             stores=stores,
             engine_addresses=tuple(engine_at or [engine_address(folder)]),
             gateway_address=gateway_at or gateway_address(folder),
+            metrics_port=metrics_port,
         ),
         stop,
     )

@@ -14,8 +14,9 @@ from asterism.core.progress import track
 from asterism.serving.bundle_tables import read_catalogue, read_histories, read_neighbours, read_vectors
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
-from asterism.serving.features.earlier import earlier_events, recent_kept
+from asterism.serving.features.earlier import EarlierEvents, recent_kept
 from asterism.serving.feedback import FeedbackIntake
+from asterism.serving.forgetting import Forgetting
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import ItemFacts
@@ -24,6 +25,7 @@ from asterism.serving.places import default_state_folder as default_state_folder
 from asterism.serving.ports import EngineHandle
 from asterism.serving.recommender import Recommender, RecommenderSettings
 from asterism.serving.similar import SimilarItems
+from asterism.serving.telemetry.instrumented import Telemetry, instrument, open_telemetry
 from asterism.stores.event_bus import EventBus
 from asterism.stores.exposure_log import ExposureLog, LocalExposureLog
 from asterism.stores.local_bus import LocalEventBus
@@ -41,6 +43,7 @@ class ServiceSettings:
     state: Path  # the folder of what no store of `stores` keeps
     engine: str = DEFAULT_ENGINE
     deadline_seconds: float = 0.2
+    slate_seconds: float = 60.0  # a visitor's slate is the model's answer for so long, if nothing has changed
     engines: int = 1  # processes with a model each
     min_beam: int | None = None  # as narrow as the beam may get under load; an eighth of the bundle's by default
     pin: bool = False  # each engine keeps to one core
@@ -71,22 +74,25 @@ class Service:
     recommender: Recommender
     feedback: FeedbackIntake
     clock: Clock
-    _following: asyncio.Task[None] | None = field(default=None, init=False)
+    forgetting: Forgetting
+    telemetry: Telemetry
+    _following: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
     def start(self) -> None:
         """Start the engine, on the event loop that will serve."""
         self.engine.start()
-        self._following = asyncio.create_task(self.hot.follow())
+        self._following = [asyncio.create_task(one) for one in (self.hot.follow(), self.forgetting.follow())]
 
     async def stop(self) -> None:
         """End the engine process, write what waits, let go of all files and connections."""
-        if self._following is not None:
-            self._following.cancel()
+        for one in self._following:
+            one.cancel()
         await self.engine.stop()
         self.bus.close()
         self.exposures.close()
         self.hot.close()
         self.catalogue.close()  # and the users, who are in the same database
+        await asyncio.to_thread(self.telemetry.close)
 
 
 def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Service:
@@ -100,20 +106,20 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
     table = read_catalogue(bundle)
     vectors = read_vectors(bundle, table.ids)
     similar = SimilarItems(table.ids, vectors, read_neighbours(bundle, len(table.items)))
-    past = read_histories(bundle)
     exposures = LocalExposureLog(settings.state / "exposures")
     bus = open_bus(stores.bus, stores.timeout_seconds)
     warm = open_warm(stores.catalogue, stores.timeout_seconds)
     catalogue = RememberedCatalogue(warm.catalogue)
     catalogue.sync(table.items, table.images, bundle.version, settings.beside)
+    earlier = EarlierEvents(read_histories(bundle), warm.users.forgotten())
     hot_stores = open_hot(
         stores.state,
         clock,
         stores.timeout_seconds / 5,
         max_recent=recent_kept(bundle),
-        earlier=earlier_events(past),
+        earlier=earlier,
     )
-    hot = HotState({item.item_id: item.categories for item in table.items}, past, hot_stores)
+    hot = HotState({item.item_id: item.categories for item in table.items}, earlier.all(), hot_stores)
     if hot.is_local and isinstance(bus, LocalEventBus):
         for event in track(bus.log.replay(), "replaying feedback"):
             hot.apply(event)
@@ -137,9 +143,28 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         exposures=exposures,
         clock=clock,
         bundle_version=bundle.version,
-        settings=RecommenderSettings(settings.deadline_seconds, reranking=settings.reranking),
+        settings=RecommenderSettings(
+            settings.deadline_seconds, slate_seconds=settings.slate_seconds, reranking=settings.reranking
+        ),
     )
     feedback = FeedbackIntake(bus=bus, hot=hot, catalogue=catalogue, clock=clock)
-    return Service(
-        bundle, catalogue, warm.users, vectors, similar, bus, exposures, hot, engine, recommender, feedback, clock
+    telemetry = open_telemetry(bundle)
+    forgetting = Forgetting(users=warm.users, bus=bus, exposures=exposures, hot=hot, earlier=earlier, clock=clock)
+    service = Service(
+        bundle=bundle,
+        catalogue=catalogue,
+        users=warm.users,
+        vectors=vectors,
+        similar=similar,
+        bus=bus,
+        exposures=exposures,
+        hot=hot,
+        engine=engine,
+        recommender=recommender,
+        feedback=feedback,
+        clock=clock,
+        forgetting=forgetting,
+        telemetry=telemetry,
     )
+    instrument(service, telemetry)
+    return service

@@ -29,6 +29,7 @@ class Lineup:
     min_beam: int | None
     pin: bool
     factory: str | None  # module:function
+    metrics_port: int | None = None  # of the engine; the worker's is the next one
 
     def children(self, taken: socket.socket) -> list[ChildSpec]:
         """Engine, worker and gateway, in the order in which they are needed; the gateway gets the socket."""
@@ -38,10 +39,12 @@ class Lineup:
         address = engine_address(self.state)
         arguments = ["--listen", address, "--engines", str(self.engines), *(["--pin"] if self.pin else [])]
         arguments += [*_option("--engine", self.factory), *_option("--min-beam", self.min_beam)]
+        arguments += _option("--metrics-port", self.metrics_port)
         return ChildSpec("engine", self._command("engine", arguments), grpc_probe(address, MODEL_SERVICE))
 
     def _worker(self) -> ChildSpec:
         arguments = ["--engine-at", engine_address(self.state), "--gateway-at", gateway_address(self.state)]
+        arguments += _option("--metrics-port", None if self.metrics_port is None else self.metrics_port + 1)
         command = self._command("worker", arguments)
         return ChildSpec("worker", command, follows="gateway", stop_seconds=_WORKER_STOP_SECONDS)
 
