@@ -17,7 +17,8 @@ from asterism.config.guard import GuardConfig
 from asterism.core.clock import ManualClock, SystemClock
 from asterism.core.errors import ConfigError
 from asterism.serving.http.errors import STATUS_OF_CODE
-from asterism.serving.http.gate import Gate, gate_over, is_loopback
+from asterism.serving.http.gate import Gate, gate_over
+from asterism.serving.http.listening import is_loopback
 from asterism.serving.http.middleware.key_ring import KeyRing
 from asterism.serving.http.scopes import SCOPES
 from asterism.stores.api_keys import LocalApiKeys, new_key

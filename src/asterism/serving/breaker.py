@@ -37,6 +37,11 @@ class GuardedEngine:
         return self._breaker.state
 
     @property
+    def bundle_version(self) -> str:
+        """See `EngineClient.bundle_version`."""
+        return self._engine.bundle_version
+
+    @property
     def status(self) -> EngineStatus:
         """See `EngineHandle.status`."""
         return self._engine.status

@@ -42,6 +42,7 @@ class EngineRequest:
     device: str | None = None  # of the request
     wanted: Predicate | None = None  # what every item must answer
     allowed: frozenset[str] | None = None  # only these, where they are named
+    trace: str | None = None  # W3C trace context of the caller, where that is recorded
     background: bool = False  # nobody waits in person: whoever does goes first
 
 
@@ -101,6 +102,11 @@ EngineFactory = Callable[[Path], Engine]
 
 class EngineClient(Protocol):
     """An engine somewhere else, which may be slow, busy, or dead just now."""
+
+    @property
+    def bundle_version(self) -> str:
+        """Of the bundle that answers, as far as it is known here."""
+        ...
 
     async def recommend(self, request: EngineRequest) -> EngineAnswer:
         """One answer; raises `ModelError` when the engine fails or died, `OverloadedError` when it comes too late.

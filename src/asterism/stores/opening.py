@@ -13,9 +13,11 @@ from asterism.core.ids import IdMap
 from asterism.stores.api_keys import ApiKeys
 from asterism.stores.blobs import Blobs, LocalBlobs
 from asterism.stores.catalogue import Catalogue
-from asterism.stores.event_bus import EventBus
+from asterism.stores.event_bus import Consumer, EventBus
+from asterism.stores.event_ids import EventIds, LocalEventIds
 from asterism.stores.event_log import LocalEventLog
-from asterism.stores.local_bus import LocalEventBus
+from asterism.stores.item_counts import ItemCounts, LocalItemCounts
+from asterism.stores.local_bus import LocalConsumer, LocalEventBus
 from asterism.stores.rate_limits import LocalRateLimits, RateLimits
 from asterism.stores.slates import LocalSlates, Slates
 from asterism.stores.urls import StoreUrl
@@ -48,12 +50,20 @@ class Warm(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hot:
-    """Users' states, slates and rate limits, in one place."""
+    """Users' states, slates, rate limits, event ids and counts, in one place."""
 
     states: UserStates
     slates: Slates
     limits: RateLimits
+    event_ids: EventIds
+    counts: ItemCounts
     client: Any = None  # of Redis, where it is that
+
+    def forget(self, visitor: Visitor) -> None:
+        """Delete all that is kept of a visitor."""
+        self.states.forget(visitor)
+        self.slates.forget(visitor)
+        self.event_ids.forget(visitor)
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -86,11 +96,18 @@ def open_hot(
     """States, slates and limits in memory or in Redis, where visitors begin with their `earlier` events."""
     clock = clock or SystemClock()
     if url == "memory":
-        return Hot(LocalUserStates(max_recent), LocalSlates(clock), LocalRateLimits(clock))
+        states, slates, limits = LocalUserStates(max_recent), LocalSlates(clock), LocalRateLimits(clock)
+        return Hot(states, slates, limits, LocalEventIds(clock), LocalItemCounts())
     client = implementation(url).RedisClient(url, timeout_seconds=timeout_seconds)
-    stores = load("redis_states", "redis")
-    states = stores.RedisUserStates(client, max_recent, earlier=earlier)
-    return Hot(states, stores.RedisSlates(client, clock), stores.RedisRateLimits(client, clock), client)
+    stores, marks = load("redis_states", "redis"), load("redis_marks", "redis")
+    return Hot(
+        stores.RedisUserStates(client, max_recent, earlier=earlier),
+        stores.RedisSlates(client, clock),
+        stores.RedisRateLimits(client, clock),
+        marks.RedisEventIds(client, clock),
+        marks.RedisItemCounts(client),
+        client,
+    )
 
 
 def open_bus(url: str, timeout_seconds: float = 10.0) -> EventBus:
@@ -100,6 +117,15 @@ def open_bus(url: str, timeout_seconds: float = 10.0) -> EventBus:
         folder = parsed.path()
         return LocalEventBus(LocalEventLog(folder), folder)
     return cast(EventBus, implementation(url).KafkaEventBus(url, timeout_seconds=timeout_seconds))
+
+
+def open_consumer(url: str, group: str, timeout_seconds: float = 10.0) -> Consumer:
+    """A member of a group, in a process that need not publish; a local log may be another process's."""
+    parsed = StoreUrl.parse(url)
+    if parsed.scheme == "local":
+        return LocalConsumer(parsed.path(), group)
+    module = implementation(url)
+    return cast(Consumer, module.KafkaConsumer(module.Place(url, timeout_seconds), group))
 
 
 def open_history(url: str, timeout_seconds: float = 30.0) -> Any:

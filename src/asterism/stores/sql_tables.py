@@ -74,7 +74,10 @@ CATALOGUE_CHANGES: Final = Table(
     METADATA,
     Column("only", Integer(), primary_key=True, autoincrement=False),
     Column("number", BigInteger(), nullable=False),
+    Column("bundle_version", Text()),  # of the bundle whose items were taken over last
 )
+#: Items of a bundle that were deleted: the model still knows them, so they must not be recommended.
+DELETED_ITEMS: Final = Table("deleted_items", METADATA, Column("item_id", text(), primary_key=True, nullable=False))
 USERS: Final = Table(
     "users",
     METADATA,
@@ -95,6 +98,13 @@ BEHAVIOURS: Final = Table(
     Column("attribution_id", Text()),
     Index("behaviours_by_time", "visitor", "timestamp"),
     postgresql_partition_by="HASH (visitor)",
+)
+#: Who was forgotten, as a digest: the bundle that is served still holds their past, which must not come back.
+FORGOTTEN_USERS: Final = Table(
+    "forgotten_users",
+    METADATA,
+    Column("digest", text(), primary_key=True, nullable=False),
+    Column("at", BigInteger(), nullable=False),
 )
 API_KEYS: Final = Table(
     "api_keys",

@@ -45,12 +45,12 @@ class EngineLink:
     def __init__(self, address: str, on_change: Callable[[], None]) -> None:
         """Raises `ConfigError` on an address that is none."""
         self.address = checked(address)
-        self.refusal: str | None = None
         self.semantic_ids: dict[str, SemanticId] = {}
         self.status = EngineStatus(False, None, 0, f"{address} was not reached yet", "", (), (), NO_FIGURES)
         self._on_change = on_change
         self._ids_version: str | None = None
         self._conversation: Conversation | None = None
+        self._leaving: Conversation | None = None  # with a process that shuts down
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
         self._watcher: asyncio.Task[None] | None = None
@@ -75,6 +75,8 @@ class EngineLink:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
         self._lose("the engine was let go of")
+        if self._leaving is not None:
+            self._leaving.end("the engine was let go of")
         if self._channel is not None:
             await self._channel.close()
 
@@ -96,11 +98,14 @@ class EngineLink:
         while True:
             try:
                 await self._watch()
-                self._lose(f"the engine at {self.address} is shutting down")
+                self._retire(f"the engine at {self.address} is shutting down")
             except grpc.aio.AioRpcError as error:
                 self._lose(f"the engine at {self.address} cannot be reached ({error.details()})")
             except TimeoutError:
                 self._lose(f"the engine at {self.address} was silent for {_SILENT_SECONDS:g} s")
+            except Exception:  # whatever it was, the engine must be found again
+                logger.exception("the engine at %s is watched anew", self.address)
+                self._lose(f"the engine at {self.address} told what cannot be read")
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _watch(self) -> None:
@@ -119,10 +124,9 @@ class EngineLink:
         if status.ready and self._ids_version != status.bundle_version:
             await self._fetch_semantic_ids()
         was_ready, self.status = self.status.ready, status
-        self.refusal = description.refusal if description.HasField("refusal") else None
         if self._conversation is None or self._conversation.is_over:
             self._conversation = Conversation(self._stub.Converse(), description.packed_format)
-        if status.ready != was_ready or self.refusal is not None:
+        if status.ready != was_ready:
             self._on_change()
 
     async def _fetch_semantic_ids(self) -> None:
@@ -138,15 +142,19 @@ class EngineLink:
             found.update(zip(page.item_ids, paths, strict=True))
         self.semantic_ids, self._ids_version = found, version
 
-    def _lose(self, reason: str) -> None:
-        """Nothing more is expected of the process: whoever waits for it hears so now."""
+    def _retire(self, reason: str) -> None:
+        """Ask nothing more of the process, which still answers what it was asked."""
         was_ready = self.status.ready
         engines = tuple(one._replace(ready=False) for one in self.status.engines)
         self.status = self.status._replace(ready=False, error=reason, engines=engines)
-        self.refusal = None
         if self._conversation is not None:
-            self._conversation.end(reason)
-            self._conversation = None
+            self._leaving, self._conversation = self._conversation, None
         if was_ready and not self._is_stopping:
             logger.warning("%s", reason)
         self._on_change()
+
+    def _lose(self, reason: str) -> None:
+        """Nothing more is expected of the process: whoever waits for it hears so now."""
+        if self._conversation is not None:
+            self._conversation.end(reason)
+        self._retire(reason)

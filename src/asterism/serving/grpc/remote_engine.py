@@ -50,11 +50,8 @@ class RemoteEngine:
         return merged([one.status for one in self._links])
 
     async def wait_ready(self) -> None:
-        """See `EngineHandle.wait_ready`."""
+        """See `EngineHandle.wait_ready`; waits on, as an engine that refused may be started again."""
         while not any(one.status.ready for one in self._links):
-            refusals = [one.refusal for one in self._links if one.refusal is not None]
-            if len(refusals) == len(self._links):
-                raise ModelError(refusals[0])
             self._changed.clear()
             await self._changed.wait()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
-from typing import Any
+from math import ceil
+from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI, Request
@@ -23,6 +23,8 @@ from asterism.serving.http.errors import (
 )
 
 logger = logging.getLogger(__name__)
+
+_WAITING_HELPS: Final = frozenset({429, 503})
 
 _encode = msgspec.json.Encoder().encode
 
@@ -50,11 +52,11 @@ def success(request: Request, data: Any) -> EnvelopeResponse:
 
 
 def failure(request: Request, error: AsterismError, headers: dict[str, str] | None = None) -> EnvelopeResponse:
-    """An answer that did not, with the error's own code and sentence, and when to ask again where it says so."""
-    wait_seconds = getattr(error, "retry_after_seconds", None)
-    if wait_seconds is not None:
-        headers = {**(headers or {}), "retry-after": str(max(1, math.ceil(wait_seconds)))}
+    """An answer that did not, with the error's own code and sentence, and when to ask again where that helps."""
     printable = str(error).encode("utf-8", "backslashreplace").decode()
+    if STATUS_OF_CODE[error.code] in _WAITING_HELPS:
+        seconds = max(1, ceil(getattr(error, "retry_after_seconds", None) or 1))
+        headers = {"retry-after": str(seconds), **(headers or {})}
     return EnvelopeResponse(error.code, printable, None, trace_id_of(request), headers)
 
 

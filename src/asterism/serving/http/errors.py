@@ -60,6 +60,12 @@ class NestingError(RequestError):
     code = 20012
 
 
+class ConflictError(RequestError):
+    """What is asked for does not go with what is there."""
+
+    code = 20013
+
+
 SUCCESS: Final = 0
 INTERNAL_ERROR: Final = 10000
 
@@ -83,6 +89,7 @@ STATUS_OF_CODE: Final[Mapping[int, int]] = {
     20010: 403,
     20011: 429,
     20012: 400,
+    20013: 409,
     30001: 503,
     30002: 503,
     30003: 500,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp
@@ -11,6 +10,8 @@ from asterism.config.guard import GuardConfig
 from asterism.config.stores import StoresConfig
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.errors import ConfigError
+from asterism.serving.gate_check import refuse_open
+from asterism.serving.http.listening import is_loopback
 from asterism.serving.http.middleware.bodies import BodyLimits
 from asterism.serving.http.middleware.cors import Cors
 from asterism.serving.http.middleware.frame import RequestFrame
@@ -63,18 +64,9 @@ def gate_over(config: GuardConfig, keys: ApiKeys, limits: RateLimits, host: str,
         keys.close()
         return Gate(config, None, limits)
     ring = KeyRing(keys, clock or SystemClock())
-    if ring.is_empty and not is_loopback(host):
-        ring.close()
-        raise ConfigError(
-            f"listening on {host} lets others in, and there is no API key yet; make one with `asterism keys create`, "
-            'or set keys = "off" in [guard] of the deployment\'s file where something in front asks for them'
-        )
-    return Gate(config, ring, limits, only_here=is_loopback(host))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the host."""
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        refuse_open(host, has_keys=not ring.is_empty)
+    except ConfigError:
+        ring.close()
+        raise
+    return Gate(config, ring, limits, only_here=is_loopback(host))
