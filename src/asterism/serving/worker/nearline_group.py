@@ -56,6 +56,7 @@ class Nearline:
         self._end()
 
     def _end(self) -> None:
+        self._on_loop(_let_go())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -69,3 +70,11 @@ class Nearline:
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_LONGEST_SECONDS)
+
+
+async def _let_go() -> None:
+    """End what still runs on the loop."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for one in others:
+        one.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

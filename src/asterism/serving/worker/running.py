@@ -60,6 +60,8 @@ def open_worker(settings: WorkerSettings) -> Worker:
     }
     if stores.state != "memory":
         openers["state"] = lambda: _states(settings, stores)
+    if settings.engine_addresses:
+        openers["nearline"] = lambda: _nearline(settings, stores)
     return Worker([_group(name, stores, opener) for name, opener in openers.items() if name in settings.groups])
 
 
