@@ -124,20 +124,32 @@ def test_a_lease_is_what_there_is_up_to_what_was_asked(opener: Opener) -> None:
     assert limits.lease("ada", rate, 7) == (7, 0.0)
     assert limits.lease("ada", rate, 7) == (3, 0.0)
     assert limits.lease("ada", rate, 7) == (0, 0.25)
+    assert limits.lease("ada", rate, 7, least=3) == (0, 0.75)
     clock.advance(0.625)
     assert limits.lease("ada", rate, 7) == (2, 0.0), "half a token stays"
     assert limits.take("ada", rate) == 0.125
 
 
-def test_a_clock_that_runs_backward_gives_nothing_away(opener: Opener) -> None:
+def test_a_clock_that_runs_a_little_backward_gives_nothing_away(opener: Opener) -> None:
     clock = ManualClock(1000.0)
     _, limits = opener(clock)
     rate = Rate(1.0, 1)
     assert limits.take("ada", rate) == 0.0
-    clock.advance(-10.0)
+    clock.advance(-2.0)
     assert limits.take("ada", rate) == 1.0
-    clock.advance(10.5)
+    clock.advance(2.5)
     assert limits.take("ada", rate) == 0.5
+
+
+def test_a_clock_that_is_set_back_shuts_nobody_out(opener: Opener) -> None:
+    clock = ManualClock(10_000.0)
+    _, limits = opener(clock)
+    rate = Rate(1.0, 1)
+    assert limits.take("ada", rate) == 0.0
+    clock.advance(-3600.0)
+    assert limits.take("ada", rate) == 1.0
+    clock.advance(1.0)
+    assert [limits.take("ada", rate) for _ in range(2)] == [0.0, 1.0]
 
 
 def test_clients_at_once_get_no_token_twice(opener: Opener) -> None:

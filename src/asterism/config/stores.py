@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from asterism.config.guard import GuardConfig
 from asterism.config.loading import explain
 from asterism.config.section import Section
 from asterism.core.errors import ConfigError
@@ -67,10 +68,11 @@ class StoresConfig(Section):
 
 
 class DeploymentConfig(Section):
-    """What is deployed: stores, and the bundle that is served."""
+    """What is deployed: stores, the bundle that is served, and who may ask."""
 
     bundle: str | None = None  # the folder of a bundle
     stores: StoresConfig = StoresConfig()
+    guard: GuardConfig = GuardConfig()
 
 
 def load_deployment(path: Path) -> DeploymentConfig:

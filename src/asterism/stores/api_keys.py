@@ -9,7 +9,6 @@ import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
 from asterism.core.errors import UnknownIdError
@@ -21,32 +20,18 @@ _ID: Final = slice(4, 16)
 _SECRET_BYTES: Final = 32
 
 
-class Scope(StrEnum):
-    """What a key may do; `admin` may do all of it."""
-
-    READ = "read"  # recommendations, items, search
-    WRITE = "write"  # feedback
-    PERSONAL = "personal"  # profiles, forget-me
-    WATCH = "watch"  # metrics
-    ADMIN = "admin"
-
-
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key as it is kept; times are Unix seconds, `digest` is the SHA-256 of the token."""
 
     key_id: str
     name: str
-    scopes: frozenset[Scope]
+    scopes: frozenset[str]
     digest: bytes
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None
     last_used_at: int | None = None  # the start of the hour
-
-    def allows(self, scope: Scope) -> bool:
-        """Whether the key may do what needs this scope."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
 
     def is_over(self, now_seconds: float) -> bool:
         """Whether it was revoked or has expired."""
@@ -67,7 +52,7 @@ class Changes(NamedTuple):
     number: int
 
 
-def new_key(name: str, scopes: frozenset[Scope], now_seconds: float, expires_at: int | None = None) -> NewKey:
+def new_key(name: str, scopes: frozenset[str], now_seconds: float, expires_at: int | None = None) -> NewKey:
     """Draw a key with a secret of 256 bits."""
     key_id = secrets.token_hex(6)
     secret = base64.urlsafe_b64encode(secrets.token_bytes(_SECRET_BYTES)).rstrip(b"=").decode()

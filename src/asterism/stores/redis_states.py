@@ -13,7 +13,7 @@ import msgspec
 from asterism.core.clock import Clock
 from asterism.core.errors import StorageError
 from asterism.core.semantic_id import SemanticId
-from asterism.stores.rate_limits import Grant, Rate
+from asterism.stores.rate_limits import JUMP_SECONDS, Grant, Rate
 from asterism.stores.redis_client import RedisClient, Versioned, tagged, untagged
 from asterism.stores.slates import MAX_AGE_SECONDS, ScoredItem, Slate
 from asterism.stores.user_state import (
@@ -123,6 +123,9 @@ class RedisUserStates:
         key = self._client.key("state", key_of(visitor))
         self._known.drop(key)
         self._client.call(lambda redis: redis.delete(key))
+        if visitor.user_id is not None:
+            name = tagged(visitor.user_id)
+            self._client.call(lambda redis: redis.zrem(self._sample_key, name))
 
     def sample_users(self, count: int) -> list[str]:
         """See `UserStates.sample_users`."""
@@ -258,9 +261,11 @@ _LEASE: Final = """
 local rate, burst, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local held = redis.call('HMGET', KEYS[1], 'tokens', 'at')
 local tokens, at = tonumber(held[1]) or burst, tonumber(held[2]) or now
+local most, least, jump = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+if at - now > burst / rate + jump then at = now end
 tokens = math.min(burst, tokens + math.max(0, now - at) * rate)
 local taken, wait = 0, 0
-if tokens < 1 then wait = (1 - tokens) / rate else taken = math.min(tonumber(ARGV[4]), math.floor(tokens)) end
+if tokens < least then wait = (least - tokens) / rate else taken = math.min(most, math.floor(tokens)) end
 tokens = tokens - taken
 redis.call('HSET', KEYS[1], 'tokens', string.format('%.17g', tokens), 'at', string.format('%.17g', math.max(now, at)))
 redis.call('PEXPIRE', KEYS[1], math.ceil(burst / rate * 1000) + 1000)
@@ -279,9 +284,9 @@ class RedisRateLimits:
         """See `RateLimits.take`."""
         return self.lease(key, rate, 1).wait_seconds
 
-    def lease(self, key: str, rate: Rate, most: int) -> Grant:
+    def lease(self, key: str, rate: Rate, most: int, least: int = 1) -> Grant:
         """See `RateLimits.lease`; a try that is repeated after a lost answer may cost its tokens twice."""
         name = f"{self._client.prefix}:limit:{{{tagged(key)}}}"
-        arguments = (name, repr(rate.per_second), rate.burst, repr(self._clock.now()), most)
+        arguments = (name, repr(rate.per_second), rate.burst, repr(self._clock.now()), most, least, JUMP_SECONDS)
         answer: tuple[int, bytes] = self._client.call(lambda redis: redis.eval(_LEASE, 1, *arguments))
         return Grant(int(answer[0]), float(answer[1]))

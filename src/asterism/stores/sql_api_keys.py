@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, insert, or_, select, update
 
-from asterism.stores.api_keys import ApiKey, Changes, Scope, unknown
+from asterism.stores.api_keys import ApiKey, Changes, unknown
 from asterism.stores.sql_database import Database
 from asterism.stores.sql_tables import API_KEY_CHANGES, API_KEYS
 
@@ -105,7 +105,7 @@ def _key(row: Row[Any]) -> ApiKey:
     return ApiKey(
         key_id=row.key_id,
         name=row.name,
-        scopes=frozenset(map(Scope, row.scopes)),
+        scopes=frozenset(row.scopes),
         digest=bytes.fromhex(row.digest),
         created_at=row.created_at,
         expires_at=row.expires_at,

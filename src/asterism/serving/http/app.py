@@ -9,26 +9,25 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from asterism import __version__
-from asterism.serving.http.asgi import RequestFrame
 from asterism.serving.http.envelope import install_error_handlers
+from asterism.serving.http.gate import Gate
 from asterism.serving.http.hot.road import HotRoad
 from asterism.serving.http.page_files import install_page
 from asterism.serving.http.routes.health import health_routes
 from asterism.serving.http.routes.items import item_routes
+from asterism.serving.http.routes.search import search_routes
 from asterism.serving.http.routes.users import user_routes
 from asterism.serving.http.routes.visitors import visitor_routes
 from asterism.serving.service import Service
 
 
-def build_app(service: Service) -> ASGIApp:
-    """An application that starts the service's engine with itself, and stops the service at its end."""
-    return RequestFrame(
-        HotRoad(build_api(service), service)
-    )  # outermost, so that also an unforeseen error leaves in its frame
+def build_app(service: Service, gate: Gate | None = None) -> ASGIApp:
+    """An application that starts the engine with itself and stops the service at its end; without a gate, open."""
+    return (gate or Gate()).around(HotRoad(build_api(service), service))
 
 
 def build_api(service: Service) -> FastAPI:
-    """The routes, without the frame around every request."""
+    """The routes, without what every request passes before them."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -48,6 +47,7 @@ def build_api(service: Service) -> FastAPI:
     install_error_handlers(app)
     app.include_router(visitor_routes(service))
     app.include_router(user_routes(service))
+    app.include_router(search_routes(service))
     app.include_router(item_routes(service))
     app.include_router(health_routes(service))
     install_page(app)

@@ -52,7 +52,7 @@ def success(request: Request, data: Any) -> EnvelopeResponse:
 
 
 def failure(request: Request, error: AsterismError, headers: dict[str, str] | None = None) -> EnvelopeResponse:
-    """An answer that did not, with the error's own code and sentence."""
+    """An answer that did not, with the error's own code and sentence, and when to ask again where that helps."""
     printable = str(error).encode("utf-8", "backslashreplace").decode()
     if STATUS_OF_CODE[error.code] in _WAITING_HELPS:
         seconds = max(1, ceil(getattr(error, "retry_after_seconds", None) or 1))
@@ -77,11 +77,16 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def on_unknown(request: Request, error: Exception) -> Response:
-        trace_id = trace_id_of(request)
-        logger.error("request %s failed", trace_id, exc_info=error)
-        return EnvelopeResponse(
-            INTERNAL_ERROR, f"something went wrong here; the log says what, under trace id {trace_id}", None, trace_id
-        )
+        return unforeseen(request, error)
+
+
+def unforeseen(request: Request, error: Exception) -> EnvelopeResponse:
+    """The answer where nobody knows what went wrong; the log is told all of it."""
+    trace_id = trace_id_of(request)
+    logger.error("request %s failed", trace_id, exc_info=error)
+    return EnvelopeResponse(
+        INTERNAL_ERROR, f"something went wrong here; the log says what, under trace id {trace_id}", None, trace_id
+    )
 
 
 def _known_error(request: Request, error: HTTPException) -> AsterismError:
