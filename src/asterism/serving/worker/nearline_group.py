@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from asterism.core.clock import SystemClock
+from asterism.core.errors import ModelError
 from asterism.serving.ports import EngineHandle
 from asterism.serving.worker.batches import Arrival
 from asterism.serving.worker.nearline import NearlineSlates
@@ -17,6 +18,7 @@ from asterism.stores.user_state import Visitor
 T = TypeVar("T")
 
 _LONGEST_SECONDS: Final = 30.0
+_READY_SECONDS: Final = 20.0
 
 
 class Nearline:
@@ -66,6 +68,12 @@ class Nearline:
     ) -> tuple[EngineHandle, Visitors, NearlineSlates]:
         engine, visitors = open_engine(), open_visitors()
         engine.start()
+        try:
+            await asyncio.wait_for(engine.wait_ready(), _READY_SECONDS)
+        except (TimeoutError, ModelError) as error:
+            await engine.stop()
+            await visitors.close()
+            raise ModelError(f"no slate can be made: {error or 'the engine is loading'}") from error
         return engine, visitors, NearlineSlates(engine, visitors, SystemClock(), slate_items=self._slate_items)
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
