@@ -254,3 +254,21 @@ def test_cards_are_read_once_and_bounded_and_follow_semantic_ids(ways: Ways, run
         assert catalogue.asked == 4, "of two that are kept, it was the oldest"
 
     runner.run(story())
+
+
+def test_after_a_change_cards_are_read_anew_many_at_once(ways: Ways, runner: asyncio.Runner) -> None:
+    catalogue = Failing(ways.service.catalogue)
+    shelf = CardShelf(cast(Any, catalogue), lambda _: None)
+
+    async def story() -> None:
+        shown = ITEM_IDS[:50]
+        for one in shown:
+            await shelf.take([one])
+        before = catalogue.asked
+        ways.service.catalogue.set_hidden("books-02", True)
+        ways.service.catalogue.set_hidden("books-02", False)
+        for one in shown:
+            assert json.loads((await shelf.take([one]))[one].start + b"}")["item_id"] == one
+        assert (before, catalogue.asked) == (50, 51)
+
+    runner.run(story())
