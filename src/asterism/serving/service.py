@@ -151,7 +151,15 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
     )
     feedback = FeedbackIntake(bus=bus, hot=hot, catalogue=catalogue, clock=clock)
     telemetry = open_telemetry(bundle)
-    forgetting = Forgetting(users=warm.users, bus=bus, exposures=exposures, hot=hot, earlier=earlier, clock=clock)
+    forgetting = Forgetting(
+        users=warm.users,
+        bus=bus,
+        exposures=exposures,
+        hot=hot,
+        recommender=recommender,
+        earlier=earlier,
+        clock=clock,
+    )
     service = Service(
         bundle=bundle,
         catalogue=catalogue,
