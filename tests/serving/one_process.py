@@ -116,7 +116,9 @@ class Shop:
             exposures=self.exposures,  # type: ignore[arg-type]
             clock=self.clock,
             bundle_version=bundle.version,
-            settings=RecommenderSettings(0.1, reranking=reranking or RerankingConfig(), **settings),
+            settings=RecommenderSettings(
+                reranking=reranking or RerankingConfig(), **{"deadline_seconds": 0.1, **settings}
+            ),
         )
 
     @property
