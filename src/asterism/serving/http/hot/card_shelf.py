@@ -16,6 +16,7 @@ from asterism.stores.catalogue import Catalogue, Item
 
 #: Cards that are kept, of some 600 bytes each.
 MAX_CARDS: Final = 100_000
+_READ_ALONG: Final = 500  # cards that were shown before the catalogue changed, with each that is asked for anew
 
 _encode = msgspec.json.Encoder().encode
 
@@ -43,6 +44,7 @@ class CardShelf:
         self._most = most
         self._cards: dict[str, Card] = {}
         self._earlier: dict[str, Card] = {}  # of the catalogue before its last change
+        self._to_read: list[str] = []  # those of them that are not read anew yet
         self._state: frozenset[str] | None = None
         self._outage = Outage("the catalogue", "items are shown as they were known")
 
@@ -61,8 +63,10 @@ class CardShelf:
 
     async def _read(self, item_ids: list[str]) -> dict[str, Card]:
         state = self._state
+        along = self._to_read[-_READ_ALONG:]
+        del self._to_read[-_READ_ALONG:]
         try:
-            found = await asyncio.to_thread(self._catalogue.many, item_ids)
+            found = await asyncio.to_thread(self._catalogue.many, [*item_ids, *along])
         except AsterismError as error:
             self._outage.begins(error)
             return {one: self._cards.get(one) or self._earlier.get(one) or self._unknown(one) for one in item_ids}
@@ -74,7 +78,9 @@ class CardShelf:
         return cards
 
     def _keep(self, cards: dict[str, Card]) -> None:
-        self._cards |= cards
+        for item_id, card in cards.items():
+            self._cards.pop(item_id, None)  # so that it stands behind all that were read before
+            self._cards[item_id] = card
         while len(self._cards) > self._most:
             del self._cards[next(iter(self._cards))]
 
@@ -85,6 +91,7 @@ class CardShelf:
             self._state, self._earlier, self._cards = state, {**self._earlier, **self._cards}, {}
             while len(self._earlier) > self._most:
                 del self._earlier[next(iter(self._earlier))]
+            self._to_read = list(self._earlier)
 
     def _card(self, item: Item) -> Card:
         codes = self._semantic_id(item.item_id)
