@@ -93,7 +93,16 @@ def serve(
     from asterism.serving.supervisor.supervising import supervise
 
     settings = _settings(
-        bundle, state, config, deadline_ms, engine, engines=engines, min_beam=min_beam, pin=pin, reranking=reranking
+        bundle,
+        state,
+        config,
+        deadline_ms,
+        engine,
+        engines=engines,
+        min_beam=min_beam,
+        pin=pin,
+        reranking=reranking,
+        whole=True,
     )
     Bundle.open(settings.bundle)
     taken = take_port(host, port)
@@ -223,6 +232,7 @@ def _settings(
     *,
     reranking: Path | None = None,
     supervised: bool = False,
+    whole: bool = False,
     engine_at: list[str] | None = None,
     **engines: Any,
 ) -> Any:
@@ -232,6 +242,7 @@ def _settings(
         raise MissingDependencyError(f"serving needs {', '.join(missing)}; run: pip install 'asterism[serve]'")
     from asterism.config import RerankingConfig, load_reranking_config
     from asterism.config.stores import load_deployment
+    from asterism.serving.deploying import deployed_bundle
     from asterism.serving.service import DEFAULT_ENGINE, ServiceSettings, default_state_folder
     from asterism.serving.supervisor.lifeline import end_with_supervisor
     from asterism.serving.supervisor.run_folder import engine_address
@@ -245,7 +256,7 @@ def _settings(
     served = bundle if bundle is not None else Path(str(deployment and deployment.bundle))
     folder = state or default_state_folder(served)
     return ServiceSettings(
-        bundle=served,
+        bundle=served if whole else deployed_bundle(folder, served),  # each process finds out by itself when it starts
         state=folder,
         engine=factory or DEFAULT_ENGINE,
         deadline_seconds=deadline_ms / 1000,

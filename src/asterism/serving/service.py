@@ -12,6 +12,7 @@ from asterism.core.bundle import Bundle
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.progress import track
 from asterism.serving.bundle_tables import read_catalogue, read_histories, read_neighbours, read_vectors
+from asterism.serving.deploying import Deployer
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.features.earlier import EarlierEvents, recent_kept
@@ -49,6 +50,7 @@ class ServiceSettings:
     engine_addresses: tuple[str, ...] = ()  # of engine processes; without one, the service starts its own
     reranking: RerankingConfig = field(default_factory=RerankingConfig)
     stores: StoresConfig | None = None  # by default embedded ones, below the state folder
+    bundles: Path | None = None  # the folder of those that may be deployed; by default the one where `bundle` lies
     beside: tuple[str, ...] = ()  # versions of other bundles that are served from the same stores
 
     @property
@@ -74,6 +76,7 @@ class Service:
     feedback: FeedbackIntake
     clock: Clock
     forgetting: Forgetting
+    deployer: Deployer
     _following: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
     def start(self) -> None:
@@ -164,4 +167,5 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         feedback=feedback,
         clock=clock,
         forgetting=forgetting,
+        deployer=Deployer(bundle, engine, catalogue, settings.state, settings.bundles),
     )
