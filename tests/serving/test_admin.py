@@ -64,12 +64,12 @@ def test_an_item_is_changed_replaced_and_deleted(server: Server, lamp: str) -> N
 def test_a_hidden_item_leaves_every_answer_and_comes_back(server: Server) -> None:
     server.feedback("hider", "tents-01")
     hidden = ids(server.recommend("hider", count=5))[0]
-    assert asked(server, "POST", f"/items/{hidden}/hide")["hidden"]
+    assert asked(server, "PUT", f"/hidden-items/{hidden}")["hidden"]
     assert hidden not in ids(server.recommend("hider", count=60))
     assert not server.http.get(f"/api/v1/item/{hidden}").json()["data"]["available"]
-    assert asked(server, "POST", f"/items/{hidden}/show")["available"]
+    assert asked(server, "DELETE", f"/hidden-items/{hidden}")["available"]
     assert hidden in ids(server.recommend("hider", count=60))
-    asked(server, "POST", "/items/nobody/hide", None, 20003)
+    asked(server, "PUT", "/hidden-items/nobody", None, 20003)
 
 
 def test_items_come_in_pages(server: Server) -> None:
@@ -157,9 +157,8 @@ def test_a_bad_line_is_named_and_those_before_it_are_kept(server: Server, line: 
 
 def test_a_giant_line_and_another_type_are_refused(server: Server) -> None:
     assert sent(server, "items", b"x" * ((1 << 20) + 2))["code"] == 20006
-    assert (
-        "application/x-ndjson" in sent(server, "items", b"{}", headers={"content-type": "application/json"})["message"]
-    )
+    other = sent(server, "items", b"{}", headers={"content-type": "application/json"})
+    assert "application/x-ndjson" in other["message"]
     assert sent(server, "items", b"", on_error="perhaps")["code"] == 20001
     assert sent(server, "items", b"")["data"] == {"imported": 0, "refused": 0, "lines": []}
 
@@ -208,7 +207,7 @@ def test_only_bundles_of_one_folder_can_be_deployed(server: Server, name: str, c
 
 def test_a_bundle_is_deployed_kept_over_a_restart_and_rolled_back(tmp_path: Path) -> None:
     old = write_bundle(tmp_path / "bundles" / "old")
-    new = write_bundle(tmp_path / "bundles" / "new", note="trained later")
+    new = write_bundle(tmp_path / "bundles" / "new", brand="Lyra")
     assert old.version != new.version
     with Server(old.path, tmp_path / "state") as server:
         assert deploy(server, None, "rollback").json()["code"] == 20013
@@ -226,7 +225,7 @@ def test_a_bundle_is_deployed_kept_over_a_restart_and_rolled_back(tmp_path: Path
 def test_what_was_deployed_holds_for_the_bundle_it_was_deployed_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    old, new = write_bundle(tmp_path / "old").path, write_bundle(tmp_path / "new", note="b").path
+    old, new = write_bundle(tmp_path / "old").path, write_bundle(tmp_path / "new", brand="Lyra").path
     record = Deployed(str(old.resolve()), str(new.resolve()), str(old.resolve()))
     assert deployed_bundle(tmp_path, old) == old
     (tmp_path / "deployed.json").write_text(json.dumps({name: getattr(record, name) for name in record.__slots__}))

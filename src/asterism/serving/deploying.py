@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from asterism.core.bundle import Bundle
+from asterism.core.bundle import MANIFEST, Bundle
 from asterism.core.errors import BundleError, RequestError, StorageError, UnknownIdError
 from asterism.serving.bundle_tables import CatalogueTable, read_catalogue
 from asterism.serving.ports import EngineHandle
@@ -21,8 +21,9 @@ from asterism.stores.catalogue import Catalogue
 logger = logging.getLogger(__name__)
 
 _RECORD: Final = "deployed.json"
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-_MANIFEST: Final = "manifest.json"
+#: What a bundle's folder may be called, so that no name leads elsewhere.
+NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$"
+_NAME: Final = re.compile(NAME[1:-1])
 
 
 class BusyError(RequestError):
@@ -54,7 +55,7 @@ def deployed_bundle(state: Path, asked: Path) -> Path:
     if record is None or record.asked != str(asked.resolve()):
         return asked
     current = Path(record.current)
-    if not (current / _MANIFEST).is_file():
+    if not (current / MANIFEST).is_file():
         logger.warning("%s was deployed and is gone; %s is served", current, asked)
         return asked
     return current
@@ -81,7 +82,7 @@ class Deployer:
 
     def status(self) -> Deployment:
         """What is served, and what could be."""
-        names = sorted(path.name for path in self._folder.iterdir() if (path / _MANIFEST).is_file())
+        names = sorted(path.name for path in self._folder.iterdir() if (path / MANIFEST).is_file())
         return Deployment(
             version=self._bundle.version,
             name=self._bundle.path.resolve().name,
@@ -108,7 +109,7 @@ class Deployer:
         if not _NAME.fullmatch(name):
             raise RequestError(f"{name!r} is no name of a bundle; give that of a folder in {self._folder.name}/")
         path = self._folder / name
-        if not (path / _MANIFEST).is_file() or path.resolve().parent != self._folder:
+        if not (path / MANIFEST).is_file() or path.resolve().parent != self._folder:
             raise UnknownIdError(f"there is no bundle {name!r}; GET /admin/api/v1/model lists those there are")
         return path
 

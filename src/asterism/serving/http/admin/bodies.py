@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, ConfigDict, Field
 
 from asterism.core.records import Kind
+from asterism.serving.deploying import NAME
 from asterism.serving.http.requests import Body, Id, Label, Price
 
 _LARGEST: Final = 2**53  # what every reader of JSON keeps exactly
@@ -126,4 +127,4 @@ class DeployBody(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"bundle": "beauty-2026-11"}]})
 
-    bundle: Annotated[str, Field(min_length=1, max_length=100)]
+    bundle: Annotated[str, Field(pattern=NAME)]

@@ -30,10 +30,14 @@ _ONE = Envelope[answers.AdminItem]
 
 def item_routes(service: Service) -> APIRouter:
     """The catalogue's items."""
-    router = APIRouter(prefix="/admin/api/v1/items", tags=["admin"])
     items = _Items(service)
-    _add_reading(router, service, items)
-    _add_writing(router, items)
+    shown, hidden = APIRouter(prefix="/items"), APIRouter(prefix="/hidden-items")
+    _add_reading(shown, service, items)
+    _add_writing(shown, items)
+    _add_hiding(hidden, items)
+    router = APIRouter(prefix="/admin/api/v1", tags=["admin"])
+    router.include_router(shown)
+    router.include_router(hidden)
     return router
 
 
@@ -58,18 +62,22 @@ def _add_reading(router: APIRouter, service: Service, items: _Items) -> None:
         return success(request, await asyncio.to_thread(lambda: items.row(service.catalogue.stored(item_id))))
 
 
+def _add_hiding(router: APIRouter, items: _Items) -> None:
+    """Paths of their own, as an item's id may hold slashes."""
+
+    @router.put("/{item_id:path}", summary="Hide an item from every answer", **_told(20003))
+    async def hide(request: Request, item_id: ItemId) -> Response:
+        return success(request, await items.hide(item_id, True))
+
+    @router.delete("/{item_id:path}", summary="Show a hidden item again", **_told(20003))
+    async def show(request: Request, item_id: ItemId) -> Response:
+        return success(request, await items.hide(item_id, False))
+
+
 def _add_writing(router: APIRouter, items: _Items) -> None:
     @router.post("", summary="Make an item", **_told(20013))
     async def make(request: Request, body: NewItemBody) -> Response:
         return success(request, await items.make(_stored(body.item_id, body)))
-
-    @router.post("/{item_id:path}/hide", summary="Hide an item from every answer", **_told(20003))
-    async def hide(request: Request, item_id: ItemId) -> Response:
-        return success(request, await items.hide(item_id, True))
-
-    @router.post("/{item_id:path}/show", summary="Show a hidden item again", **_told(20003))
-    async def show(request: Request, item_id: ItemId) -> Response:
-        return success(request, await items.hide(item_id, False))
 
     @router.put("/{item_id:path}", summary="Make an item, or replace it", **_told())
     async def put(request: Request, item_id: ItemId, body: ItemBody) -> Response:
