@@ -13,37 +13,27 @@ from asterism.serving.http.requests import Body, Id, Label, Price
 _LARGEST: Final = 2**53  # what every reader of JSON keeps exactly
 
 
-def _without_zero(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("holds a zero character, which no database keeps")
-    return text
-
-
 def _is_free(name: str) -> str:
     if name == "user_id":
         raise ValueError("is the user's own name for themselves, and cannot be an attribute")
     return name
 
 
-def _is_svg(text: str) -> str:
-    if not text.lstrip().startswith("<"):
-        raise ValueError("should be the text of an SVG image")
-    return text
+_TEXT: Final = r"^[^\x00]*$"  # no database keeps a zero character
 
-
-NewId = Annotated[Id, AfterValidator(_without_zero)]
-Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_without_zero)]
-Prose = Annotated[str, Field(max_length=20_000), AfterValidator(_without_zero)]
-Image = Annotated[str, Field(max_length=262_144), AfterValidator(_without_zero), AfterValidator(_is_svg)]
+NewId = Annotated[Id, Field(pattern=_TEXT)]
+Line = Annotated[str, Field(min_length=1, max_length=1000, pattern=_TEXT)]
+Prose = Annotated[str, Field(max_length=20_000, pattern=_TEXT)]
+Image = Annotated[str, Field(max_length=262_144, pattern=r"^\s*<[^\x00]*$")]  # SVG text
 Seconds = Annotated[int, Field(ge=-_LARGEST, le=_LARGEST)]
 Attribute = (
-    Annotated[str, Field(max_length=1000), AfterValidator(_without_zero)]
+    Annotated[str, Field(max_length=1000, pattern=_TEXT)]
     | bool
     | Annotated[int, Field(ge=-_LARGEST, le=_LARGEST)]
     | Annotated[float, Field(allow_inf_nan=False)]
     | None
 )
-AttributeName = Annotated[Label, AfterValidator(_without_zero), AfterValidator(_is_free)]
+AttributeName = Annotated[Label, Field(pattern=_TEXT), AfterValidator(_is_free)]
 Attributes = Annotated[dict[AttributeName, Attribute], Field(max_length=100)]
 Categories = Annotated[list[Line], Field(max_length=100)]
 

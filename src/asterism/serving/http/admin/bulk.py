@@ -45,7 +45,7 @@ def _add(
     keep: Callable[[Sequence[Any]], None],
     rows: Callable[[], Iterable[Mapping[str, Any]]],
 ) -> None:
-    body = {"content": {LINES: {"schema": {"type": "string", "maxLength": _MAX_BYTES}}}, "required": True}
+    body = {"content": {LINES: {"schema": {}}}, "required": True}
 
     @router.post(
         f"/import/{name}",
