@@ -11,7 +11,6 @@ import asyncio
 import json
 import statistics
 import time
-from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,8 +36,6 @@ async def answers(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     await send({**ANSWER})
     await send({"type": "http.response.body", "body": b"{}"})
-
-
 
 
 def layers(token: str, keys: LocalApiKeys) -> dict[str, tuple[ASGIApp, KeyRing | None]]:

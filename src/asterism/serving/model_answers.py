@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from asterism.core.clock import Clock
 from asterism.core.errors import AsterismError
+from asterism.serving.features.asking import engine_request
 from asterism.serving.flights import Flight, Flights
 from asterism.serving.item_facts import Eligible
-from asterism.serving.ports import EngineClient, EngineRequest, HistoryEvent
+from asterism.serving.ports import EngineClient, EngineRequest
 from asterism.serving.recommendation import RecommendRequest, Source
 from asterism.serving.visits import Visit, Visits
 from asterism.stores.slates import Slate
-from asterism.stores.user_state import RecentEvent
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +82,9 @@ class ModelAnswers:
         question = (visit.key, visit.state.revision, request.scene, request.device) if request.takes_slate else None
         flight = self._flights.joinable(question, count) if question is not None else None
         if flight is None:
-            asked = self._question(request, visit, frozenset(eligible.excluded), count)
-            flight = asyncio.ensure_future(self._ask(asked, visit, is_open=request.is_open))
+            at_seconds = self._clock.now()
+            asked = self._question(request, visit, frozenset(eligible.excluded), count, at_seconds)
+            flight = asyncio.ensure_future(self._ask(asked, visit, at_seconds, is_open=request.is_open))
             flight.add_done_callback(_tell_failure)
             if question is not None:
                 self._flights.add(question, flight, count, self._deadline_seconds / 2)
@@ -92,8 +93,7 @@ class ModelAnswers:
             return None
         return flight.result()
 
-    async def _ask(self, asked: EngineRequest, visit: Visit, *, is_open: bool) -> Slate:
-        at_seconds = self._clock.now()
+    async def _ask(self, asked: EngineRequest, visit: Visit, at_seconds: float, *, is_open: bool) -> Slate:
         answer = await self._engine.recommend(asked)
         slate = Slate(
             items=tuple(one for one in answer.items if one.item_id not in asked.excluded),
@@ -109,18 +109,20 @@ class ModelAnswers:
             self._visits.keep(visit.key, slate)
         return slate
 
-    def _question(self, request: RecommendRequest, visit: Visit, excluded: frozenset[str], count: int) -> EngineRequest:
-        return EngineRequest(
-            history=tuple(_history_event(one) for one in visit.state.recent),
-            count=count,
-            excluded=excluded,
+    def _question(
+        self, request: RecommendRequest, visit: Visit, excluded: frozenset[str], count: int, at_seconds: float
+    ) -> EngineRequest:
+        return engine_request(
+            visit.state,
             user_id=request.visitor.user_id,
-            timestamp=int(self._clock.now()),
+            count=count,
+            timestamp=int(at_seconds),
+            excluded=excluded,
             scene=request.scene,
-            deadline=time.monotonic() + self._deadline_seconds,
             device=request.device,
             wanted=request.wanted,
             allowed=request.allowed,
+            deadline=time.monotonic() + self._deadline_seconds,
         )
 
 
@@ -129,7 +131,3 @@ def _tell_failure(flight: Flight) -> None:
     if error is not None:
         level = logging.INFO if isinstance(error, AsterismError) else logging.ERROR
         logger.log(level, "no slate from the engine: %s", error)
-
-
-def _history_event(event: RecentEvent) -> HistoryEvent:
-    return HistoryEvent(event.item_id, event.timestamp, event.action.value, event.value, event.scene, event.device)

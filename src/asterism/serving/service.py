@@ -44,6 +44,7 @@ class ServiceSettings:
     state: Path  # the folder of what no store of `stores` keeps
     engine: str = DEFAULT_ENGINE
     deadline_seconds: float = 0.2
+    slate_seconds: float = 60.0  # a visitor's slate is the model's answer for so long, if nothing has changed
     engines: int = 1  # processes with a model each
     min_beam: int | None = None  # as narrow as the beam may get under load; an eighth of the bundle's by default
     pin: bool = False  # each engine keeps to one core
@@ -149,7 +150,9 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         exposures=exposures,
         clock=clock,
         bundle_version=bundle.version,
-        settings=RecommenderSettings(settings.deadline_seconds, reranking=settings.reranking),
+        settings=RecommenderSettings(
+            settings.deadline_seconds, slate_seconds=settings.slate_seconds, reranking=settings.reranking
+        ),
     )
     feedback = FeedbackIntake(bus=bus, hot=hot, catalogue=catalogue, clock=clock)
     forgetting = Forgetting(users=warm.users, bus=bus, exposures=exposures, hot=hot, earlier=earlier, clock=clock)

@@ -34,6 +34,8 @@ def consumer(tmp_path: Path) -> Iterator[Consumer]:
 class Store:
     """Takes events, but those whose ids it was told to refuse, for the reason it was told."""
 
+    has_more = False
+
     def __init__(self, refused: dict[str, Exception]) -> None:
         self.refused = refused
         self.taken: list[str] = []

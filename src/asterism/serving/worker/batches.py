@@ -35,6 +35,11 @@ class Tally(NamedTuple):
 class Handler(Protocol):
     """What a group does with what the bus brings; for one thread."""
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there is work left that needs nothing from the bus: then it is called again, with an empty batch."""
+        ...
+
     def __call__(self, batch: Sequence[Arrival]) -> None:
         """Deal with a batch that may have come before; raises `StorageError` where a store is down."""
         ...

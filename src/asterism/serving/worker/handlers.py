@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from asterism.core.records import POSITIVE_ACTIONS
 from asterism.serving.features.earlier import EarlierEvents
@@ -16,6 +16,8 @@ from asterism.stores.users import Users
 
 class Behaviours:
     """Implements `Handler`: what visitors did, once by their event ids."""
+
+    has_more: Final = False
 
     def __init__(self, users: Users) -> None:
         self._users = users
@@ -36,6 +38,8 @@ class Behaviours:
 class History:
     """Implements `Handler`: the cold history, where rows of one event become one."""
 
+    has_more: Final = False
+
     def __init__(self, history: Any) -> None:
         self._history = history
 
@@ -54,6 +58,8 @@ class History:
 
 class States:
     """Implements `Handler`: states that gateways share, once by their offsets, and what is popular."""
+
+    has_more: Final = False
 
     def __init__(self, hot: Hot, earlier: EarlierEvents) -> None:
         self._hot = hot
