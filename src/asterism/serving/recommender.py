@@ -93,6 +93,11 @@ class Recommender:
         """Of the bundle that answers now."""
         return self._engine.bundle_version or self._first_version
 
+    @property
+    def reranker(self) -> Reranker:
+        """What makes slates of candidates."""
+        return self._reranker
+
     async def recommend(self, request: RecommendRequest) -> Recommendation:
         """The best slate that can be had within the deadline; raises `RequestError` on a category that no item has."""
         started = time.perf_counter()

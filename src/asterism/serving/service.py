@@ -21,9 +21,12 @@ from asterism.serving.forgetting import Forgetting
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import ItemFacts
+from asterism.serving.places import DEFAULT_ENGINE as DEFAULT_ENGINE
+from asterism.serving.places import default_state_folder as default_state_folder
 from asterism.serving.ports import EngineHandle
 from asterism.serving.recommender import Recommender, RecommenderSettings
 from asterism.serving.similar import SimilarItems
+from asterism.serving.telemetry.instrumented import Telemetry, instrument, open_telemetry
 from asterism.stores.event_bus import EventBus
 from asterism.stores.exposure_log import ExposureLog, LocalExposureLog
 from asterism.stores.local_bus import LocalEventBus
@@ -31,9 +34,6 @@ from asterism.stores.opening import open_bus, open_hot, open_warm
 from asterism.stores.remembered_catalogue import RememberedCatalogue
 from asterism.stores.users import Users
 from asterism.stores.vectors import VectorIndex
-
-#: The adapter over `asterism.decoding`; another engine is named the same way.
-DEFAULT_ENGINE = "asterism.serving.engine.generator:load_engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class Service:
     clock: Clock
     forgetting: Forgetting
     deployer: Deployer
+    telemetry: Telemetry
     _following: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
     def start(self) -> None:
@@ -94,12 +95,7 @@ class Service:
         self.exposures.close()
         self.hot.close()
         self.catalogue.close()  # and the users, who are in the same database
-
-
-def default_state_folder(bundle: Path) -> Path:
-    """Beside the bundle, by its name: feedback outlives the bundle that is trained in its place."""
-    folder = bundle.resolve()
-    return folder.parent / f"state-{folder.name}"
+        await asyncio.to_thread(self.telemetry.close)
 
 
 def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Service:
@@ -155,8 +151,17 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         ),
     )
     feedback = FeedbackIntake(bus=bus, hot=hot, catalogue=catalogue, clock=clock)
-    forgetting = Forgetting(users=warm.users, bus=bus, exposures=exposures, hot=hot, earlier=earlier, clock=clock)
-    return Service(
+    telemetry = open_telemetry(bundle)
+    forgetting = Forgetting(
+        users=warm.users,
+        bus=bus,
+        exposures=exposures,
+        hot=hot,
+        recommender=recommender,
+        earlier=earlier,
+        clock=clock,
+    )
+    service = Service(
         bundle=bundle,
         catalogue=catalogue,
         users=warm.users,
@@ -171,4 +176,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         clock=clock,
         forgetting=forgetting,
         deployer=Deployer(bundle, engine, catalogue, settings.state, settings.bundles),
+        telemetry=telemetry,
     )
+    instrument(service, telemetry)
+    return service

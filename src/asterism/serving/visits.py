@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from asterism.core.errors import AsterismError
@@ -41,7 +42,7 @@ class Visits:
         key = visitor.key
         if key is None:
             return _NOBODY
-        state = await self._asked(lambda: self._hot.states.get(key), self._states)
+        state = await self._asked(partial(self._hot.states.get, key), self._states)
         if state is not None:
             return Visit(key, state)
         with contextlib.suppress(AsterismError):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError
 from asterism.core.semantic_id import SemanticId
-from asterism.serving.engine.fleet import Fleet, Shared
+from asterism.serving.engine.fleet import BatchWatcher, Fleet, Shared
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pending import Pending
 from asterism.serving.engine.status import EngineStatus, ReplicaStatus
@@ -82,6 +82,10 @@ class EnginePool:
     def semantic_ids(self) -> dict[str, SemanticId]:
         """The semantic id of every item that the model knows; empty until it is loaded."""
         return self._fleet.semantic_ids
+
+    def watch_batches(self, watcher: BatchWatcher) -> None:
+        """Tell somebody of every batch from now on, also of other bundles'."""
+        self._shared.watcher = watcher
 
     async def wait_changed(self, seconds: float) -> None:
         """Return when an engine became able or unable to answer, or after so long."""

@@ -41,6 +41,7 @@ NEEDS: Final = (
     Need(_ALL, "/api/v1/users/", PROFILE),
     Need(_ALL, "/api/v1/feedback", FEEDBACK),
     Need(_ALL, "/api/v1/", RECOMMEND),
+    Need(_ALL, "/metrics", ADMIN_READ),
     Need(_ALL, "/", None),  # the page, its files, the description, health
 )
 

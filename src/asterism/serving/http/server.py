@@ -13,9 +13,10 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.loops.auto import auto_loop_factory
 
-from asterism.core.errors import ConfigError, ModelError
+from asterism.core.errors import ModelError
 from asterism.serving.grpc.visitor_services import visitor_server
 from asterism.serving.http.app import build_app
+from asterism.serving.http.listening import url_of
 from asterism.serving.service import Service
 
 _DRAIN_SECONDS: Final = 10
@@ -74,34 +75,6 @@ def run(service: Service, taken: socket.socket, say: Callable[[str], None], addr
     """`serve` on an event loop of its own: uvloop's where it is installed."""
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(serve(service, taken, say, address))
-
-
-def take_port(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A bound socket, on a port that others may take too where it is shared; raises `ConfigError`."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # The protocol is named, as asyncio sets TCP_NODELAY only where it is; without that, 40 ms go by an answer.
-        taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        with contextlib.ExitStack() as on_failure:
-            on_failure.enter_context(taken)
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared:
-                taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            taken.bind((host, port))
-            taken.listen(1024)  # at once: until then, another process could bind the port too
-            on_failure.pop_all()
-    except OSError as error:
-        raise ConfigError(
-            f"{host}:{port} cannot be listened on ({error}); choose another with --host and --port"
-        ) from error
-    return taken
-
-
-def url_of(taken: socket.socket) -> str:
-    """Where a browser finds the service."""
-    host, port = taken.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
 
 
 async def serve(service: Service, taken: socket.socket, say: Callable[[str], None], address: str | None = None) -> None:

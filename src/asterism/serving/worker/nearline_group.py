@@ -32,7 +32,7 @@ class Nearline:
         self._thread.start()
         self._slate_items = slate_items
         try:
-            self._engine, self._visitors, self.slates = self._on_loop(self._open(open_engine, open_visitors))
+            self.engine, self._visitors, self.slates = self._on_loop(self._open(open_engine, open_visitors))
         except BaseException:
             self._end()
             raise
@@ -53,7 +53,7 @@ class Nearline:
 
     def close(self) -> None:
         """See `Handler.close`."""
-        self._on_loop(self._engine.stop())
+        self._on_loop(self.engine.stop())
         self._on_loop(self._visitors.close())
         self._end()
 

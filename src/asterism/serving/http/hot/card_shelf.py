@@ -74,7 +74,9 @@ class CardShelf:
         return cards
 
     def _keep(self, cards: dict[str, Card]) -> None:
-        self._cards |= cards
+        for item_id, card in cards.items():
+            self._cards.pop(item_id, None)  # so that it stands behind all that were read before
+            self._cards[item_id] = card
         while len(self._cards) > self._most:
             del self._cards[next(iter(self._cards))]
 
