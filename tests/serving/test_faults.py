@@ -81,9 +81,13 @@ def test_state_after_a_restart_is_the_state_before(bundle: Path, tmp_path: Path)
 def test_kill_9_of_the_engine_degrades_and_then_heals(bundle: Path, tmp_path: Path) -> None:
     with Server(bundle, tmp_path / "state") as running:
         assert running.recommend("u1")["source"] == "model"
+        running.recommend("u3")
         first_pid = running.engine_pid()
         os.kill(first_pid, signal.SIGKILL)
-        sources = [running.recommend("u1")["source"]]
+        again = running.recommend("u1")
+        assert (again["source"], again["cached"]) == ("model", True), "nothing has changed, so nobody has to be asked"
+        running.feedback("u3", "tents-00")
+        sources = [running.recommend("u3")["source"]]
         sources.append(running.recommend("u2")["source"])
         assert sources == ["stale", "popular_segment"]
         assert running.http.get("/healthz").status_code == 200
@@ -112,7 +116,8 @@ def test_a_late_answer_is_kept_for_the_next_request(bundle: Path, tmp_path: Path
         (tmp_path / DELAY_FILE).write_text("0.3")
         assert running.recommend("u1")["source"] == "popular_segment"
         time.sleep(0.5)
-        assert running.recommend("u1")["source"] == "stale"
+        late = running.recommend("u1")
+        assert (late["source"], late["cached"]) == ("model", True)
 
 
 def test_a_full_disk_refuses_feedback_and_nothing_else(bundle: Path, tmp_path: Path) -> None:

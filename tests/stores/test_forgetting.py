@@ -20,6 +20,7 @@ from asterism.stores.event_log import Event, Forget, LocalEventLog
 from asterism.stores.exposure_log import Exposure, LocalExposureLog
 from asterism.stores.local_bus import LocalConsumer, LocalEventBus, buried, erase_buried, read_by_all
 from asterism.stores.segments import EVERYTHING, LinePlace
+from asterism.stores.users import digest_of
 
 ADA = "adä-7e1"
 
@@ -221,7 +222,8 @@ def test_exposures_are_erased_and_the_rest_is_read_on(tmp_path: Path) -> None:
     log = LocalExposureLog(tmp_path)
     for one in shown:
         log.record(one)
-    assert log.forget(ADA).result(5) == 3
+    assert log.forget({digest_of(ADA): 3, digest_of("nobody"): 9}).result(5) == 2
+    assert log.forget({digest_of(ADA): 9}).result(5) == 1
     log.record(shown[0])
     log.close()
     again = LocalExposureLog(tmp_path)

@@ -88,6 +88,13 @@ class HotState:
         elif fresh:
             await self.asked(lambda: self._take_in(fresh))
 
+    async def forget(self, visitor: Visitor) -> None:
+        """Delete all that is kept of a visitor; raises `StoreUnavailableError`."""
+        if self.is_local:
+            self._stores.forget(visitor)
+        else:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._stores.forget, visitor)
+
     async def follow(self) -> None:
         """Hear every few seconds what is wanted at other gateways, until cancelled."""
         while not self.is_local:

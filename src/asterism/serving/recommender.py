@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from dataclasses import dataclass, field, replace
 
 from asterism.config.reranking import RerankingConfig
 from asterism.core.clock import Clock
+from asterism.core.drawn_ids import drawn_id
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import Eligible, ItemFacts
 from asterism.serving.ladder import Ladder, gathered, newest_items
@@ -140,7 +140,7 @@ class Recommender:
         said = await self._model.about(request, visit, eligible, candidates)
         scored = self._ladder.scored(said.slate.items if said.slate is not None else (), said.source, visit.state)
         ranked = gathered(self._ladder.rungs(scored, visit.state, eligible), candidates, eligible)
-        attribution_id = uuid.uuid4().hex
+        attribution_id = drawn_id()
         items = tuple(self._slate(request, scroll, ranked, eligible, attribution_id))
         if request.explain:
             items = await asyncio.to_thread(self._explain, items, visit.state)
@@ -224,7 +224,7 @@ def _again(page: Page, started: float) -> Recommendation:
     """The same answer under an id of its own; written out, as `dataclasses.replace` takes five times as long."""
     answer = page.answer
     return Recommendation(
-        attribution_id=uuid.uuid4().hex,
+        attribution_id=drawn_id(),
         source=answer.source,
         items=answer.items,
         bundle_version=answer.bundle_version,

@@ -16,6 +16,7 @@ from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.features.earlier import EarlierEvents, recent_kept
 from asterism.serving.feedback import FeedbackIntake
+from asterism.serving.forgetting import Forgetting
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import ItemFacts
@@ -42,6 +43,7 @@ class ServiceSettings:
     state: Path  # the folder of what no store of `stores` keeps
     engine: str = DEFAULT_ENGINE
     deadline_seconds: float = 0.2
+    slate_seconds: float = 60.0  # a visitor's slate is the model's answer for so long, if nothing has changed
     engines: int = 1  # processes with a model each
     min_beam: int | None = None  # as narrow as the beam may get under load; an eighth of the bundle's by default
     pin: bool = False  # each engine keeps to one core
@@ -72,18 +74,19 @@ class Service:
     recommender: Recommender
     feedback: FeedbackIntake
     clock: Clock
+    forgetting: Forgetting
     telemetry: Telemetry
-    _following: asyncio.Task[None] | None = field(default=None, init=False)
+    _following: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
     def start(self) -> None:
         """Start the engine, on the event loop that will serve."""
         self.engine.start()
-        self._following = asyncio.create_task(self.hot.follow())
+        self._following = [asyncio.create_task(one) for one in (self.hot.follow(), self.forgetting.follow())]
 
     async def stop(self) -> None:
         """End the engine process, write what waits, let go of all files and connections."""
-        if self._following is not None:
-            self._following.cancel()
+        for one in self._following:
+            one.cancel()
         await self.engine.stop()
         self.bus.close()
         self.exposures.close()
@@ -140,11 +143,27 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         exposures=exposures,
         clock=clock,
         bundle_version=bundle.version,
-        settings=RecommenderSettings(settings.deadline_seconds, reranking=settings.reranking),
+        settings=RecommenderSettings(
+            settings.deadline_seconds, slate_seconds=settings.slate_seconds, reranking=settings.reranking
+        ),
     )
     feedback = FeedbackIntake(bus=bus, hot=hot, catalogue=catalogue, clock=clock)
-    telemetry = open_telemetry(bundle)
-    parts = (bundle, catalogue, warm.users, vectors, similar, bus, exposures, hot, engine, recommender, feedback)
-    service = Service(*parts, clock, telemetry)
-    instrument(service, telemetry)
+    forgetting = Forgetting(users=warm.users, bus=bus, exposures=exposures, hot=hot, earlier=earlier, clock=clock)
+    service = Service(
+        bundle=bundle,
+        catalogue=catalogue,
+        users=warm.users,
+        vectors=vectors,
+        similar=similar,
+        bus=bus,
+        exposures=exposures,
+        hot=hot,
+        engine=engine,
+        recommender=recommender,
+        feedback=feedback,
+        clock=clock,
+        forgetting=forgetting,
+        telemetry=open_telemetry(bundle),
+    )
+    instrument(service, service.telemetry)
     return service

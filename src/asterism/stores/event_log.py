@@ -63,6 +63,14 @@ class EventLog(Protocol):
         """
         ...
 
+    def forgets(self) -> list[Forget]:
+        """The records of forgetting that not everyone is known to have read, oldest first."""
+        ...
+
+    def settle(self, read: LinePlace) -> Future[int]:
+        """Erase the records of forgetting before this place too, as everyone has read so far; how many there were."""
+        ...
+
     def close(self) -> None:
         """Write what waits, then let go of the files."""
         ...
@@ -104,11 +112,11 @@ class LocalEventLog:
         return self._group.submit(forget)
 
     def forgets(self) -> list[Forget]:
-        """The records of forgetting that not everyone is known to have read, oldest first."""
-        return [one for _, one in sorted(self._forgets.items())]
+        """See `EventLog.forgets`."""
+        return [one for _, one in sorted(dict(self._forgets).items())]
 
     def settle(self, read: LinePlace) -> Future[int]:
-        """Erase the records of forgetting before this place too, as everyone has read so far; how many there were."""
+        """See `EventLog.settle`."""
         return self._group.submit(read)
 
     def close(self) -> None:

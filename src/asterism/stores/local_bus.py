@@ -57,6 +57,16 @@ class LocalEventBus:
         """See `EventBus.forget`; what the log holds of the user is erased when it is done."""
         return self._log.forget(forget)
 
+    def forgets(self) -> list[Forget]:
+        """Who wants to be forgotten, where not every group is known to have heard it."""
+        return self._log.forgets()
+
+    def settle(self) -> Future[int]:
+        """Erase what the groups buried of those, and the records themselves that every group has read."""
+        for one in self._log.forgets():
+            erase_buried(self._folder, one.user_id)
+        return self._log.settle(read_by_all(self._folder))
+
     def consumer(self, group: str) -> LocalConsumer:
         """See `EventBus.consumer`."""
         return LocalConsumer(self._folder, group)

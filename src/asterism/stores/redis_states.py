@@ -123,6 +123,9 @@ class RedisUserStates:
         key = self._client.key("state", key_of(visitor))
         self._known.drop(key)
         self._client.call(lambda redis: redis.delete(key))
+        if visitor.user_id is not None:
+            name = tagged(visitor.user_id)
+            self._client.call(lambda redis: redis.zrem(self._sample_key, name))
 
     def sample_users(self, count: int) -> list[str]:
         """See `UserStates.sample_users`."""

@@ -82,6 +82,10 @@ class RememberedCatalogue:
         """See `Catalogue.search`."""
         return self._catalogue.search(text, category=category, available=available, limit=limit)
 
+    def find(self, text: str, wanted: ItemFilter = ANY_ITEM, limit: int = 100) -> list[Item]:
+        """See `Catalogue.find`."""
+        return self._catalogue.find(text, wanted, limit)
+
     def image(self, item_id: str) -> str | None:
         """See `Catalogue.image`."""
         return self._catalogue.image(item_id)
@@ -102,10 +106,6 @@ class RememberedCatalogue:
             for one in gone:
                 self._items.pop(one, None)
         return deleted
-
-    def find(self, text: str, wanted: ItemFilter = ANY_ITEM, limit: int = 100) -> list[Item]:
-        """See `Catalogue.find`."""
-        return self._catalogue.find(text, wanted, limit)
 
     def export(self, after: str = "") -> Iterator[StoredItem]:
         """See `Catalogue.export`."""

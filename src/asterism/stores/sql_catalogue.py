@@ -119,7 +119,7 @@ class SqlCatalogue:
         """See `Catalogue.find`."""
         dialect = self._database.engine.dialect.name
         asked = matching(dialect, text)
-        if asked is None:
+        if asked is None or any("\x00" in name for name in (*wanted.categories, *wanted.brands)):
             return []
         query = _SHOWN_ITEMS.join_from(ITEMS, _TEXTS, _TEXTS.c.item_id == ITEMS.c.item_id).where(asked[0], IS_SHOWN)
         return self._items(query.where(*self._conditions(wanted)).order_by(asked[1], ITEMS.c.item_id).limit(limit))

@@ -72,10 +72,10 @@ class SqlUsers:
         """See `Users.forget_behaviours`."""
         return self._scrubbed(self._database.write(lambda connection: self._delete_behaviours(connection, user_id) > 0))
 
-    def forgotten(self) -> frozenset[str]:
+    def forgotten(self) -> dict[str, int]:
         """See `Users.forgotten`."""
-        query = select(FORGOTTEN_USERS.c.digest)
-        return self._database.read(lambda connection: frozenset(connection.execute(query).scalars()))
+        query = select(FORGOTTEN_USERS.c.digest, FORGOTTEN_USERS.c.at)
+        return self._database.read(lambda connection: {digest: at for digest, at in connection.execute(query)})
 
     def export(self, after: str = "") -> Iterator[User]:
         """See `Users.export`; each page is a transaction of its own."""

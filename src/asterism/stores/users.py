@@ -45,8 +45,8 @@ class Users(Protocol):
         """Delete a user's behaviours alone; whether there were any."""
         ...
 
-    def forgotten(self) -> frozenset[str]:
-        """The digests, by `digest_of`, of all who were ever forgotten."""
+    def forgotten(self) -> dict[str, int]:
+        """The digests, by `digest_of`, of all who were ever forgotten, and when that was in Unix seconds."""
         ...
 
     def export(self, after: str = "") -> Iterator[User]:

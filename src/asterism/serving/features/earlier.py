@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Container, Iterable, Sequence
 
 from asterism.core.bundle import Bundle
 from asterism.serving.hot_state import PastEvent
@@ -14,14 +14,13 @@ from asterism.stores.users import digest_of
 class EarlierEvents:
     """The events of a bundle's histories by visitor, without those who were forgotten."""
 
-    def __init__(self, past: Iterable[PastEvent], forgotten: Set[str] = frozenset()) -> None:
+    def __init__(self, past: Iterable[PastEvent], forgotten: Container[str] = ()) -> None:
         """Take the histories in their order, and the digests of the forgotten (`Users.forgotten`)."""
         self._by_user: dict[str, list[RecentEvent]] = defaultdict(list)
         for one in past:
             self._by_user[one.user_id].append(one.event)
         if forgotten:
-            for user_id in [one for one in self._by_user if digest_of(one) in forgotten]:
-                self.forget(user_id)
+            self.forget_digests(forgotten)
 
     def __call__(self, visitor: Visitor) -> Sequence[RecentEvent]:
         """What a visitor did, in the order of the histories."""
@@ -30,6 +29,11 @@ class EarlierEvents:
     def forget(self, user_id: str) -> None:
         """Leave a user out from now on."""
         self._by_user.pop(user_id, None)
+
+    def forget_digests(self, digests: Container[str]) -> None:
+        """Leave out from now on whose `digest_of` is among these."""
+        for user_id in [one for one in self._by_user if digest_of(one) in digests]:
+            self.forget(user_id)
 
     def all(self) -> list[PastEvent]:
         """Everything that is left, one user after another."""

@@ -129,6 +129,22 @@ class SimilarData(BaseModel):
     items: list[SimilarCard]
 
 
+class SearchedCard(ItemCard):
+    """An item that was found: the sum of its 1 / (60 + place), and its places in the two lists that were fused."""
+
+    score: float
+    text_place: int | None
+    vector_place: int | None
+
+
+class SearchData(BaseModel):
+    """Items, best first; `vectors` says whether those of the best hits widened them."""
+
+    vectors: Literal["hits", "none", "unavailable"]
+    latency_ms: float
+    items: list[SearchedCard]
+
+
 class SampledUser(BaseModel):
     """A user to try the service as."""
 
@@ -166,6 +182,14 @@ class ProfileData(BaseModel):
     segment: str | None
     interests: list[Interest]
     recent: list[PastEventCard]
+
+
+class ErasedData(BaseModel):
+    """What was erased of a user; `events` is null where a bus erases by its retention."""
+
+    profile: bool
+    events: int | None
+    exposures: int
 
 
 class EngineProcessData(BaseModel):

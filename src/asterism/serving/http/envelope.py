@@ -52,7 +52,7 @@ def success(request: Request, data: Any) -> EnvelopeResponse:
 
 
 def failure(request: Request, error: AsterismError, headers: dict[str, str] | None = None) -> EnvelopeResponse:
-    """An answer that did not, with the error's own code and sentence, and when to ask again where it says so."""
+    """An answer that did not, with the error's own code and sentence, and when to ask again where that helps."""
     printable = str(error).encode("utf-8", "backslashreplace").decode()
     if STATUS_OF_CODE[error.code] in _WAITING_HELPS:
         seconds = max(1, ceil(getattr(error, "retry_after_seconds", None) or 1))

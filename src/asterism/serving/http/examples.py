@@ -43,6 +43,11 @@ BATCH: Final[dict[str, Any]] = {
 }
 FEEDBACK: Final[dict[str, Any]] = {"accepted": 1, "duplicates": 0, "events": [{"event_id": "9f1c", "new": True}]}
 SIMILAR: Final[dict[str, Any]] = {"mode": "semantic", "items": [{**ITEM, "similarity": 0.93}]}
+SEARCH: Final[dict[str, Any]] = {
+    "vectors": "hits",
+    "latency_ms": 7.9,
+    "items": [{**ITEM, "score": 0.0325, "text_place": 1, "vector_place": 2}],
+}
 SAMPLE: Final[dict[str, Any]] = {"users": [{"user_id": "u1", "events": 12, "interest": "lamps"}]}
 PROFILE: Final[dict[str, Any]] = {
     "user_id": "u1",
@@ -51,6 +56,7 @@ PROFILE: Final[dict[str, Any]] = {
     "interests": [{"category": "lamps", "weight": 0.75}, {"category": "garden", "weight": 0.25}],
     "recent": [{"item": ITEM, "action": "click", "timestamp": 1767225600}],
 }
+ERASED: Final[dict[str, Any]] = {"profile": True, "events": 12, "exposures": 7}
 SESSION: Final[dict[str, Any]] = {"session_id": "kQ1zq2m0dXo9mJrQn0gk4vJ3tTq8sV5u"}
 LIVE: Final[dict[str, Any]] = {"status": "live"}
 READY: Final[dict[str, Any]] = {

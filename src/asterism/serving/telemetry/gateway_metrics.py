@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -97,6 +97,23 @@ class FeedbackMetrics:
         ).child()
 
 
+class ExposureMetrics(Collector):
+    """What became of exposures; the log itself counts what it took and could not write."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.queued = 0
+        self.refused = 0
+        self.lost_in_log: Callable[[], int] = int
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector.collect`."""
+        family = CounterMetricFamily("asterism_exposures", "Exposures by what became of them.", labels=("outcome",))
+        family.add_metric(("queued",), self.queued)
+        family.add_metric(("lost",), self.refused + self.lost_in_log())
+        yield family
+
+
 class GatewayMetrics:
     """Every metric that the gateway writes; for one event loop."""
 
@@ -114,9 +131,7 @@ class GatewayMetrics:
         self.degraded = Counts(
             "asterism_answers_degraded", "Recommendations by a beam narrower than configured.", (), registry
         ).child()
-        exposures = Counts("asterism_exposures", "Exposures by what became of them.", ("outcome",), registry)
-        self.exposures_queued = exposures.child("queued")
-        self.exposures_lost = exposures.child("lost")
+        self.exposures = ExposureMetrics(registry)
         self._error_children: dict[str, Count] = {}
 
     def count_error(self, code: str) -> None:

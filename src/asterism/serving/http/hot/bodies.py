@@ -8,12 +8,12 @@ sentences, and the description of the API stays true.
 from __future__ import annotations
 
 import sys
-import uuid
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
+from asterism.core.drawn_ids import drawn_id
 from asterism.core.records import Action
 from asterism.data.item_attributes import Predicate
 from asterism.serving.recommendation import Boost, RecommendRequest
@@ -90,7 +90,7 @@ class _Event(_Body, frozen=True):
 
     def event(self, now_seconds: float) -> Event:
         return Event(
-            self.event_id or uuid.uuid4().hex,
+            self.event_id or drawn_id(),
             self.item_id,
             self.action,
             int(now_seconds) if self.timestamp is None else self.timestamp,

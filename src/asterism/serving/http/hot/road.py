@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asterism.core.errors import AsterismError
 from asterism.serving.http.envelope import failure
@@ -29,7 +29,8 @@ _encode = msgspec.json.Encoder().encode
 class HotRoad:
     """ASGI middleware that answers well-formed recommend and feedback requests; all else goes on to the application.
 
-    What is malformed is explained there: by the same models that describe the API.
+    What is malformed is explained there: by the same models that describe the API. Stands behind the gate, which has
+    read headers, body and trace id.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -45,17 +46,17 @@ class HotRoad:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         handler = self._handlers.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if handler is None or not _is_json(scope):
+        if handler is None or scope["state"]["headers"].get(_CONTENT_TYPE) != _JSON:
             await self._app(scope, receive, send)
             return
-        messages, body = await _whole_body(receive)
+        state = scope["state"]
         try:
-            answer = await handler(body, scope["state"]["trace_id"])
+            answer = await handler(state["body"], state["trace_id"])
         except AsterismError as error:
             await failure(Request(scope), error)(scope, receive, send)
             return
         if answer is None:
-            await self._app(scope, _replay(messages, receive), send)
+            await self._app(scope, receive, send)
             return
         headers = [(_CONTENT_TYPE, _JSON), (b"content-length", b"%d" % len(answer))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -78,29 +79,3 @@ class HotRoad:
         accepted = sum(verdicts)
         data = {"accepted": accepted, "duplicates": len(rows) - accepted, "events": rows}
         return _encode({"code": 0, "message": "ok", "data": data, "trace_id": trace_id})
-
-
-def _is_json(scope: Scope) -> bool:
-    """Whether the body is said to be plain JSON; what else may be JSON, the application decides."""
-    for name, value in scope["headers"]:
-        if name == _CONTENT_TYPE:
-            return bool(value == _JSON)
-    return False
-
-
-async def _whole_body(receive: Receive) -> tuple[list[Message], bytes]:
-    messages = [await receive()]
-    while messages[-1].get("more_body", False):
-        messages.append(await receive())
-    return messages, b"".join([one.get("body", b"") for one in messages])
-
-
-def _replay(messages: list[Message], receive: Receive) -> Receive:
-    waiting = iter(messages)
-
-    async def replayed() -> Message:
-        for message in waiting:
-            return message
-        return await receive()
-
-    return replayed

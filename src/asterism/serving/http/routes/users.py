@@ -1,4 +1,4 @@
-"""What is kept about a user: shown to them."""
+"""What is kept about a user: shown to them, and erased."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UserId = Annotated[str, Path(min_length=1, max_length=256, examples=["u1"])]
 
 
 def user_routes(service: Service) -> APIRouter:
-    """Profiles."""
+    """Profiles, and forgetting."""
     router = APIRouter(prefix="/api/v1", tags=["user"])
 
     @router.get(
@@ -48,5 +48,14 @@ def user_routes(service: Service) -> APIRouter:
             raise UnknownIdError(f"user {user_id!r} has no events yet; send some to /api/v1/feedback")
         state = service.hot.states.get(visitor)
         return success(request, await asyncio.to_thread(cards.profile_data, service, user_id, state, count))
+
+    @router.delete(
+        "/user/{user_id:path}",
+        response_model=answers.Envelope[answers.ErasedData],
+        responses=answers_of(examples.ERASED, 20001, 10003, 10005),
+        summary="Forget a user",
+    )
+    async def forget(request: Request, user_id: UserId) -> Response:
+        return success(request, (await service.forgetting.forget(user_id))._asdict())
 
     return router
