@@ -32,21 +32,25 @@ class RequestMetrics(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._kept: dict[tuple[str, str, int], Observations] = {}
+        self._observing: dict[tuple[str, str, int], Callable[[float], None]] = {}
         self.in_progress = 0
         registry.register(self)
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Take in a request that was answered."""
         key = (route, method, status // 100)
-        kept = self._kept.get(key)
-        if kept is None:
-            kept = self._new(key)
-        kept.observe(seconds)
+        observe = self._observing.get(key)
+        if observe is None:
+            observe = self._new(key)
+        observe(seconds)
 
-    def _new(self, key: tuple[str, str, int]) -> Observations:
+    def _new(self, key: tuple[str, str, int]) -> Callable[[float], None]:
         route, method, class_ = key
         known = (route, method if method in METHODS else OTHER, class_ if class_ in _CLASSES else 5)
-        return self._kept.setdefault(known, Observations(REQUEST_BUCKETS))
+        observe = self._kept.setdefault(known, Observations(REQUEST_BUCKETS)).observe
+        if key == known:  # else there may be as many as clients can think of
+            self._observing[key] = observe
+        return observe
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
