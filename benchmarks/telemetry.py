@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry
 from asterism.serving.recommendation import Recommendation, Source
 from asterism.serving.telemetry.gateway_metrics import GatewayMetrics
 from asterism.serving.telemetry.instrumented import Telemetry, instrument
-from asterism.serving.telemetry.observing import timed
 from asterism.serving.telemetry.otel import OtelTracer
 from asterism.stores.exposure_log import Exposure
 from asterism.stores.user_state import NO_STATE, UserState, Visitor
@@ -109,13 +108,19 @@ async def nothing(*_: Message) -> Message:
 
 def request(telemetry: Telemetry | None) -> Call:
     """One request through the layers, measured or not."""
-    parts, visitor, encode = Parts(), Visitor("u1"), encoded
+    parts, visitor, encoded_in = Parts(), Visitor("u1"), None
     if telemetry is not None:
         instrument(parts, telemetry)  # type: ignore[arg-type]
-        encode = timed(telemetry.metrics.stages.encode)(encoded)
+        encoded_in = telemetry.metrics.stages.encode.observe
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await encode(await parts.recommend(visitor))
+        answer = await parts.recommend(visitor)
+        if encoded_in is None:
+            await encoded(answer)
+        else:
+            started = time.perf_counter()
+            await encoded(answer)
+            encoded_in(time.perf_counter() - started)
         await send(START)
         await send(BODY)
 

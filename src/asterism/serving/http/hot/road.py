@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Final
 
 import msgspec
@@ -15,7 +16,6 @@ from asterism.serving.http.hot.bodies import feedback_events, recommend_request
 from asterism.serving.http.hot.card_shelf import CardShelf
 from asterism.serving.http.hot.slate_bytes import slate_bytes
 from asterism.serving.service import Service
-from asterism.serving.telemetry.observing import timed
 
 #: Takes a body and a trace id, and gives the answer's body, or None where the request must go the long way.
 Handler = Callable[[bytes, str], Awaitable[bytes | None]]
@@ -37,7 +37,7 @@ class HotRoad:
         self._app = app
         self._service = service
         self._shelf = CardShelf(service.catalogue, service.engine.semantic_id)
-        self._slate_bytes = timed(service.telemetry.metrics.stages.encode)(slate_bytes)
+        self._encoded_in = service.telemetry.metrics.stages.encode.observe
         self._handlers: dict[str, Handler] = {
             "/api/v1/recommend": self._recommend,
             "/api/v1/feedback": self._feedback,
@@ -67,7 +67,9 @@ class HotRoad:
         if request is None:
             return None
         answer = await self._service.recommender.recommend(request)
-        written: bytes = await self._slate_bytes(self._shelf, answer, trace_id)
+        started = perf_counter()
+        written = await slate_bytes(self._shelf, answer, trace_id)
+        self._encoded_in(perf_counter() - started)
         return written
 
     async def _feedback(self, body: bytes, trace_id: str) -> bytes | None:
