@@ -11,6 +11,7 @@ from asterism.config.stores import StoresConfig
 from asterism.core.bundle import Bundle
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.progress import track
+from asterism.serving.breaker import GuardedEngine
 from asterism.serving.bundle_tables import read_catalogue, read_histories, read_neighbours, read_vectors
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
@@ -134,6 +135,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         if settings.engine_addresses
         else EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
     )
+    engine = GuardedEngine(engine, slow_seconds=settings.deadline_seconds)
     recommender = Recommender(
         engine=engine,
         hot=hot,
@@ -148,6 +150,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         ),
     )
     feedback = FeedbackIntake(bus=bus, hot=hot, catalogue=catalogue, clock=clock)
+    telemetry = open_telemetry(bundle)
     forgetting = Forgetting(users=warm.users, bus=bus, exposures=exposures, hot=hot, earlier=earlier, clock=clock)
     service = Service(
         bundle=bundle,
@@ -163,7 +166,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         feedback=feedback,
         clock=clock,
         forgetting=forgetting,
-        telemetry=open_telemetry(bundle),
+        telemetry=telemetry,
     )
-    instrument(service, service.telemetry)
+    instrument(service, telemetry)
     return service
