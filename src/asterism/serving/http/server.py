@@ -53,15 +53,20 @@ class _Server(uvicorn.Server):
 
     async def _take_who_waits(self, sockets: list[socket.socket]) -> None:
         """Accept what the kernel has accepted already; closing the socket would reset these connections."""
-        loop = asyncio.get_running_loop()
-        for server in self.servers:
-            server.close()
+        waiting: list[socket.socket] = []
         for one in sockets:
             with contextlib.suppress(OSError):
                 one.setblocking(False)
                 while True:
-                    connection, _ = one.accept()
-                    await loop.connect_accepted_socket(self._protocol, connection)
+                    waiting.append(one.accept()[0])
+        for server in self.servers:
+            server.close()
+        for one in sockets:
+            one.close()
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            connection.setblocking(False)
+            await loop.connect_accepted_socket(self._protocol, connection)
 
     def _protocol(self) -> asyncio.Protocol:
         make: Any = self.config.http_protocol_class
