@@ -131,7 +131,11 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             "Engines up, and starts",
             "short",
-            {"{{instance}} up": "asterism_engine_up", "starts": "max(asterism_engine_starts_total)"},
+            {
+                "{{instance}} up": "asterism_engine_up",
+                "starts": "max(asterism_engine_starts_total)",
+                "breaker open": "max(asterism_engine_breaker_open)",
+            },
         ),
     ],
     "Feedback and the nearline loop": [

@@ -14,12 +14,13 @@ from starlette.types import ASGIApp
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import AsterismError, RequestError, UnknownIdError
+from asterism.serving.breaker import GuardedEngine
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.engine.status import EngineStatus
 from asterism.serving.recommendation import Recommendation
 from asterism.serving.telemetry.batches import BatchTelemetry
 from asterism.serving.telemetry.build_info import new_registry
-from asterism.serving.telemetry.engine_metrics import EngineCollector
+from asterism.serving.telemetry.engine_metrics import BreakerCollector, EngineCollector
 from asterism.serving.telemetry.engine_process import with_trace
 from asterism.serving.telemetry.gateway_metrics import ExposureMetrics, FeedbackMetrics, GatewayMetrics
 from asterism.serving.telemetry.observing import Call, replace_method, timed, traced
@@ -113,10 +114,12 @@ def instrument(parts: Parts, telemetry: Telemetry) -> None:
     """Measure a gateway's parts from now on; call it once, before the first request."""
     metrics, stages = telemetry.metrics, telemetry.metrics.stages
     EngineCollector(lambda: parts.engine.status, metrics.registry)
+    BreakerCollector(parts.engine, metrics.registry)
     replace_method(parts.hot.states, "get", timed(stages.state))
     replace_method(parts.hot.slates, "get", timed(stages.slate))
-    if isinstance(parts.engine, EnginePool):
-        parts.engine.watch_batches(BatchTelemetry(metrics.registry, telemetry.tracer))
+    engine = parts.engine.inner if isinstance(parts.engine, GuardedEngine) else parts.engine
+    if isinstance(engine, EnginePool):
+        engine.watch_batches(BatchTelemetry(metrics.registry, telemetry.tracer))
     replace_method(parts.engine, "recommend", timed(stages.engine))
     replace_method(parts.recommender.reranker, "slate", timed(stages.rerank))
     replace_method(parts.recommender, "recommend", functools.partial(_counted_answers, metrics))

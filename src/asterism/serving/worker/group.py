@@ -33,7 +33,8 @@ class GroupState(StrEnum):
 class Group:
     """Hands every event on the bus to a handler, at least once, and commits what it dealt with.
 
-    Both are opened in the group's thread, again after each failure, with pauses that double up to half a minute.
+    All is done in the group's thread. After a failure it goes on from what was committed, with pauses that double up
+    to half a minute; the handler stays open, as its stores find their servers again by themselves.
     The attributes tell how it goes, and may be read from any thread.
     """
 
@@ -53,7 +54,7 @@ class Group:
         self.failures = 0  # in a row
         self.last_error: str | None = None
         self.lag = 0  # events on the bus behind what it got
-        self.handler: Handler | None = None  # the last one that was opened
+        self.handler: Handler | None = None  # once it could be opened
         self._open_consumer = open_consumer
         self._open_handler = open_handler
         self._batch = batch
@@ -86,27 +87,31 @@ class Group:
             except Exception as error:  # the group must outlive its own mistakes, and say them
                 logger.exception("worker group %s failed", self.name)
                 self._rest(error)
+        if self.handler is not None:
+            self.handler.close()
         if self.state != GroupState.OFF:
             self.state = GroupState.STOPPED
 
     def _serve(self) -> None:
-        with contextlib.ExitStack() as opened:
-            handler = self.handler = self._open_handler()
-            opened.callback(handler.close)
-            consumer = self._open_consumer()
-            opened.callback(consumer.close)
+        if self.handler is None:
+            self.handler = self._open_handler()
+        with contextlib.closing(self._open_consumer()) as consumer:
             while not self._stop.is_set():
-                batch = consumer.poll(self._batch, 0.0 if handler.has_more else self._poll_seconds)
-                self.lag = len(batch) + consumer.lag() if len(batch) == self._batch else len(batch)
-                if batch:
-                    tally = deal_with(consumer, batch, handler, self._stop_or_sleep)
-                    consumer.commit()
-                    self.handled += tally.handled
-                    self.buried += tally.buried
-                elif handler.has_more:
-                    handler(())
-                self.lag = max(0, self.lag - len(batch))
+                self._step(consumer, self.handler)
                 self._is_well()
+
+    def _step(self, consumer: Consumer, handler: Handler) -> None:
+        batch = consumer.poll(self._batch, 0.0 if handler.has_more else self._poll_seconds)
+        behind = consumer.lag() if len(batch) == self._batch else 0
+        self.lag = len(batch) + behind
+        if batch:
+            tally = deal_with(consumer, batch, handler, self._stop_or_sleep)
+            consumer.commit()
+            self.handled += tally.handled
+            self.buried += tally.buried
+        elif handler.has_more:
+            handler(())
+        self.lag = behind
 
     def _is_well(self) -> None:
         if self.failures:
