@@ -11,6 +11,7 @@ from asterism.config.stores import StoresConfig
 from asterism.core.bundle import Bundle
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.progress import track
+from asterism.serving.breaker import GuardedEngine
 from asterism.serving.bundle_tables import read_catalogue, read_histories, read_neighbours, read_vectors
 from asterism.serving.deploying import Deployer
 from asterism.serving.engine.limits import EngineLimits
@@ -137,6 +138,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         if settings.engine_addresses
         else EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
     )
+    engine = GuardedEngine(engine, slow_seconds=settings.deadline_seconds)
     recommender = Recommender(
         engine=engine,
         hot=hot,

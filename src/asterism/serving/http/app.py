@@ -9,10 +9,6 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from asterism import __version__
-from asterism.serving.http.admin import items, users
-from asterism.serving.http.admin.bulk import bulk_routes
-from asterism.serving.http.admin.dashboard import dashboard_routes
-from asterism.serving.http.admin.model import model_routes
 from asterism.serving.http.envelope import install_error_handlers
 from asterism.serving.http.gate import Gate
 from asterism.serving.http.hot.road import HotRoad
