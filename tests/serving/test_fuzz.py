@@ -20,7 +20,7 @@ BODIES = {
     "deep": (DEEP, {20012}),
     "deep and broken": (b"[" * 100_000, {20012}),
     "giant": (GIANT, {20006}),
-    "utf-16": ('{"title": "x"}'.encode("utf-16"), {20001}),
+    "utf-16": ('{"nothing": "x"}'.encode("utf-16"), {20001}),
     "bom": (b"\xef\xbb\xbf[]", {20001}),
     "bytes": (bytes(range(256)), {20001, 20012}),
     "surrogate": (b'{"\\ud800": "\\udfff"}', {20001}),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from asterism.core.bundle import MANIFEST, Bundle
-from asterism.core.errors import BundleError, RequestError, StorageError, UnknownIdError
+from asterism.core.errors import BundleError, ConflictError, RequestError, StorageError, UnknownIdError
 from asterism.serving.bundle_tables import CatalogueTable, read_catalogue
 from asterism.serving.ports import EngineHandle
 from asterism.stores.catalogue import Catalogue
@@ -24,10 +24,6 @@ _RECORD: Final = "deployed.json"
 #: What a bundle's folder may be called, so that no name leads elsewhere.
 NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$"
 _NAME: Final = re.compile(NAME[1:-1])
-
-
-class BusyError(RequestError):
-    """A deploy is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +91,14 @@ class Deployer:
         """Serve a bundle by its name; returns once it answers.
 
         Raises `RequestError` on a name that is none, `UnknownIdError`, `BundleError`, `ModelError` where its model
-        cannot be loaded, `BusyError`; then everything goes on as it was.
+        cannot be loaded, `ConflictError`; then everything goes on as it was.
         """
         return await self._change(lambda: self._path_of(name))
 
     async def rollback(self) -> Deployment:
-        """Serve what was served before; raises as `deploy`, and `BusyError` where nothing was deployed."""
+        """Serve what was served before; raises as `deploy`, and `ConflictError` where nothing was deployed."""
         if self._record is None:
-            raise BusyError("nothing was deployed since the start, so there is nothing to go back to")
+            raise ConflictError("nothing was deployed since the start, so there is nothing to go back to")
         return await self._change(lambda: Path(self._record.previous) if self._record else self._bundle.path)
 
     def _path_of(self, name: str) -> Path:
@@ -115,7 +111,7 @@ class Deployer:
 
     async def _change(self, chosen: Callable[[], Path]) -> Deployment:
         if self._swapping.locked():
-            raise BusyError("another deploy is under way; wait until it has ended")
+            raise ConflictError("another deploy is under way; wait until it has ended")
         async with self._swapping:
             return await asyncio.shield(self._swap(chosen()))
 

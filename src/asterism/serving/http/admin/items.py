@@ -11,14 +11,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from asterism.core.errors import RequestError, UnknownIdError
+from asterism.core.errors import ConflictError, RequestError, UnknownIdError
 from asterism.serving.http import cards
 from asterism.serving.http.admin import answers, examples
 from asterism.serving.http.admin.bodies import ItemBody, ItemChanges, NewItemBody
 from asterism.serving.http.answers import Envelope
 from asterism.serving.http.described import answers_of
 from asterism.serving.http.envelope import success
-from asterism.serving.http.errors import ConflictError
 from asterism.serving.http.requests import Count
 from asterism.serving.http.routes.items import ItemId
 from asterism.serving.service import Service

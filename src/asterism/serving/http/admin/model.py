@@ -7,19 +7,17 @@ import asyncio
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from asterism.serving.deploying import BusyError, Deployer
 from asterism.serving.http.admin import answers, examples
 from asterism.serving.http.admin.bodies import DeployBody
 from asterism.serving.http.answers import Envelope
 from asterism.serving.http.described import answers_of
 from asterism.serving.http.envelope import success
-from asterism.serving.http.errors import ConflictError
 from asterism.serving.service import Service
 
 
 def model_routes(service: Service) -> APIRouter:
     """Status, deploy, rollback."""
-    router = APIRouter(prefix="/admin/api/v1/model", tags=["admin"], default_response_class=Response)
+    router = APIRouter(prefix="/admin/api/v1/model", tags=["admin"])
     deployer = service.deployer
 
     @router.get(
@@ -38,7 +36,7 @@ def model_routes(service: Service) -> APIRouter:
         summary="Serve another bundle",
     )
     async def deploy(request: Request, body: DeployBody) -> Response:
-        return success(request, await _told(deployer, body.bundle))
+        return success(request, (await deployer.deploy(body.bundle))._asdict())
 
     @router.post(
         "/rollback",
@@ -47,14 +45,6 @@ def model_routes(service: Service) -> APIRouter:
         summary="Serve again what was served before",
     )
     async def rollback(request: Request) -> Response:
-        return success(request, await _told(deployer, None))
+        return success(request, (await deployer.rollback())._asdict())
 
     return router
-
-
-async def _told(deployer: Deployer, name: str | None) -> dict[str, object]:
-    try:
-        served = await (deployer.rollback() if name is None else deployer.deploy(name))
-    except BusyError as error:
-        raise ConflictError(str(error)) from None
-    return served._asdict()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from asterism.core.errors import RequestError, UnknownIdError
+from asterism.core.errors import ConflictError, RequestError, UnknownIdError
 from asterism.serving.http import cards
 from asterism.serving.http import examples as user_examples
 from asterism.serving.http.admin import answers, examples
@@ -18,7 +18,6 @@ from asterism.serving.http.admin.items import After
 from asterism.serving.http.answers import Envelope, ErasedData
 from asterism.serving.http.described import answers_of
 from asterism.serving.http.envelope import success
-from asterism.serving.http.errors import ConflictError
 from asterism.serving.http.requests import Count
 from asterism.serving.http.routes.users import UserId
 from asterism.serving.service import Service
