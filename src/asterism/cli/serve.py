@@ -158,6 +158,7 @@ def gateway(
 ) -> None:
     """Serve HTTP alone; the model's answers come from engines elsewhere."""
     _begin("gateway", log_format, supervised)
+    from asterism.serving.deploying import deployed_bundle
     from asterism.serving.http import server
     from asterism.serving.http.gate import open_gate
     from asterism.serving.http.listening import take_port
@@ -166,7 +167,7 @@ def gateway(
 
     served, folder, stores = _places(bundle, state, config)
     settings = ServiceSettings(
-        bundle=served,
+        bundle=deployed_bundle(folder, served),
         state=folder,
         deadline_seconds=deadline_ms / 1000,
         engine_addresses=tuple(engine_at or [engine_address(folder)]),
@@ -204,6 +205,7 @@ def engine_command(
 ) -> None:
     """Serve the model alone, over gRPC."""
     _begin("engine", log_format, supervised)
+    from asterism.serving.deploying import deployed_bundle
     from asterism.serving.engine.limits import EngineLimits
     from asterism.serving.grpc.engine_process import EngineProcessSettings, serve_engine
     from asterism.serving.supervisor.run_folder import engine_address
@@ -211,7 +213,7 @@ def engine_command(
     served, folder, stores = _places(bundle, state, config)
     deployment = stores or StoresConfig.embedded(folder)
     process = EngineProcessSettings(
-        bundle=served,
+        bundle=deployed_bundle(folder, served),
         address=listen or engine_address(folder),
         factory=engine or DEFAULT_ENGINE,
         catalogue=deployment.catalogue,
@@ -239,6 +241,7 @@ def worker(
 ) -> None:
     """Follow the feedback alone: behaviours, history, shared states, slates made anew."""
     _begin("worker", log_format, supervised)
+    from asterism.serving.deploying import deployed_bundle
     from asterism.serving.supervisor.run_folder import engine_address, gateway_address
     from asterism.serving.worker.running import run_worker
     from asterism.serving.worker.settings import WorkerSettings
@@ -255,7 +258,7 @@ def worker(
         signal.signal(number, on_signal)
     run_worker(
         WorkerSettings(
-            bundle=served,
+            bundle=deployed_bundle(folder, served),
             state=folder,
             stores=stores,
             engine_addresses=tuple(engine_at or [engine_address(folder)]),

@@ -32,6 +32,11 @@ class GuardedEngine:
         self._breaker = CircuitBreaker(settings, monotonic)
 
     @property
+    def inner(self) -> EngineHandle:
+        """The engine itself."""
+        return self._engine
+
+    @property
     def breaker_state(self) -> BreakerState:
         """Whether the engine is asked at all."""
         return self._breaker.state

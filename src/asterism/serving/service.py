@@ -13,6 +13,7 @@ from asterism.core.clock import Clock, SystemClock
 from asterism.core.progress import track
 from asterism.serving.breaker import GuardedEngine
 from asterism.serving.bundle_tables import read_catalogue, read_histories, read_neighbours, read_vectors
+from asterism.serving.deploying import Deployer
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.features.earlier import EarlierEvents, recent_kept
@@ -51,6 +52,7 @@ class ServiceSettings:
     engine_addresses: tuple[str, ...] = ()  # of engine processes; without one, the service starts its own
     reranking: RerankingConfig = field(default_factory=RerankingConfig)
     stores: StoresConfig | None = None  # by default embedded ones, below the state folder
+    bundles: Path | None = None  # the folder of those that may be deployed; by default the one where `bundle` lies
     beside: tuple[str, ...] = ()  # versions of other bundles that are served from the same stores
 
     @property
@@ -76,6 +78,7 @@ class Service:
     feedback: FeedbackIntake
     clock: Clock
     forgetting: Forgetting
+    deployer: Deployer
     telemetry: Telemetry
     _following: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
@@ -174,6 +177,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         feedback=feedback,
         clock=clock,
         forgetting=forgetting,
+        deployer=Deployer(bundle, engine, catalogue, settings.state, settings.bundles),
         telemetry=telemetry,
     )
     instrument(service, telemetry)

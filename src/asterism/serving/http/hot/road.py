@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from time import perf_counter
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +17,6 @@ from asterism.serving.http.hot.bodies import feedback_events, recommend_request
 from asterism.serving.http.hot.card_shelf import CardShelf
 from asterism.serving.http.hot.slate_bytes import slate_bytes
 from asterism.serving.service import Service
-from asterism.serving.telemetry.observing import timed
 
 #: Takes what the gate has read, and gives the answer's body, or None where the request must go the long way.
 Handler = Callable[[Mapping[str, Any]], Awaitable[bytes | None]]
@@ -38,7 +38,7 @@ class HotRoad:
         self._app = app
         self._service = service
         self._shelf = CardShelf(service.catalogue, service.engine.semantic_id)
-        self._slate_bytes = timed(service.telemetry.metrics.stages.encode)(slate_bytes)
+        self._encoded_in = service.telemetry.metrics.stages.encode.observe
         self._handlers: dict[str, Handler] = {
             "/api/v1/recommend": self._recommend,
             "/api/v1/feedback": self._feedback,
@@ -70,7 +70,9 @@ class HotRoad:
         if "deadline" in state:
             request = replace(request, deadline=state["deadline"])
         answer = await self._service.recommender.recommend(request)
-        written: bytes = await self._slate_bytes(self._shelf, answer, state["trace_id"])
+        started = perf_counter()
+        written = await slate_bytes(self._shelf, answer, state["trace_id"])
+        self._encoded_in(perf_counter() - started)
         return written
 
     async def _feedback(self, state: Mapping[str, Any]) -> bytes | None:
