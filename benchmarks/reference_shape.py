@@ -27,13 +27,14 @@ def write_reference_bundle(
     *,
     items: int = 10_000,
     beam: int = 20,
+    users: int = 0,
     seed: int = 0,
     catalogue: pa.Table | None = None,
-    histories: pa.Table | None = None,
 ) -> Bundle:
     """Three levels of 256 codes and a de-duplicating one; width 128, 4 blocks, 50 events, the items' own vectors.
 
-    A catalogue has the ids of `item_ids_of(items)` in their order; without one, items have nothing but titles.
+    With `users`, each of them has a history of fifty items at random. A catalogue has the ids of `item_ids_of(items)`
+    in their order; without one, items have nothing but titles.
     """
     random = np.random.default_rng(seed)
     torch.manual_seed(seed)
@@ -53,8 +54,8 @@ def write_reference_bundle(
     writer.part(parts.CONFIG).write_text(config.model_dump_json(), encoding="utf-8")
     titles = pa.table({"item_id": item_ids, "title": item_ids})
     pq.write_table(titles if catalogue is None else catalogue, writer.part(parts.ITEMS))
-    if histories is not None:
-        pq.write_table(histories, writer.part(parts.HISTORIES))
+    if users:
+        pq.write_table(_histories(item_ids, users, random), writer.part(parts.HISTORIES))
     save_file({"vectors": vectors}, writer.part(parts.ITEM_VECTORS))
     save_semantic_ids(writer.part(parts.SEMANTIC_IDS), table, Codebooks(centroids))
     model = UGT(features, UGTShape(MODEL, TrainingConfig().temperature))
@@ -67,3 +68,16 @@ def write_reference_bundle(
 def item_ids_of(items: int) -> list[str]:
     """The ids of the catalogue, by item index."""
     return [f"item-{number:06d}" for number in range(items)]
+
+
+def _histories(item_ids: list[str], users: int, random: np.random.Generator) -> pa.Table:
+    events = MODEL.max_events
+    taken = random.integers(len(item_ids), size=users * events)
+    return pa.table(
+        {
+            "user_id": [f"user-{number // events:06d}" for number in range(users * events)],
+            "item_id": [item_ids[one] for one in taken],
+            "timestamp": [1_700_000_000 + number % events for number in range(users * events)],
+            "action": ["click"] * (users * events),
+        }
+    )

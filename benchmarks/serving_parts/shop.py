@@ -8,14 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from asterism.core.bundle import Bundle
-from reference_shape import MODEL, item_ids_of, write_reference_bundle
+from reference_shape import item_ids_of, write_reference_bundle
 
 CATEGORIES = [f"category {number:02d}" for number in range(40)]
-_NOW = 1_760_000_000
 
 
 def write_shop(path: Path, *, items: int, users: int, seed: int) -> Bundle:
-    """A bundle whose users each have a full window of events; popular items come up as often as in real logs."""
+    """A bundle whose users each have a full window of events."""
     random = np.random.default_rng(seed)
     ids = item_ids_of(items)
     catalogue = pa.table(
@@ -30,18 +29,7 @@ def write_shop(path: Path, *, items: int, users: int, seed: int) -> Bundle:
             "price": np.round(random.lognormal(3.0, 1.0, items), 2),
         }
     )
-    weights = 1.0 / (np.arange(items) + 20.0)
-    events = MODEL.max_events
-    drawn = random.choice(items, users * events, p=weights / weights.sum())
-    histories = pa.table(
-        {
-            "user_id": [user for user in user_ids_of(users) for _ in range(events)],
-            "item_id": [ids[one] for one in drawn],
-            "timestamp": np.tile(_NOW + 3600 * np.arange(events), users),
-            "action": ["click"] * (users * events),
-        }
-    )
-    return write_reference_bundle(path, items=items, seed=seed, catalogue=catalogue, histories=histories)
+    return write_reference_bundle(path, items=items, users=users, seed=seed, catalogue=catalogue)
 
 
 def user_ids_of(users: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -25,12 +26,11 @@ from asterism.stores.sql_database import Database
 from asterism.stores.sql_schema import newest_revision, revision_of, upgrade
 from asterism.stores.sql_tables import METADATA, PARTITIONS
 from asterism.stores.sql_users import SqlUsers
-from asterism.stores.sqlite_catalogue import SqliteCatalogue
 from asterism.stores.user_state import Visitor
 from contracts.postgres_server import MISSING, POSTGRES, Postgres
 
 VEGA = Item("vega", "Vega lamp", categories=("home",))
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -57,8 +57,9 @@ def test_every_step_leads_to_the_next_and_the_last_to_the_tables_we_use(fresh_ur
 
 
 def _is_ours(thing: object, name: str, kind: str, *_: object) -> bool:
-    """What the steps make by hand is no difference: partitions, and indexes over expressions."""
-    return not ((kind == "table" and name.startswith("behaviours_")) or (kind == "index" and name.startswith("items_")))
+    """What the steps make by hand is no difference: partitions, full text, and indexes over expressions."""
+    by_hand = {"table": ("behaviours_", "items_text"), "index": ("items_",)}
+    return not (kind in by_hand and name.startswith(by_hand[kind]))
 
 
 def test_rows_of_the_first_schema_are_still_there_after_the_last(fresh_url: str) -> None:
@@ -74,6 +75,7 @@ def test_rows_of_the_first_schema_are_still_there_after_the_last(fresh_url: str)
     engine.dispose()
     catalogue = SqlCatalogue(Database(fresh_url))
     assert catalogue.get("old") == Item("old", "Old")
+    assert catalogue.find("old") == [Item("old", "Old")]
     catalogue.close()
 
 
@@ -83,23 +85,37 @@ def test_a_schema_newer_than_we_know_is_refused(fresh_url: str) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
     engine.dispose()
-    with pytest.raises(StorageError, match="schema 0999 is newer than the known 0003; upgrade Asterism"):
+    with pytest.raises(StorageError, match="schema 0999 is newer than the known 0005; upgrade Asterism"):
         Database(fresh_url)
 
 
-def test_the_file_of_an_embedded_catalogue_is_taken_over_and_stays_readable_by_it(tmp_path: Path) -> None:
+FIRST_SERVICE = """
+    CREATE TABLE items (
+        item_id TEXT PRIMARY KEY, title TEXT NOT NULL, description TEXT, categories TEXT NOT NULL,
+        brand TEXT, price REAL, kind TEXT NOT NULL, created_at INTEGER,
+        available INTEGER NOT NULL, hidden INTEGER NOT NULL DEFAULT 0, bundle_version TEXT
+    ) WITHOUT ROWID;
+    CREATE TABLE images (item_id TEXT PRIMARY KEY, svg TEXT NOT NULL) WITHOUT ROWID;
+    CREATE INDEX items_by_title ON items (title COLLATE NOCASE);
+    INSERT INTO items VALUES
+        ('vega', 'Vega 50% lamp', 'A lamp.', '["home", "light"]', 'Lyra', 12.5, 'product', 7, 1, 1, 'v');
+    INSERT INTO images VALUES ('vega', '<svg/>');
+    PRAGMA user_version = 1;
+"""
+
+
+def test_the_file_of_the_first_service_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "catalogue.db"
-    embedded = SqliteCatalogue(path)
-    embedded.upsert([VEGA], {"vega": "<svg/>"})
-    embedded.set_hidden("vega", True)
-    embedded.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIRST_SERVICE)
     catalogue = SqlCatalogue(Database(f"sqlite:///{path}"))
     assert (catalogue.unavailable(), catalogue.image("vega")) == ({"vega"}, "<svg/>")
+    catalogue.set_hidden("vega", False)
+    old = Item("vega", "Vega 50% lamp", "A lamp.", ("home", "light"), "Lyra", 12.5, created_at=7, has_image=True)
+    assert catalogue.get("vega") == old
     catalogue.upsert([Item("deneb", "Deneb")])
+    assert len(catalogue) == 2
     catalogue.close()
-    again = SqliteCatalogue(path)
-    assert (again.get("deneb"), again.unavailable()) == (Item("deneb", "Deneb"), {"vega"})
-    again.close()
 
 
 def test_many_processes_that_open_a_new_database_at_once_make_one_schema(postgres: Postgres, prefix: str) -> None:
@@ -222,6 +238,6 @@ def test_a_file_that_another_program_locks_is_a_sentence_in_time(tmp_path: Path)
     holder = sqlite3.connect(tmp_path / "shop.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailableError, match="locked"):
-        SqlUsers(database).forget("ada")
+        SqlUsers(database).forget("ada", 9)
     holder.close()
     database.close()

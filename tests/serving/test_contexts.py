@@ -38,7 +38,7 @@ from asterism.serving.service import ServiceSettings, open_service
 from asterism.stores.catalogue import Item
 from asterism.stores.event_log import Event
 from asterism.stores.exposure_log import LocalExposureLog
-from asterism.stores.sqlite_catalogue import SqliteCatalogue
+from asterism.stores.opening import open_warm
 from asterism.stores.user_state import RecentEvent, Visitor
 from asterism.stores.vectors import ExactVectorIndex
 from asterism.training.bundling import CONTEXTS, newest_positive_events
@@ -193,7 +193,7 @@ class RecordingEngine:
 def test_the_engine_is_told_who_asks_when_and_in_which_scene(tmp_path: Path) -> None:
     engine = RecordingEngine()
     past = RecentEvent(1, "a", Action.RATING, 4.0, "home", "phone")
-    exposures, catalogue = LocalExposureLog(tmp_path / "e"), SqliteCatalogue(tmp_path / "c.db")
+    exposures, catalogue = LocalExposureLog(tmp_path / "e"), open_warm(f"sqlite:///{tmp_path}/c.db").catalogue
     recommender = Recommender(
         engine=engine,
         hot=HotState({"a": ()}, [PastEvent("ada", past)]),

@@ -63,7 +63,7 @@ def test_filters_hold_when_the_model_is_late(bundle: Path, tmp_path: Path) -> No
     with Server(bundle, tmp_path / "state") as running:
         running.recommend("u1", count=30)
         (tmp_path / DELAY_FILE).write_text("1.0")
-        plain = running.recommend("u1", count=5)
+        plain = running.recommend("u1", count=5, scene="another")
         held = running.recommend("u1", count=30, filters={"max_price": 21})
         assert (plain["source"], held["source"]) == ("stale", "stale")
         assert ids(held)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from asterism.core.errors import OverloadedError, StorageError
 from asterism.stores.exposure_log import Exposure, LocalExposureLog
+from asterism.stores.segments import SegmentFiles
 
 
 def test_recorded_exposures_are_on_the_disk_after_close(tmp_path: Path) -> None:
@@ -29,4 +34,37 @@ def test_a_lost_exposure_is_named(
     monkeypatch.setattr(os, "fdatasync", fail)
     log.record(Exposure("a1", 1, ("x",), "model"))
     log.close()
-    assert "exposure a1 was lost" in caplog.text
+    assert "1 exposures were lost" in caplog.text
+    assert "No space left" in caplog.text
+    with pytest.raises(StorageError, match="closed"):
+        log.record(Exposure("a2", 1, ("x",), "model"))
+
+
+def test_what_waits_is_bounded_and_written_soon(tmp_path: Path) -> None:
+    log = LocalExposureLog(tmp_path, max_pending=3, gathering_seconds=0.2)
+    for number in range(3):
+        log.record(Exposure(f"a{number}", 1, ("x",), "model", propensities=(0.5,)))
+    with pytest.raises(OverloadedError, match="3 exposures wait"):
+        log.record(Exposure("too many", 1, ("x",), "model"))
+    end = time.monotonic() + 10
+    while True:
+        try:
+            log.record(Exposure("later", 2, ("y",), "stale"))
+            break
+        except OverloadedError:
+            assert time.monotonic() < end, "nothing is written before the log is closed"
+            time.sleep(0.01)
+    log.close()
+    again = LocalExposureLog(tmp_path)
+    assert [one.attribution_id for one in again.replay()] == ["a0", "a1", "a2", "later"]
+    again.close()
+
+
+def test_what_an_older_asterism_wrote_is_read(tmp_path: Path) -> None:
+    shown = Exposure("a1", 1, ("x", "é"), "model", user_id="ada", propensities=(0.5, 1.0))
+    files = SegmentFiles(tmp_path)
+    files.append(json.dumps(dataclasses.asdict(shown)).encode())
+    files.close()
+    log = LocalExposureLog(tmp_path)
+    assert list(log.replay()) == [shown]
+    log.close()

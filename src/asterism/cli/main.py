@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from asterism import __version__
-from asterism.cli import align, data, doctor, evaluate, export, init, serve, sids, train
+from asterism.cli import align, data, doctor, evaluate, export, init, keys, serve, sids, train
 from asterism.core.errors import AsterismError, StorageError
 
 app = typer.Typer(
@@ -25,8 +25,9 @@ app.add_typer(sids.app, name="sids")
 app.command()(train.train)
 app.command()(align.align)
 app.command()(evaluate.evaluate)
-app.command()(serve.serve)
+app.add_typer(serve.app, name="serve")
 app.add_typer(export.app, name="export")
+app.add_typer(keys.app, name="keys")
 app.command()(doctor.doctor)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
+from urllib.parse import quote
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from asterism.config.guard import GuardConfig
 from asterism.config.loading import explain
 from asterism.config.section import Section
 from asterism.core.errors import ConfigError
@@ -36,6 +38,17 @@ class StoresConfig(Section):
     blobs: str = "file:state/blobs"  # bundles
     timeout_seconds: Seconds = 5.0  # of a call to catalogue, blobs and bus; the hot state gets a fifth
 
+    @classmethod
+    def embedded(cls, folder: Path) -> Self:
+        """The defaults, below a folder."""
+        below = quote(str(folder))
+        return cls(
+            catalogue=f"sqlite:///{folder}/catalogue.db",
+            bus=f"local:{below}/events",
+            history=f"chdb:{below}/history",
+            blobs=f"file:{below}/blobs",
+        )
+
     @field_validator("catalogue", "state", "bus", "history", "vectors", "blobs")
     @classmethod
     def _known_kind(cls, value: str, info: Any) -> str:
@@ -44,12 +57,22 @@ class StoresConfig(Section):
             raise ValueError(f"give one of {', '.join(known)}")
         return value
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.state == "memory" and not self.bus.startswith("local:"):
+            raise ValueError(
+                "state = 'memory' is rebuilt from a log on the same machine; "
+                "give state a redis:// URL beside this bus, or the bus a local: folder"
+            )
+        return self
+
 
 class DeploymentConfig(Section):
-    """What is deployed: stores, and the bundle that is served."""
+    """What is deployed: stores, the bundle that is served, and who may ask."""
 
     bundle: str | None = None  # the folder of a bundle
     stores: StoresConfig = StoresConfig()
+    guard: GuardConfig = GuardConfig()
 
 
 def load_deployment(path: Path) -> DeploymentConfig:

@@ -8,17 +8,23 @@ from collections.abc import Sequence
 from asterism.core.clock import Clock
 from asterism.core.errors import RequestError, UnknownIdError
 from asterism.serving.hot_state import HotState
-from asterism.stores.catalogue import Catalogue
-from asterism.stores.event_log import Event, EventLog
+from asterism.stores.event_bus import EventBus
+from asterism.stores.event_log import Event
+from asterism.stores.remembered_catalogue import RememberedCatalogue
+from asterism.stores.user_state import Visitor
 
 _MAX_CLOCK_AHEAD_SECONDS = 86_400  # how far a client's clock may run ahead of ours
 
 
 class FeedbackIntake:
-    """Takes feedback in; for one event loop."""
+    """Takes feedback in; for one event loop.
 
-    def __init__(self, *, log: EventLog, hot: HotState, catalogue: Catalogue, clock: Clock) -> None:
-        self._log = log
+    It needs the bus alone: what cannot be looked up is taken for an item, an id not remembered for a new one, and
+    what the hot state does not hear now the worker brings later.
+    """
+
+    def __init__(self, *, bus: EventBus, hot: HotState, catalogue: RememberedCatalogue, clock: Clock) -> None:
+        self._bus = bus
         self._hot = hot
         self._catalogue = catalogue
         self._clock = clock
@@ -30,10 +36,10 @@ class FeedbackIntake:
         nobody or of the future, `StorageError` or `OverloadedError` when it cannot be made durable.
         """
         self._check(events)
-        known = await asyncio.to_thread(self._catalogue.many, [event.item_id for event in events])
-        for event in events:
-            if event.item_id not in known:
-                raise UnknownIdError(f"item {event.item_id!r} is not in the catalogue; nothing of this was accepted")
+        unmet = [event.item_id for event in events if not self._catalogue.has_met(event.item_id)]
+        unknown = await asyncio.to_thread(self._catalogue.unknown, unmet) if unmet else []
+        if unknown:
+            raise UnknownIdError(f"item {unknown[0]!r} is not in the catalogue; nothing of this was accepted")
         return await asyncio.shield(self._commit(events))  # a client who leaves must not part log and state
 
     def _check(self, events: Sequence[Event]) -> None:
@@ -48,8 +54,19 @@ class FeedbackIntake:
                 )
 
     async def _commit(self, events: Sequence[Event]) -> list[bool]:
-        verdicts = await asyncio.wrap_future(self._log.append(events))
-        for event, is_new in zip(events, verdicts, strict=True):
-            if is_new:
-                self._hot.apply(event)
+        if self._bus.knows_ids:
+            receipts = await asyncio.wrap_future(self._bus.publish(events))
+            await self._hot.take_in(events, receipts)
+            return [one.is_new for one in receipts]
+        known = await self._hot.known_ids(events)
+        fresh: dict[tuple[Visitor | None, str], Event] = {}
+        verdicts = []
+        for event, is_known in zip(events, known, strict=True):
+            name = (Visitor(event.user_id, event.session_id).key, event.event_id)
+            verdicts.append(not is_known and name not in fresh)
+            if verdicts[-1]:
+                fresh[name] = event
+        published = list(fresh.values())
+        receipts = await asyncio.wrap_future(self._bus.publish(published))
+        await self._hot.take_in(published, receipts)
         return verdicts

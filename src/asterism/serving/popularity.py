@@ -40,15 +40,15 @@ class Popularity:
         self._overall = _Ranking(self._counts)
         self._by_category = {category: _Ranking(counts) for category, counts in members.items()}
 
-    def add(self, item_id: str) -> None:
-        """Count one more positive event; an item outside the catalogue is not ranked."""
+    def add(self, item_id: str, times: int = 1) -> None:
+        """Count so many more positive events; an item outside the catalogue is not ranked."""
         before = self._counts.get(item_id)
-        if before is None:
+        if before is None or times == 0:
             return
-        self._counts[item_id] = before + 1
-        self._overall.move(item_id, before, before + 1)
+        self._counts[item_id] = before + times
+        self._overall.move(item_id, before, before + times)
         for category in set(self._categories_of[item_id]):
-            self._by_category[category].move(item_id, before, before + 1)
+            self._by_category[category].move(item_id, before, before + times)
 
     def count(self, item_id: str) -> int:
         """Positive events of an item."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from asterism.core.bundle import Bundle
 from asterism.core.semantic_id import SemanticId
 from asterism.data.item_attributes import Predicate
+from asterism.serving.engine.status import EngineStatus
 from asterism.stores.slates import ScoredItem as ScoredItem
 
 
@@ -40,6 +42,8 @@ class EngineRequest:
     device: str | None = None  # of the request
     wanted: Predicate | None = None  # what every item must answer
     allowed: frozenset[str] | None = None  # only these, where they are named
+    trace: str | None = None  # W3C trace context of the caller, where that is recorded
+    background: bool = False  # nobody waits in person: whoever does goes first
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,11 @@ EngineFactory = Callable[[Path], Engine]
 class EngineClient(Protocol):
     """An engine somewhere else, which may be slow, busy, or dead just now."""
 
+    @property
+    def bundle_version(self) -> str:
+        """Of the bundle that answers, as far as it is known here."""
+        ...
+
     async def recommend(self, request: EngineRequest) -> EngineAnswer:
         """One answer; raises `ModelError` when the engine fails or died, `OverloadedError` when it comes too late.
 
@@ -108,4 +117,29 @@ class EngineClient(Protocol):
 
     def semantic_id(self, item_id: str) -> SemanticId | None:
         """The semantic id of an item, or None while the engine has not told it."""
+        ...
+
+
+class EngineHandle(EngineClient, Protocol):
+    """The engine of a service from its start to its end: processes of this service, or another process's."""
+
+    def start(self) -> None:
+        """Start the processes, or look for them, and from now on keep to them; for a running event loop."""
+        ...
+
+    async def stop(self) -> None:
+        """Let go of them; requests that wait fail."""
+        ...
+
+    @property
+    def status(self) -> EngineStatus:
+        """How the engine is, as far as is known here."""
+        ...
+
+    async def wait_ready(self) -> None:
+        """Return once an engine is loaded; raises `ModelError` where it refused before it ever was."""
+        ...
+
+    async def swap(self, bundle: Bundle) -> None:
+        """Serve another bundle from now on; raises `ModelError`, and the old one goes on, where it cannot be loaded."""
         ...

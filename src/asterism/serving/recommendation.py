@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from asterism.core.semantic_id import SemanticId
 from asterism.data.item_attributes import Predicate
@@ -46,11 +47,21 @@ class RecommendRequest:
     allowed: frozenset[str] | None = None  # only these
     boosts: tuple[Boost, ...] = ()
     cursor: str | None = None
+    deadline: float | None = None  # of the caller, on the clock of time.monotonic
+
+    def patience_seconds(self, most: float) -> float:
+        """How long the model may take: four fifths of what the caller leaves, and `most` at the most."""
+        return most if self.deadline is None else max(0.0, min(most, 0.8 * (self.deadline - time.monotonic())))
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing is asked of the items, so that the answer may stand for the visitor's slate."""
+        """Whether nothing is asked of the items, so that the model's answer may stand for the visitor's slate."""
         return not self.exclude and self.wanted is None and self.allowed is None and self.cursor is None
+
+    @property
+    def takes_slate(self) -> bool:
+        """Whether the visitor's slate, while it is valid, is what the model would answer."""
+        return self.is_open and not self.boosts
 
 
 class Because(NamedTuple):
@@ -83,6 +94,13 @@ class Recommended:
     explored: bool = False
 
 
+@dataclass(slots=True)
+class Encoded:
+    """A place for what an encoder made of an answer's items, which are often given again."""
+
+    parts: Any = None
+
+
 @dataclass(frozen=True, slots=True)
 class Recommendation:
     """An answer; `source` is the best rung that gave anything, `cursor` leads on where there may be more."""
@@ -94,3 +112,5 @@ class Recommendation:
     latency_ms: float
     cursor: str | None = None
     degraded: bool = False  # whether the model's beam was narrower than configured, for want of time
+    cached: bool = False  # whether the model had said it before, of the same state and scene
+    encoded: Encoded = field(default_factory=Encoded, compare=False)  # shared by answers of the same items

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from asterism.config.reranking import RerankingConfig
+from asterism.config.stores import StoresConfig
 from asterism.core.bundle import Bundle
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.progress import track
+from asterism.serving.breaker import GuardedEngine
 from asterism.serving.bundle_tables import read_catalogue, read_histories, read_neighbours, read_vectors
+from asterism.serving.deploying import Deployer
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
+from asterism.serving.features.earlier import EarlierEvents, recent_kept
 from asterism.serving.feedback import FeedbackIntake
+from asterism.serving.forgetting import Forgetting
+from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import ItemFacts
+from asterism.serving.places import DEFAULT_ENGINE as DEFAULT_ENGINE
+from asterism.serving.places import default_state_folder as default_state_folder
+from asterism.serving.ports import EngineHandle
 from asterism.serving.recommender import Recommender, RecommenderSettings
 from asterism.serving.similar import SimilarItems
-from asterism.stores.catalogue import Catalogue
-from asterism.stores.event_log import EventLog, LocalEventLog
+from asterism.serving.telemetry.instrumented import Telemetry, instrument, open_telemetry
+from asterism.stores.event_bus import EventBus
 from asterism.stores.exposure_log import ExposureLog, LocalExposureLog
-from asterism.stores.sqlite_catalogue import SqliteCatalogue
-from asterism.stores.user_state import MAX_RECENT, LocalUserStates
+from asterism.stores.local_bus import LocalEventBus
+from asterism.stores.opening import open_bus, open_hot, open_warm
+from asterism.stores.remembered_catalogue import RememberedCatalogue
+from asterism.stores.users import Users
 from asterism.stores.vectors import VectorIndex
-
-#: The adapter over `asterism.decoding`; another engine is named the same way.
-DEFAULT_ENGINE = "asterism.serving.engine.generator:load_engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,68 +42,103 @@ class ServiceSettings:
     """Which bundle, where what must survive a restart is kept, and which engine answers."""
 
     bundle: Path
-    state: Path
+    state: Path  # the folder of what no store of `stores` keeps
     engine: str = DEFAULT_ENGINE
     deadline_seconds: float = 0.2
+    slate_seconds: float = 60.0  # a visitor's slate is the model's answer for so long, if nothing has changed
     engines: int = 1  # processes with a model each
     min_beam: int | None = None  # as narrow as the beam may get under load; an eighth of the bundle's by default
     pin: bool = False  # each engine keeps to one core
+    engine_addresses: tuple[str, ...] = ()  # of engine processes; without one, the service starts its own
     reranking: RerankingConfig = field(default_factory=RerankingConfig)
+    stores: StoresConfig | None = None  # by default embedded ones, below the state folder
+    bundles: Path | None = None  # the folder of those that may be deployed; by default the one where `bundle` lies
+    beside: tuple[str, ...] = ()  # versions of other bundles that are served from the same stores
+
+    @property
+    def deployment(self) -> StoresConfig:
+        """Where each store is."""
+        return self.stores or StoresConfig.embedded(self.state)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Service:
     """Everything a gateway needs to answer."""
 
     bundle: Bundle
-    catalogue: Catalogue
+    catalogue: RememberedCatalogue
+    users: Users
     vectors: VectorIndex
     similar: SimilarItems
-    events: EventLog
+    bus: EventBus
     exposures: ExposureLog
     hot: HotState
-    engine: EnginePool
+    engine: EngineHandle
     recommender: Recommender
     feedback: FeedbackIntake
     clock: Clock
+    forgetting: Forgetting
+    deployer: Deployer
+    telemetry: Telemetry
+    _following: list[asyncio.Task[None]] = field(default_factory=list, init=False)
+
+    def start(self) -> None:
+        """Start the engine, on the event loop that will serve."""
+        self.engine.start()
+        self._following = [asyncio.create_task(one) for one in (self.hot.follow(), self.forgetting.follow())]
 
     async def stop(self) -> None:
-        """End the engine process, write what waits, let go of all files."""
+        """End the engine process, write what waits, let go of all files and connections."""
+        for one in self._following:
+            one.cancel()
         await self.engine.stop()
-        self.events.close()
+        self.bus.close()
         self.exposures.close()
-        self.catalogue.close()
+        self.hot.close()
+        self.catalogue.close()  # and the users, who are in the same database
+        await asyncio.to_thread(self.telemetry.close)
 
 
-def default_state_folder(bundle: Path) -> Path:
-    """Beside the bundle, by its name: feedback outlives the bundle that is trained in its place."""
-    folder = bundle.resolve()
-    return folder.parent / f"state-{folder.name}"
+def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Service:
+    """Read the bundle, open the stores and replay a local log; the engine is not started yet.
 
-
-def open_service(settings: ServiceSettings) -> Service:
-    """Read the bundle and replay the log; the engine is not started yet. Raises `BundleError`, `StorageError`."""
+    Raises `BundleError`, `StorageError`.
+    """
+    clock = clock or SystemClock()
+    stores = settings.deployment
     bundle = Bundle.open(settings.bundle)
     table = read_catalogue(bundle)
     vectors = read_vectors(bundle, table.ids)
     similar = SimilarItems(table.ids, vectors, read_neighbours(bundle, len(table.items)))
-    past = read_histories(bundle)
-    events = LocalEventLog(settings.state / "events")
     exposures = LocalExposureLog(settings.state / "exposures")
-    catalogue = SqliteCatalogue(settings.state / "catalogue.db")
-    catalogue.sync(table.items, table.images, bundle.version)
-    max_recent = max(MAX_RECENT, int(bundle.manifest.facts.get("events_read", 0)))
-    hot = HotState({item.item_id: item.categories for item in table.items}, past, LocalUserStates(max_recent))
-    for event in track(events.replay(), "replaying feedback"):
-        hot.apply(event)
-    clock = SystemClock()
+    bus = open_bus(stores.bus, stores.timeout_seconds)
+    warm = open_warm(stores.catalogue, stores.timeout_seconds)
+    catalogue = RememberedCatalogue(warm.catalogue)
+    catalogue.sync(table.items, table.images, bundle.version, settings.beside)
+    earlier = EarlierEvents(read_histories(bundle), warm.users.forgotten())
+    hot_stores = open_hot(
+        stores.state,
+        clock,
+        stores.timeout_seconds / 5,
+        max_recent=recent_kept(bundle),
+        earlier=earlier,
+    )
+    hot = HotState({item.item_id: item.categories for item in table.items}, earlier.all(), hot_stores)
+    if hot.is_local and isinstance(bus, LocalEventBus):
+        for event in track(bus.log.replay(), "replaying feedback"):
+            hot.apply(event)
     limits = EngineLimits(
         engines=settings.engines,
         pin=settings.pin,
         min_beam=settings.min_beam,
         max_wait_seconds=settings.deadline_seconds,
     )
-    engine = EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
+    engine: EngineHandle = (
+        RemoteEngine(settings.engine_addresses)
+        if settings.engine_addresses
+        else EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
+    )
+    engine = GuardedEngine(engine, slow_seconds=settings.deadline_seconds)
     recommender = Recommender(
         engine=engine,
         hot=hot,
@@ -104,7 +148,37 @@ def open_service(settings: ServiceSettings) -> Service:
         exposures=exposures,
         clock=clock,
         bundle_version=bundle.version,
-        settings=RecommenderSettings(settings.deadline_seconds, reranking=settings.reranking),
+        settings=RecommenderSettings(
+            settings.deadline_seconds, slate_seconds=settings.slate_seconds, reranking=settings.reranking
+        ),
     )
-    feedback = FeedbackIntake(log=events, hot=hot, catalogue=catalogue, clock=clock)
-    return Service(bundle, catalogue, vectors, similar, events, exposures, hot, engine, recommender, feedback, clock)
+    feedback = FeedbackIntake(bus=bus, hot=hot, catalogue=catalogue, clock=clock)
+    telemetry = open_telemetry(bundle)
+    forgetting = Forgetting(
+        users=warm.users,
+        bus=bus,
+        exposures=exposures,
+        hot=hot,
+        recommender=recommender,
+        earlier=earlier,
+        clock=clock,
+    )
+    service = Service(
+        bundle=bundle,
+        catalogue=catalogue,
+        users=warm.users,
+        vectors=vectors,
+        similar=similar,
+        bus=bus,
+        exposures=exposures,
+        hot=hot,
+        engine=engine,
+        recommender=recommender,
+        feedback=feedback,
+        clock=clock,
+        forgetting=forgetting,
+        deployer=Deployer(bundle, engine, catalogue, settings.state, settings.bundles),
+        telemetry=telemetry,
+    )
+    instrument(service, telemetry)
+    return service

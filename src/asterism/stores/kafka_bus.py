@@ -8,14 +8,15 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any, Final
+from functools import partial
+from typing import Any, ClassVar, Final
 
 from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from asterism.core.errors import OverloadedError, StorageError, StoreUnavailableError
-from asterism.stores.event_bus import Delivery
-from asterism.stores.event_log import Event, decode_event, encode_event
+from asterism.stores.event_bus import Delivery, Receipt
+from asterism.stores.event_log import Event, Forget, decode_record, encode_event, encode_forget
 from asterism.stores.reaching import ONCE, Reach
 from asterism.stores.urls import StoreUrl
 from asterism.stores.user_state import Offset, Visitor, key_of
@@ -29,6 +30,8 @@ _REASON: Final = "reason"
 class KafkaEventBus:
     """Implements `EventBus`: `kafka://host:9092,host:9092/feedback`; what is buried goes to `feedback.dead`."""
 
+    knows_ids: ClassVar[bool] = False
+
     def __init__(
         self, url: str, *, timeout_seconds: float = 10.0, session_seconds: float = 10.0, max_pending: int = 100_000
     ) -> None:
@@ -37,20 +40,29 @@ class KafkaEventBus:
         An event is acknowledged within `timeout_seconds` or fails; a group takes over from a member that
         was silent for `session_seconds`.
         """
-        self._place = _Place(url, timeout_seconds, session_seconds)
+        self._place = Place(url, timeout_seconds, session_seconds)
         self._producer = self._place.producer(max_pending)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="kafka-bus", daemon=True)
         self._thread.start()
 
-    def publish(self, events: Sequence[Event]) -> Future[None]:
+    def publish(self, events: Sequence[Event]) -> Future[list[Receipt]]:
         """See `EventBus.publish`; where some of several events fail, the others may be there all the same."""
         if self._closed.is_set():
             raise StorageError("the bus is closed; the service is shutting down")
-        written = _Written(len(events), self._place)
-        for event in events:
+        visitors = (Visitor(one.user_id, one.session_id) for one in events)
+        return self._produce([(encode_event(one), _key(who)) for one, who in zip(events, visitors, strict=True)])
+
+    def forget(self, forget: Forget) -> Future[Any]:
+        """See `EventBus.forget`; in the partition of the user's events, which leave with the topic's retention."""
+        return self._produce([(encode_forget(forget), _key(Visitor(forget.user_id)))])
+
+    def _produce(self, messages: Sequence[tuple[bytes, bytes]]) -> Future[list[Receipt]]:
+        written = _Written(len(messages), self._place)
+        for place, (value, key) in enumerate(messages):
+            tell = partial(written.tell, place)
             try:
-                self._producer.produce(self._place.topic, encode_event(event), _key(event), on_delivery=written.tell)
+                self._producer.produce(self._place.topic, value, key, on_delivery=tell)
             except BufferError:
                 written.fail(OverloadedError("too many events wait for Kafka already; send this again later"))
                 break
@@ -81,7 +93,7 @@ class KafkaEventBus:
             self._producer.poll(0.1)
 
 
-class _Place:
+class Place:
     """Where the brokers are, which topic, and how long anything may take."""
 
     def __init__(self, url: str, timeout_seconds: float, session_seconds: float = 10.0) -> None:
@@ -130,7 +142,7 @@ class _Place:
 class KafkaConsumer:
     """Implements `Consumer`; a group's members share the partitions, and take over from one that died."""
 
-    def __init__(self, place: _Place, group: str) -> None:
+    def __init__(self, place: Place, group: str) -> None:
         self._place = place
         self._silence: KafkaError | None = None
         self._client = Client(
@@ -193,8 +205,16 @@ class KafkaConsumer:
         if not told or told[0] is not None:
             raise self._place.reach.unavailable(told[0] if told else "no answer in time")
 
+    def lag(self) -> int:
+        """See `Consumer.lag`; as of the last fetch, so that no broker is asked."""
+        behind = 0
+        for one in self._client.position(self._client.assignment()):
+            _, end = self._client.get_watermark_offsets(one, cached=True)
+            behind += max(0, end - one.offset) if one.offset >= 0 else 0
+        return behind
+
     def close(self) -> None:
-        """See `Consumer.close`."""
+        """See `Consumer.close`; also of the dead letters' own producer."""
         self._client.close()
 
     def _consume(self, count: int, timeout_seconds: float) -> list[Message]:
@@ -217,14 +237,18 @@ class KafkaConsumer:
         if error is not None:
             logger.info("Kafka at %s: %s", self._place.reach.where, error)
             return None
-        topic, partition, offset = str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
-        self._given[topic, partition] = offset + 1
+        offset = _offset(message)
+        self._given[str(message.topic()), int(message.partition() or 0)] = offset.number + 1
         raw = message.value() or b""
+        if not raw:
+            return None  # a tombstone
         try:
-            event: Event | None = decode_event(raw)
+            record = decode_record(raw)
         except StorageError:
-            event = None
-        return Delivery(event, Offset(f"{topic}/{partition}", offset), raw)
+            record = None
+        if isinstance(record, Forget):
+            return Delivery(None, offset, raw, record)
+        return Delivery(record, offset, raw)
 
     def _on_lost(self, _: Client, partitions: list[TopicPartition]) -> None:
         """Another member has them now, and goes on from what was committed."""
@@ -235,23 +259,25 @@ class KafkaConsumer:
 class _Written:
     """Waits for the acknowledgements of all events of one call."""
 
-    def __init__(self, count: int, place: _Place) -> None:
-        self.future: Future[None] = Future()
+    def __init__(self, count: int, place: Place) -> None:
+        self.future: Future[list[Receipt]] = Future()
+        self._receipts = [Receipt(True, None)] * count
         self._left = count
         self._place = place
         self._lock = threading.Lock()
         if not count:
-            self.future.set_result(None)
+            self.future.set_result([])
 
-    def tell(self, error: KafkaError | None, _: Message) -> None:
+    def tell(self, position: int, error: KafkaError | None, message: Message) -> None:
         """Called by the library for each event."""
         if error is not None:
             self.fail(self._place.reach.unavailable(error))
             return
         with self._lock:
+            self._receipts[position] = Receipt(True, _offset(message))
             self._left -= 1
             if self._left == 0 and not self.future.done():
-                self.future.set_result(None)
+                self.future.set_result(self._receipts)
 
     def fail(self, error: StorageError | OverloadedError | StoreUnavailableError) -> None:
         """The first failure is the answer."""
@@ -260,13 +286,16 @@ class _Written:
                 self.future.set_exception(error)
 
 
+def _offset(message: Message) -> Offset:
+    return Offset(f"{message.topic()}/{int(message.partition() or 0)}", int(message.offset() or 0))
+
+
 def _address(server: str, url: StoreUrl) -> tuple[str, int]:
     return StoreUrl.parse(f"{url.scheme}://{server}").address(_PORT)
 
 
-def _key(event: Event) -> bytes:
-    visitor = key_of(Visitor(event.user_id, event.session_id))
-    return json.dumps(visitor).encode()
+def _key(visitor: Visitor) -> bytes:
+    return json.dumps(key_of(visitor)).encode()
 
 
 def _reason(message: Message) -> str:
@@ -276,7 +305,7 @@ def _reason(message: Message) -> str:
 
 def dead_letters(url: str, count: int, timeout_seconds: float = 10.0) -> list[tuple[str, bytes]]:
     """Up to `count` buried deliveries as (reason, bytes), for people to look at."""
-    place = _Place(url, timeout_seconds)
+    place = Place(url, timeout_seconds)
     client = Client({**place.common(), "group.id": "asterism-dead-letters", "enable.auto.commit": False})
     try:
         found = place.reach.call(lambda: client.list_topics(place.dead_topic, timeout=timeout_seconds))

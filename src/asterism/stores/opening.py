@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, cast
 
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.errors import ConfigError, MissingDependencyError
 from asterism.core.ids import IdMap
+from asterism.stores.api_keys import ApiKeys
 from asterism.stores.blobs import Blobs, LocalBlobs
 from asterism.stores.catalogue import Catalogue
-from asterism.stores.event_bus import EventBus
+from asterism.stores.event_bus import Consumer, EventBus
+from asterism.stores.event_ids import EventIds, LocalEventIds
 from asterism.stores.event_log import LocalEventLog
-from asterism.stores.local_bus import LocalEventBus
+from asterism.stores.item_counts import ItemCounts, LocalItemCounts
+from asterism.stores.local_bus import LocalConsumer, LocalEventBus
 from asterism.stores.rate_limits import LocalRateLimits, RateLimits
 from asterism.stores.slates import LocalSlates, Slates
 from asterism.stores.urls import StoreUrl
-from asterism.stores.user_state import LocalUserStates, UserStates
+from asterism.stores.user_state import MAX_RECENT, LocalUserStates, RecentEvent, UserStates, Visitor
 from asterism.stores.users import Users
 from asterism.stores.vectors import ExactVectorIndex, VectorIndex
 
@@ -46,12 +50,20 @@ class Warm(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hot:
-    """Users' states, slates and rate limits, in one place."""
+    """Users' states, slates, rate limits, event ids and counts, in one place."""
 
     states: UserStates
     slates: Slates
     limits: RateLimits
+    event_ids: EventIds
+    counts: ItemCounts
     client: Any = None  # of Redis, where it is that
+
+    def forget(self, visitor: Visitor) -> None:
+        """Delete all that is kept of a visitor."""
+        self.states.forget(visitor)
+        self.slates.forget(visitor)
+        self.event_ids.forget(visitor)
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -67,15 +79,34 @@ def open_warm(url: str, timeout_seconds: float = 5.0) -> Warm:
     return Warm(catalogue, users)
 
 
-def open_hot(url: str, clock: Clock | None = None, timeout_seconds: float = 1.0) -> Hot:
-    """States, slates and limits in memory or in Redis."""
+def open_keys(url: str, timeout_seconds: float = 5.0) -> ApiKeys:
+    """The API keys of a database, its schema brought up to date."""
+    database = implementation(url).Database(url, timeout_seconds=timeout_seconds)
+    return cast(ApiKeys, load("sql_api_keys", "sql").SqlApiKeys(database))
+
+
+def open_hot(
+    url: str,
+    clock: Clock | None = None,
+    timeout_seconds: float = 1.0,
+    *,
+    max_recent: int = MAX_RECENT,
+    earlier: Callable[[Visitor], Iterable[RecentEvent]] = lambda _: (),
+) -> Hot:
+    """States, slates and limits in memory or in Redis, where visitors begin with their `earlier` events."""
     clock = clock or SystemClock()
     if url == "memory":
-        return Hot(LocalUserStates(), LocalSlates(clock), LocalRateLimits(clock))
+        states, slates, limits = LocalUserStates(max_recent), LocalSlates(clock), LocalRateLimits(clock)
+        return Hot(states, slates, limits, LocalEventIds(clock), LocalItemCounts())
     client = implementation(url).RedisClient(url, timeout_seconds=timeout_seconds)
-    stores = load("redis_states", "redis")
+    stores, marks = load("redis_states", "redis"), load("redis_marks", "redis")
     return Hot(
-        stores.RedisUserStates(client), stores.RedisSlates(client, clock), stores.RedisRateLimits(client, clock), client
+        stores.RedisUserStates(client, max_recent, earlier=earlier),
+        stores.RedisSlates(client, clock),
+        stores.RedisRateLimits(client, clock),
+        marks.RedisEventIds(client, clock),
+        marks.RedisItemCounts(client),
+        client,
     )
 
 
@@ -86,6 +117,15 @@ def open_bus(url: str, timeout_seconds: float = 10.0) -> EventBus:
         folder = parsed.path()
         return LocalEventBus(LocalEventLog(folder), folder)
     return cast(EventBus, implementation(url).KafkaEventBus(url, timeout_seconds=timeout_seconds))
+
+
+def open_consumer(url: str, group: str, timeout_seconds: float = 10.0) -> Consumer:
+    """A member of a group, in a process that need not publish; a local log may be another process's."""
+    parsed = StoreUrl.parse(url)
+    if parsed.scheme == "local":
+        return LocalConsumer(parsed.path(), group)
+    module = implementation(url)
+    return cast(Consumer, module.KafkaConsumer(module.Place(url, timeout_seconds), group))
 
 
 def open_history(url: str, timeout_seconds: float = 30.0) -> Any:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 from asterism.core.clock import Clock
+
+#: A clock that stands further back than this behind a bucket was set back, and the bucket follows it.
+JUMP_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +24,28 @@ class Rate:
         if not (self.per_second > 0 and self.burst >= 1):
             raise ValueError(f"a rate of {self.per_second} a second with a burst of {self.burst} lets nobody through")
 
+    @property
+    def fill_seconds(self) -> float:
+        """How long an empty bucket takes to fill up."""
+        return self.burst / self.per_second
+
+
+class Grant(NamedTuple):
+    """So many tokens taken, or none and the seconds until there will be enough."""
+
+    tokens: int
+    wait_seconds: float
+
 
 class RateLimits(Protocol):
     """Buckets by key; every method may be called from any thread."""
 
     def take(self, key: str, rate: Rate) -> float:
         """Take one token: 0 where there was one, else the seconds until there will be, and none is taken."""
+        ...
+
+    def lease(self, key: str, rate: Rate, most: int, least: int = 1) -> Grant:
+        """Take as many tokens as there are, `most` at the most; none where there are not even `least`."""
         ...
 
 
@@ -47,16 +66,23 @@ class LocalRateLimits:
 
     def take(self, key: str, rate: Rate) -> float:
         """See `RateLimits.take`."""
+        return self.lease(key, rate, 1).wait_seconds
+
+    def lease(self, key: str, rate: Rate, most: int, least: int = 1) -> Grant:
+        """See `RateLimits.lease`."""
         now = self._clock.now()
         with self._lock:
             bucket = self._buckets.setdefault(key, _Bucket(rate.burst, now))
             self._buckets.move_to_end(key)
             while len(self._buckets) > self._max_keys:
                 self._buckets.popitem(last=False)
+            if bucket.at_seconds - now > rate.fill_seconds + JUMP_SECONDS:
+                bucket.at_seconds = now
             elapsed = max(0.0, now - bucket.at_seconds)
             bucket.tokens = min(rate.burst, bucket.tokens + elapsed * rate.per_second)
             bucket.at_seconds = max(now, bucket.at_seconds)
-            if bucket.tokens < 1.0:
-                return (1.0 - bucket.tokens) / rate.per_second
-            bucket.tokens -= 1.0
-            return 0.0
+            if bucket.tokens < least:
+                return Grant(0, (least - bucket.tokens) / rate.per_second)
+            taken = min(most, int(bucket.tokens))
+            bucket.tokens -= taken
+            return Grant(taken, 0.0)

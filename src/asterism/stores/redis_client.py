@@ -55,6 +55,7 @@ class Commands(Protocol):
     def delete(self, *names: str) -> Any: ...
     def exists(self, *names: str) -> Any: ...
     def zrange(self, name: str, start: int, end: int) -> Any: ...
+    def zrem(self, name: str, *members: Any) -> Any: ...
     def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Any: ...
     def scan_iter(self, match: str, count: int) -> Iterator[bytes]: ...
     def info(self, section: str) -> Any: ...
@@ -145,6 +146,11 @@ redis.call('HSET', KEYS[1], 'version', ARGV[2], 'value', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1
 """
+_READ_UNLESS: Final = """
+local version = redis.call('HGET', KEYS[1], 'version') or ''
+if version ~= '' and version == ARGV[1] then return {version} end
+return {version, redis.call('HGET', KEYS[1], 'value')}
+"""
 _MAX_RACES: Final = 100
 
 
@@ -162,6 +168,11 @@ class Versioned:
         """The value, or None, and its version."""
         fields: dict[bytes, bytes] = self._client.call(lambda redis: redis.hgetall(key))
         return fields.get(b"value"), fields.get(b"version", b"")
+
+    def read_unless(self, key: str, version: bytes) -> tuple[bytes, bytes | None]:
+        """The version and the value, or None where there is none or the version is still this one."""
+        found = self._client.call(lambda redis: redis.eval(_READ_UNLESS, 1, key, version))
+        return found[0], found[1] if len(found) > 1 else None
 
     def update(self, key: str, change: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
         """Replace a value by what `change` makes of it, atomically; None leaves it as it is.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -10,9 +13,9 @@ import msgspec
 from asterism.core.clock import Clock
 from asterism.core.errors import StorageError
 from asterism.core.semantic_id import SemanticId
-from asterism.stores.rate_limits import Rate
+from asterism.stores.rate_limits import JUMP_SECONDS, Grant, Rate
 from asterism.stores.redis_client import RedisClient, Versioned, tagged, untagged
-from asterism.stores.slates import MAX_AGE_SECONDS, ScoredItem
+from asterism.stores.slates import MAX_AGE_SECONDS, ScoredItem, Slate
 from asterism.stores.user_state import (
     MAX_IDS,
     MAX_RECENT,
@@ -27,6 +30,7 @@ from asterism.stores.user_state import (
 
 STATE_TTL_SECONDS: Final = 90 * 86_400.0  # since the visitor's last event
 _SAMPLED_USERS: Final = 1_000
+_KNOWN_STATES: Final = 20_000
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -34,9 +38,12 @@ class _State(msgspec.Struct, array_like=True):
     seen: list[str]
     negative: list[str]
     offsets: dict[str, int]
+    ahead: dict[str, list[int]] = {}
+    revision: int = 0
 
     def kept(self) -> KeptState:
-        return KeptState(self.recent, dict.fromkeys(self.seen), dict.fromkeys(self.negative), self.offsets)
+        seen, negative = dict.fromkeys(self.seen), dict.fromkeys(self.negative)
+        return KeptState(self.recent, seen, negative, self.offsets, self.ahead, self.revision)
 
 
 _STATE: Final = msgspec.msgpack.Decoder(_State)
@@ -45,8 +52,10 @@ _STATE: Final = msgspec.msgpack.Decoder(_State)
 class RedisUserStates:
     """Implements `UserStates`: a value a visitor, set only if nobody else was faster.
 
-    A state leaves `ttl_seconds` after its last event. `sample_users` draws from the thousand users
-    whose names hash lowest, which is an even sample of all.
+    A visitor of whom nothing was written has the state that their `earlier` events make, which is written
+    with their first event. A state leaves `ttl_seconds` after its last event. `sample_users` draws from the
+    thousand users whose names hash lowest, which is an even sample of all. Of the 20 000 visitors read last the
+    snapshots are kept here, so that of a state which has not changed only the version is asked.
     """
 
     def __init__(
@@ -55,28 +64,46 @@ class RedisUserStates:
         max_recent: int = MAX_RECENT,
         max_ids: int = MAX_IDS,
         ttl_seconds: float = STATE_TTL_SECONDS,
+        earlier: Callable[[Visitor], Iterable[RecentEvent]] = lambda _: (),
     ) -> None:
         self._client = client
+        self._earlier = earlier
         self._max_recent = max_recent
         self._max_ids = max_ids
         self._values = Versioned(client, ttl_seconds)
         self._sample_key = f"{client.prefix}:sample"
+        self._known = _KnownStates(_KNOWN_STATES)
 
     def get(self, visitor: Visitor) -> UserState:
         """See `UserStates.get`."""
         if visitor.key is None:
             return NO_STATE
-        value, _ = self._values.read(self._client.key("state", visitor.key))
-        return NO_STATE if value is None else self._decode(value).snapshot()
+        key = self._client.key("state", visitor.key)
+        known = self._known.get(key)
+        version, value = self._values.read_unless(key, known[0] if known is not None else b"")
+        if known is not None and version == known[0] and value is None:
+            return known[1]
+        state = self._kept(visitor.key, value).snapshot()
+        self._known.put(key, version, state)
+        return state
 
-    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None) -> bool:
+    def last_known(self, visitor: Visitor) -> UserState:
+        """See `UserStates.last_known`."""
+        if visitor.key is None:
+            return NO_STATE
+        known = self._known.get(self._client.key("state", visitor.key))
+        return self._kept(visitor.key, None).snapshot() if known is None else known[1]
+
+    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None, *, ahead: bool = False) -> bool:
         """See `UserStates.apply`; atomic among any number of clients."""
         owner = key_of(visitor)
 
         def change(value: bytes | None) -> tuple[bytes, tuple[bool, bool]]:
-            kept = KeptState() if value is None else self._decode(value)
-            had_history = bool(kept.recent)
-            changed = kept.apply(event, offset, self._max_recent, self._max_ids)
+            kept = self._kept(owner, value)
+            if value is None:
+                kept.begin()
+            had_history = value is not None and bool(kept.recent)
+            changed = kept.apply(event, offset, self._max_recent, self._max_ids, ahead=ahead)
             return _encode(kept), (changed, bool(kept.recent) and not had_history)
 
         changed, is_first = self._values.update(self._client.key("state", owner), change)
@@ -89,12 +116,16 @@ class RedisUserStates:
         if visitor.key is None:
             return False
         key = self._client.key("state", visitor.key)
-        return bool(self._client.call(lambda redis: redis.exists(key)))
+        return bool(self._client.call(lambda redis: redis.exists(key))) or any(True for _ in self._earlier(visitor.key))
 
     def forget(self, visitor: Visitor) -> None:
         """See `UserStates.forget`."""
         key = self._client.key("state", key_of(visitor))
+        self._known.drop(key)
         self._client.call(lambda redis: redis.delete(key))
+        if visitor.user_id is not None:
+            name = tagged(visitor.user_id)
+            self._client.call(lambda redis: redis.zrem(self._sample_key, name))
 
     def sample_users(self, count: int) -> list[str]:
         """See `UserStates.sample_users`."""
@@ -106,6 +137,15 @@ class RedisUserStates:
         """Counted by a walk over all keys: for people and tests, not for requests."""
         pattern = f"{self._client.prefix}:state:*"
         return self._client.call(lambda redis: sum(1 for _ in redis.scan_iter(match=pattern, count=1_000)))
+
+    def _kept(self, visitor: Visitor, value: bytes | None) -> KeptState:
+        if value is not None:
+            return self._decode(value)
+        kept = KeptState()
+        for event in self._earlier(visitor):
+            kept.apply(event, None, self._max_recent, self._max_ids)
+        kept.revision = len(kept.recent)  # the same in every process that reads it
+        return kept
 
     def _decode(self, value: bytes) -> KeptState:
         try:
@@ -123,7 +163,31 @@ class RedisUserStates:
 
 
 def _encode(kept: KeptState) -> bytes:
-    return msgspec.msgpack.encode(_State(kept.recent, list(kept.seen), list(kept.negative), kept.offsets))
+    state = _State(kept.recent, list(kept.seen), list(kept.negative), kept.offsets, kept.ahead, kept.revision)
+    return msgspec.msgpack.encode(state)
+
+
+class _KnownStates:
+    """Snapshots by key with the version they had; of too many, the one read longest ago leaves first."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[str, tuple[bytes, UserState]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> tuple[bytes, UserState] | None:
+        return self._kept.get(key)
+
+    def put(self, key: str, version: bytes, state: UserState) -> None:
+        with self._lock:
+            self._kept[key] = (version, state)
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+
+    def drop(self, key: str) -> None:
+        with self._lock:
+            self._kept.pop(key, None)
 
 
 _KEEP_LOWEST: Final = """
@@ -136,6 +200,12 @@ return 1
 class _Slate(msgspec.Struct, array_like=True):
     at_seconds: float
     items: list[tuple[str, float, SemanticId]]
+    revision: int = 0  # from here on, what an older Asterism did not write: never valid, but still to fall back on
+    bundle_version: str = ""
+    scene: str | None = None
+    device: str | None = None
+    asked: int = 0
+    degraded: bool = False
 
 
 _SLATE: Final = msgspec.msgpack.Decoder(_Slate)
@@ -149,38 +219,57 @@ class RedisSlates:
         self._clock = clock
         self._max_age_seconds = max_age_seconds
 
-    def keep(self, visitor: Visitor, items: tuple[ScoredItem, ...]) -> None:
+    def keep(self, visitor: Visitor, slate: Slate) -> None:
         """See `Slates.keep`."""
-        rows = [(one.item_id, one.score, one.semantic_id) for one in items]
-        value = msgspec.msgpack.encode(_Slate(self._clock.now(), rows))
+        rows = [(one.item_id, one.score, one.semantic_id) for one in slate.items]
+        told = (slate.revision, slate.bundle_version, slate.scene, slate.device, slate.asked, slate.degraded)
+        value = msgspec.msgpack.encode(_Slate(slate.at_seconds, rows, *told))
         key, ttl_ms = self._client.key("slate", visitor), int(self._max_age_seconds * 1000)
         self._client.call(lambda redis: redis.set(key, value, px=ttl_ms))
 
-    def get(self, visitor: Visitor) -> tuple[ScoredItem, ...]:
+    def get(self, visitor: Visitor) -> Slate | None:
         """See `Slates.get`."""
         key = self._client.key("slate", visitor)
         value: bytes | None = self._client.call(lambda redis: redis.get(key))
         if value is None:
-            return ()
+            return None
         try:
-            slate = _SLATE.decode(value)
+            kept = _SLATE.decode(value)
         except msgspec.DecodeError:
-            return ()  # another version's; the next answer replaces it
-        if self._clock.now() - slate.at_seconds > self._max_age_seconds:
-            return ()
-        return tuple(ScoredItem(item_id, score, codes) for item_id, score, codes in slate.items)
+            return None  # another version's; the next answer replaces it
+        if self._clock.now() - kept.at_seconds > self._max_age_seconds:
+            return None
+        items = tuple(ScoredItem(item_id, score, codes) for item_id, score, codes in kept.items)
+        return Slate(
+            items,
+            kept.revision,
+            kept.bundle_version,
+            kept.at_seconds,
+            kept.scene,
+            kept.device,
+            kept.asked,
+            kept.degraded,
+        )
+
+    def forget(self, visitor: Visitor) -> None:
+        """See `Slates.forget`."""
+        key = self._client.key("slate", visitor)
+        self._client.call(lambda redis: redis.delete(key))
 
 
-_TAKE: Final = """
+_LEASE: Final = """
 local rate, burst, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local held = redis.call('HMGET', KEYS[1], 'tokens', 'at')
 local tokens, at = tonumber(held[1]) or burst, tonumber(held[2]) or now
+local most, least, jump = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+if at - now > burst / rate + jump then at = now end
 tokens = math.min(burst, tokens + math.max(0, now - at) * rate)
-local wait = 0
-if tokens < 1 then wait = (1 - tokens) / rate else tokens = tokens - 1 end
+local taken, wait = 0, 0
+if tokens < least then wait = (least - tokens) / rate else taken = math.min(most, math.floor(tokens)) end
+tokens = tokens - taken
 redis.call('HSET', KEYS[1], 'tokens', string.format('%.17g', tokens), 'at', string.format('%.17g', math.max(now, at)))
 redis.call('PEXPIRE', KEYS[1], math.ceil(burst / rate * 1000) + 1000)
-return string.format('%.17g', wait)
+return {taken, string.format('%.17g', wait)}
 """
 
 
@@ -192,8 +281,12 @@ class RedisRateLimits:
         self._clock = clock
 
     def take(self, key: str, rate: Rate) -> float:
-        """See `RateLimits.take`; a try that is repeated after a lost answer may cost a second token."""
+        """See `RateLimits.take`."""
+        return self.lease(key, rate, 1).wait_seconds
+
+    def lease(self, key: str, rate: Rate, most: int, least: int = 1) -> Grant:
+        """See `RateLimits.lease`; a try that is repeated after a lost answer may cost its tokens twice."""
         name = f"{self._client.prefix}:limit:{{{tagged(key)}}}"
-        arguments = (name, repr(rate.per_second), rate.burst, repr(self._clock.now()))
-        wait: bytes = self._client.call(lambda redis: redis.eval(_TAKE, 1, *arguments))
-        return float(wait)
+        arguments = (name, repr(rate.per_second), rate.burst, repr(self._clock.now()), most, least, JUMP_SECONDS)
+        answer: tuple[int, bytes] = self._client.call(lambda redis: redis.eval(_LEASE, 1, *arguments))
+        return Grant(int(answer[0]), float(answer[1]))

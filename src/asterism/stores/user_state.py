@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import secrets
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import takewhile
 from typing import NamedTuple, Protocol
 
@@ -16,6 +18,7 @@ MAX_RECENT = 200
 #: Seen and unwanted items that a user keeps, each.
 MAX_IDS = 10_000
 NEGATIVE_ACTIONS = frozenset({Action.SKIP, Action.DISLIKE})
+_FIRST_REVISION_BITS = 48  # drawn, so that a state begun anew meets no slate of the old one; JSON keeps 53
 
 
 class Visitor(NamedTuple):
@@ -28,7 +31,7 @@ class Visitor(NamedTuple):
     def key(self) -> Visitor | None:
         """What the state is kept under: the user where there is one; None for nobody in particular."""
         if self.user_id is not None:
-            return Visitor(user_id=self.user_id)
+            return self if self.session_id is None else Visitor(user_id=self.user_id)
         return Visitor(session_id=self.session_id) if self.session_id is not None else None
 
 
@@ -47,13 +50,23 @@ class RecentEvent(NamedTuple):
         return self[:3] == other[:3]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UserState:
-    """A snapshot; `recent` and `negative` are ordered, oldest first."""
+    """A snapshot; `recent` and `negative` are ordered, oldest first.
+
+    `revision` is another one after every change of the rest, and is not repeated by a state that was forgotten and
+    begun anew; 0 is nobody's.
+    """
 
     recent: tuple[RecentEvent, ...] = ()
     seen: frozenset[str] = frozenset()
     negative: tuple[str, ...] = ()
+    revision: int = field(default=0, compare=False)
+
+    @cached_property
+    def left_out(self) -> frozenset[str]:
+        """What no answer may hold: seen and unwanted items."""
+        return self.seen.union(self.negative) if self.negative else self.seen
 
 
 NO_STATE = UserState()
@@ -73,11 +86,19 @@ class UserStates(Protocol):
     """
 
     def get(self, visitor: Visitor) -> UserState:
-        """A snapshot of the visitor's state."""
+        """A snapshot of the visitor's state, the same object until the state changes."""
         ...
 
-    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None) -> bool:
-        """Take in one event; False if exactly this one was there already, or its offset is not a later one."""
+    def last_known(self, visitor: Visitor) -> UserState:
+        """What this process knows of the state without asking anybody; it may be empty, or behind."""
+        ...
+
+    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None, *, ahead: bool = False) -> bool:
+        """Take in one event; False if exactly this one was there already, or its offset was.
+
+        Offsets come in order from one consumer of the bus. Who published an event may bring it before that
+        consumer does, out of order, with `ahead`: then the consumer's delivery of it changes nothing.
+        """
         ...
 
     def known(self, visitor: Visitor) -> bool:
@@ -102,19 +123,25 @@ class KeptState:
     recent: list[RecentEvent] = field(default_factory=list)
     seen: dict[str, None] = field(default_factory=dict)  # dicts, for their order: the oldest leaves first
     negative: dict[str, None] = field(default_factory=dict)
-    offsets: dict[str, int] = field(default_factory=dict)  # the last one taken in, by partition
+    offsets: dict[str, int] = field(default_factory=dict)  # the last one that the consumer brought, by partition
+    ahead: dict[str, list[int]] = field(default_factory=dict)  # later ones, which publishers brought before it
+    revision: int = 0
+    _snapshot: UserState | None = None
 
     def snapshot(self) -> UserState:
-        """The state as readers get it."""
-        return UserState(tuple(self.recent), frozenset(self.seen), tuple(self.negative))
+        """The state as readers get it; made once for all readers between two changes."""
+        if self._snapshot is None:
+            self._snapshot = UserState(tuple(self.recent), frozenset(self.seen), tuple(self.negative), self.revision)
+        return self._snapshot
 
-    def apply(self, event: RecentEvent, offset: Offset | None, max_recent: int, max_ids: int) -> bool:
+    def apply(
+        self, event: RecentEvent, offset: Offset | None, max_recent: int, max_ids: int, *, ahead: bool = False
+    ) -> bool:
         """See `UserStates.apply`; an impression changes nothing."""
-        if offset is not None:
-            if offset.number <= self.offsets.get(offset.partition, -1):
-                return False
-            self.offsets[offset.partition] = offset.number
+        if offset is not None and not self._is_due(offset, ahead, max_ids):
+            return False
         if event.action in NEGATIVE_ACTIONS:
+            self._change()  # also by what was unwanted before: it is the newest now
             return _remember(self.negative, event.item_id, max_ids)
         if event.action not in POSITIVE_ACTIONS:
             return False
@@ -122,11 +149,39 @@ class KeptState:
         same_second = takewhile(lambda one: one.timestamp == event.timestamp, reversed(self.recent[:place]))
         if any(event.repeats(one) for one in same_second):
             return False
+        self._change()
         self.recent.insert(place, event)
         del self.recent[:-max_recent]
         _remember(self.seen, event.item_id, max_ids)
         self.negative.pop(event.item_id, None)
         return True
+
+    def begin(self) -> None:
+        """Give a state that is written for the first time a revision that none before it had."""
+        self._snapshot, self.revision = None, 1 + secrets.randbits(_FIRST_REVISION_BITS)
+
+    def _change(self) -> None:
+        if self.revision:
+            self._snapshot, self.revision = None, self.revision + 1
+        else:
+            self.begin()
+
+    def _is_due(self, offset: Offset, ahead: bool, max_ahead: int) -> bool:
+        """Whether nobody brought this offset yet; of too many brought ahead, the consumer brings the rest."""
+        partition, number = offset
+        if number <= self.offsets.get(partition, -1):
+            return False
+        brought = self.ahead.get(partition, [])
+        if ahead:
+            if number in brought or len(brought) >= max_ahead:
+                return False
+            self.ahead[partition] = [*brought, number]
+            return True
+        self.offsets[partition] = number
+        self.ahead[partition] = [one for one in brought if one > number]
+        if not self.ahead[partition]:
+            del self.ahead[partition]
+        return number not in brought
 
 
 def _remember(ids: dict[str, None], item_id: str, max_ids: int) -> bool:
@@ -159,15 +214,22 @@ class LocalUserStates:
 
     def get(self, visitor: Visitor) -> UserState:
         """See `UserStates.get`."""
+        key = visitor.key
+        if key is None:
+            return NO_STATE
         with self._lock:
-            kept = self._kept.get(visitor.key) if visitor.key else None
+            kept = self._kept.get(key)
             return NO_STATE if kept is None else kept.snapshot()
 
-    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None) -> bool:
+    def last_known(self, visitor: Visitor) -> UserState:
+        """See `UserStates.last_known`."""
+        return self.get(visitor)
+
+    def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None, *, ahead: bool = False) -> bool:
         """See `UserStates.apply`."""
         with self._lock:
             kept = self._kept.setdefault(key_of(visitor), KeptState())
-            return kept.apply(event, offset, self._max_recent, self._max_ids)
+            return kept.apply(event, offset, self._max_recent, self._max_ids, ahead=ahead)
 
     def known(self, visitor: Visitor) -> bool:
         """See `UserStates.known`."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError, OverloadedError
@@ -14,7 +16,7 @@ from asterism.serving.engine import messages
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pending import PendingRequests, Place
 from asterism.serving.engine.replica import Replica
-from asterism.serving.ports import EngineAnswer
+from asterism.serving.ports import EngineAnswer, EngineRequest
 from asterism.serving.scheduling import (
     CostModel,
     CostSample,
@@ -45,6 +47,37 @@ class Shared:
         self.line = Line()
         self.tally = Tally()
         self.pending = PendingRequests()
+        self.changes = Changes()
+        self.watcher: BatchWatcher | None = None
+
+
+class BatchWatcher(Protocol):
+    """Is told of every batch."""
+
+    def begun(self, batch: ScheduledBatch, requests: Sequence[EngineRequest]) -> None:
+        """It was given to an engine."""
+        ...
+
+    def ended(self, batch: ScheduledBatch, error: str | None) -> None:
+        """It was answered, or failed."""
+        ...
+
+
+class Changes:
+    """Wakes whoever waits for an engine to become able or unable to answer."""
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    def tell(self) -> None:
+        """Something changed."""
+        self._next.set()
+        self._next = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Return at the next change, or after so long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._next.wait(), seconds)
 
 
 class Fleet:
@@ -134,12 +167,15 @@ class Fleet:
             self.scheduler = self._schedule(widths, loaded.samples)
         self.scheduler.engines += 1
         self.settled.set()
+        self._shared.changes.tell()
         self._shared.pump()
 
     def on_reply(self, replica: Replica, batch: ScheduledBatch, reply: messages.Reply) -> None:
         """See `ReplicaListener.on_reply`."""
         served = reply.error is None and any(one is not None for one in reply.answers)
         self.scheduler.finish(batch, time.monotonic(), served=served)
+        if self._shared.watcher is not None:
+            self._shared.watcher.ended(batch, reply.error)
         if reply.error is not None:
             self._fail(batch.tickets, reply.error)
         elif len(reply.answers) == len(batch.tickets):
@@ -154,6 +190,8 @@ class Fleet:
         self.scheduler.engines -= was_loaded
         if batch is not None:
             self.scheduler.finish(batch, time.monotonic(), served=False)
+            if self._shared.watcher is not None:
+                self._shared.watcher.ended(batch, reason)
             again = [one for one in batch.tickets if one.lives > 0 and self._shared.may_retry()]
             self._fail([one for one in batch.tickets if one not in again], reason)
             for one in again:
@@ -167,6 +205,7 @@ class Fleet:
                 self._fail(self.scheduler.line.take(lambda _: True), reason)
         if self.refusal is not None:
             self.settled.set()
+        self._shared.changes.tell()
         self._check_drained()
         self._shared.pump()
 
@@ -178,6 +217,8 @@ class Fleet:
             pending.place = Place(replica, batch.number, row)
             requests.append(pending.request)
         replica.begin(batch, requests, self._shared.unavailable())
+        if self._shared.watcher is not None:
+            self._shared.watcher.begun(batch, requests)
 
     def _answer(self, batch: ScheduledBatch, answers: Sequence[EngineAnswer | None]) -> None:
         beam = batch.width or None

@@ -8,45 +8,22 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError
 from asterism.core.semantic_id import SemanticId
-from asterism.serving.engine.fleet import Fleet, Shared
+from asterism.serving.engine.fleet import BatchWatcher, Fleet, Shared
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pending import Pending
+from asterism.serving.engine.status import EngineStatus, ReplicaStatus
 from asterism.serving.ports import EngineAnswer, EngineRequest
-from asterism.serving.scheduling import EngineFigures, Ticket
+from asterism.serving.scheduling import Ticket
 
 logger = logging.getLogger(__name__)
 
 
-class ReplicaStatus(NamedTuple):
-    """One engine process."""
-
-    ready: bool
-    pid: int | None
-    starts: int
-    error: str | None
-    kept_bytes: dict[str, int]  # what the model keeps between requests, each store by name
-
-
-class EngineStatus(NamedTuple):
-    """The engine processes as an operator sees them."""
-
-    ready: bool
-    pid: int | None  # of the first engine
-    starts: int  # of all engines, first ones and restarts
-    error: str | None  # why one is not ready, where that is known
-    bundle_version: str
-    widths: tuple[int, ...]  # that a beam may have, configured one first; empty where the engine has no beam
-    engines: tuple[ReplicaStatus, ...]
-    figures: EngineFigures
-
-
 class EnginePool:
-    """Implements `EngineClient` over child processes; for one event loop.
+    """Implements `EngineHandle` over child processes; for one event loop.
 
     One line of requests feeds all processes: whichever is idle takes the next batch, so none has more to do than
     another. What a batch holds, and how wide its beam is, `asterism.serving.scheduling` decides.
@@ -70,7 +47,7 @@ class EnginePool:
         self._is_pumping = False
 
     def start(self) -> None:
-        """Start the processes, and from now on keep them alive."""
+        """See `EngineHandle.start`."""
         self._fleet.start()
 
     async def stop(self) -> None:
@@ -96,8 +73,26 @@ class EnginePool:
             figures=fleet.scheduler.figures(),
         )
 
+    @property
+    def refusal(self) -> str | None:
+        """Why no engine will ever load, where that is so."""
+        return self._fleet.refusal
+
+    @property
+    def semantic_ids(self) -> dict[str, SemanticId]:
+        """The semantic id of every item that the model knows; empty until it is loaded."""
+        return self._fleet.semantic_ids
+
+    def watch_batches(self, watcher: BatchWatcher) -> None:
+        """Tell somebody of every batch from now on, also of other bundles'."""
+        self._shared.watcher = watcher
+
+    async def wait_changed(self, seconds: float) -> None:
+        """Return when an engine became able or unable to answer, or after so long."""
+        await self._shared.changes.wait(seconds)
+
     async def wait_ready(self) -> None:
-        """Return once an engine is loaded; raises `ModelError` where it refused before it ever was."""
+        """See `EngineHandle.wait_ready`."""
         await self._fleet.settled.wait()
         if self._fleet.refusal is not None:
             raise ModelError(self._fleet.refusal)
@@ -114,6 +109,7 @@ class EnginePool:
             try:
                 await fresh.all_loaded()
                 self._other_fleet, self._fleet = self._fleet, fresh
+                self._shared.changes.tell()
                 logger.info("bundle %s is served in place of %s", fresh.version, self._other_fleet.version)
                 self._pump_soon()
                 await self._other_fleet.drain()
@@ -127,7 +123,7 @@ class EnginePool:
             raise ModelError(f"the engine is not ready: {self._fleet.error or 'it is loading'}")
         now = time.monotonic()
         deadline = now + self._limits.max_wait_seconds if request.deadline is None else request.deadline
-        ticket = Ticket(next(self._numbers), now, deadline, request.count)
+        ticket = Ticket(next(self._numbers), now, deadline, request.count, background=request.background)
         self._fleet.scheduler.admit(ticket, now)
         pending = self._shared.pending.add(ticket, replace(request, deadline=deadline))
         timer = asyncio.get_running_loop().call_at(deadline, self._expire, ticket)
@@ -140,6 +136,11 @@ class EnginePool:
         finally:
             timer.cancel()
             self._shared.pending.remove(ticket)
+
+    @property
+    def bundle_version(self) -> str:
+        """See `EngineClient.bundle_version`."""
+        return self._fleet.version
 
     def semantic_id(self, item_id: str) -> SemanticId | None:
         """See `EngineClient.semantic_id`; what a dead process told still holds, as the bundle is the same."""

@@ -75,10 +75,12 @@ class RecommendedCard(ItemCard):
 
 
 class RecommendData(BaseModel):
-    """A slate."""
+    """A slate; `cached` tells that the model had said it before, `degraded` that it had less time than it wants."""
 
     attribution_id: str
     source: SourceName
+    cached: bool
+    degraded: bool
     bundle_version: str
     latency_ms: float
     cursor: str | None
@@ -127,6 +129,22 @@ class SimilarData(BaseModel):
     items: list[SimilarCard]
 
 
+class SearchedCard(ItemCard):
+    """An item that was found: the sum of its 1 / (60 + place), and its places in the two lists that were fused."""
+
+    score: float
+    text_place: int | None
+    vector_place: int | None
+
+
+class SearchData(BaseModel):
+    """Items, best first; `vectors` says whether those of the best hits widened them."""
+
+    vectors: Literal["hits", "none", "unavailable"]
+    latency_ms: float
+    items: list[SearchedCard]
+
+
 class SampledUser(BaseModel):
     """A user to try the service as."""
 
@@ -164,6 +182,14 @@ class ProfileData(BaseModel):
     segment: str | None
     interests: list[Interest]
     recent: list[PastEventCard]
+
+
+class ErasedData(BaseModel):
+    """What was erased of a user; `events` is null where a bus erases by its retention."""
+
+    profile: bool
+    events: int | None
+    exposures: int
 
 
 class EngineProcessData(BaseModel):
@@ -216,6 +242,21 @@ class ReadyData(BaseModel):
     bundle_name: str
     items: int
     engine: EngineData
+
+
+class UnreadyEnvelope(BaseModel):
+    """The one error that keeps its data: what the service runs on, while the model does not answer."""
+
+    code: int
+    message: str
+    data: ReadyData
+    trace_id: str
+
+
+class SessionData(BaseModel):
+    """An id that nobody else has, and that nothing is kept under yet."""
+
+    session_id: str
 
 
 class LiveData(BaseModel):

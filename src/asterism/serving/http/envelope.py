@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import re
+from math import ceil
+from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI, Request
@@ -22,6 +24,8 @@ from asterism.serving.http.errors import (
 )
 
 logger = logging.getLogger(__name__)
+
+_WAITING_HELPS: Final = frozenset({429, 503})
 
 _encode = msgspec.json.Encoder().encode
 
@@ -49,8 +53,11 @@ def success(request: Request, data: Any) -> EnvelopeResponse:
 
 
 def failure(request: Request, error: AsterismError, headers: dict[str, str] | None = None) -> EnvelopeResponse:
-    """An answer that did not, with the error's own code and sentence."""
+    """An answer that did not, with the error's own code and sentence, and when to ask again where that helps."""
     printable = str(error).encode("utf-8", "backslashreplace").decode()
+    if STATUS_OF_CODE[error.code] in _WAITING_HELPS:
+        seconds = max(1, ceil(getattr(error, "retry_after_seconds", None) or 1))
+        headers = {"retry-after": str(seconds), **(headers or {})}
     return EnvelopeResponse(error.code, printable, None, trace_id_of(request), headers)
 
 
@@ -67,15 +74,32 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
-        return failure(request, _known_error(request, error), dict(error.headers or {}))
+        headers = (
+            {"allow": allowed_methods(app, request.url.path)} if error.status_code == 405 else dict(error.headers or {})
+        )
+        return failure(request, _known_error(request, error), headers)
 
     @app.exception_handler(Exception)
     async def on_unknown(request: Request, error: Exception) -> Response:
-        trace_id = trace_id_of(request)
-        logger.error("request %s failed", trace_id, exc_info=error)
-        return EnvelopeResponse(
-            INTERNAL_ERROR, f"something went wrong here; the log says what, under trace id {trace_id}", None, trace_id
-        )
+        return unforeseen(request, error)
+
+
+def allowed_methods(app: FastAPI, path: str) -> str:
+    """The methods that the description knows for a path, of which the router names those of one route alone."""
+    for template, methods in app.openapi()["paths"].items():
+        pattern = ".+".join(re.escape(part) for part in re.split(r"\{\w+\}", template))
+        if re.fullmatch(pattern, path, re.DOTALL):
+            return ", ".join(sorted(method.upper() for method in methods))
+    return "GET"
+
+
+def unforeseen(request: Request, error: Exception) -> EnvelopeResponse:
+    """The answer where nobody knows what went wrong; the log is told all of it."""
+    trace_id = trace_id_of(request)
+    logger.error("request %s failed", trace_id, exc_info=error)
+    return EnvelopeResponse(
+        INTERNAL_ERROR, f"something went wrong here; the log says what, under trace id {trace_id}", None, trace_id
+    )
 
 
 def _known_error(request: Request, error: HTTPException) -> AsterismError:

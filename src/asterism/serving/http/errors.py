@@ -32,6 +32,34 @@ class SlowRequestError(RequestError):
     code = 20007
 
 
+class UnauthenticatedError(RequestError):
+    """No API key was given, or none that holds."""
+
+    code = 20009
+
+
+class ForbiddenError(RequestError):
+    """The caller is known, and may not do this."""
+
+    code = 20010
+
+
+class RateLimitedError(RequestError):
+    """The caller asks more often than agreed; there is room again in `retry_after_seconds`."""
+
+    code = 20011
+
+    def __init__(self, reason: str, *, retry_after_seconds: float) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(reason)
+
+
+class NestingError(RequestError):
+    """The body is nested deeper than any request is."""
+
+    code = 20012
+
+
 SUCCESS: Final = 0
 INTERNAL_ERROR: Final = 10000
 
@@ -51,6 +79,11 @@ STATUS_OF_CODE: Final[Mapping[int, int]] = {
     20006: 413,
     20007: 408,
     20008: 400,
+    20009: 401,
+    20010: 403,
+    20011: 429,
+    20012: 400,
+    20013: 409,
     30001: 503,
     30002: 503,
     30003: 500,

@@ -1,0 +1,1 @@
+"""What `hot_path.py` is made of."""

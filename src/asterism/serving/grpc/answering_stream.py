@@ -1,0 +1,80 @@
+"""The engine's end of a conversation: queries become requests of the pool, answers go back as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import grpc
+from grpc.aio import ServicerContext
+
+from asterism.serving.grpc.proto import model_pb2
+
+_SETTLED_SECONDS: Final = 0.05  # what was sent before the other side heard of the end has come by then
+_MOST_UNDER_WAY: Final = 4096  # of one stream, before it is read on
+
+Answer = Callable[[model_pb2.Query], Awaitable[model_pb2.Result]]
+
+
+class AnsweringStream:
+    """One stream from its beginning to its end; for one event loop."""
+
+    def __init__(self, context: ServicerContext, answer: Answer) -> None:
+        self._context = context
+        self._answer = answer
+        self._under_way: dict[int, asyncio.Task[None]] = {}
+        self._ready: list[tuple[int, model_pb2.Result]] = []
+        self._unsent = 0
+        self._something = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def run(self, draining: asyncio.Event) -> None:
+        """Answer until the other side ends, or until all is answered once it was told to drain."""
+        writing = asyncio.create_task(self._write())
+        reading = asyncio.create_task(self._read())
+        ending = asyncio.create_task(draining.wait())
+        try:
+            await asyncio.wait({reading, ending, writing}, return_when=asyncio.FIRST_COMPLETED)
+            if ending.done():
+                await self._settle(reading)
+        finally:
+            for one in (reading, ending, writing, *self._under_way.values()):
+                one.cancel()
+
+    async def _settle(self, reading: asyncio.Task[None]) -> None:
+        while not reading.done():
+            await asyncio.sleep(_SETTLED_SECONDS)
+            if not self._under_way and not self._unsent:
+                return
+
+    async def _read(self) -> None:
+        while (message := await self._context.read()) is not grpc.aio.EOF:
+            for number, query in zip(message.numbers, message.queries, strict=False):
+                self._under_way[number] = asyncio.create_task(self._answered(number, query))
+            for number in message.withdrawn:
+                if (task := self._under_way.get(number)) is not None:
+                    task.cancel()
+            while len(self._under_way) >= _MOST_UNDER_WAY:
+                self._room.clear()
+                await self._room.wait()
+
+    async def _answered(self, number: int, query: model_pb2.Query) -> None:
+        try:
+            result = await self._answer(query)
+            self._ready.append((number, result))
+            self._unsent += 1
+            self._something.set()
+        finally:
+            self._under_way.pop(number, None)
+            self._room.set()
+
+    async def _write(self) -> None:
+        """Write what has gathered while the last message was on its way."""
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            ready, self._ready = self._ready, []
+            message = model_pb2.Answered(numbers=[one for one, _ in ready], results=[one for _, one in ready])
+            await self._context.write(message)
+            self._unsent -= len(ready)

@@ -1,0 +1,124 @@
+"""Many requests over one stream to an engine process: what is asked in the same moment travels together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from typing import Any, Final
+
+import grpc
+
+from asterism.core.errors import ModelError, OverloadedError
+from asterism.serving.grpc.proto import model_pb2
+from asterism.serving.grpc.queries import answer_of, query_of
+from asterism.serving.ports import EngineAnswer, EngineRequest
+
+_LATE_SECONDS: Final = 10.0  # how long an answer is waited for that comes too late for its request
+_NO_DEADLINE_SECONDS: Final = 0.2
+_MOST_QUERIES: Final = 256  # in one message; more follow in the next
+
+
+class EngineLostError(ModelError):
+    """The process went, or cannot be reached; another one might answer."""
+
+
+class Conversation:
+    """One stream from its beginning to its end; for one event loop."""
+
+    def __init__(self, stream: Any, packed_format: int) -> None:
+        self._stream = stream
+        self._packed_format = packed_format
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[EngineAnswer]] = {}
+        self._asked: list[tuple[int, model_pb2.Query]] = []
+        self._withdrawn: list[int] = []
+        self._something = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._receive())]
+        self.is_over = False
+
+    @property
+    def under_way(self) -> int:
+        """Requests that wait for their answer."""
+        return len(self._waiting)
+
+    async def ask(self, request: EngineRequest) -> EngineAnswer:
+        """One answer; raises `EngineLostError` when the stream ends, `OverloadedError`, or what the engine says.
+
+        Cancelling the call withdraws the request.
+        """
+        if self.is_over:
+            raise EngineLostError("the engine was lost")
+        query = query_of(request, self._packed_format)
+        loop = asyncio.get_running_loop()
+        number = next(self._numbers)
+        waiting: asyncio.Future[EngineAnswer] = loop.create_future()
+        self._waiting[number] = waiting
+        self._asked.append((number, query))
+        self._something.set()
+        seconds = _NO_DEADLINE_SECONDS if request.deadline is None else request.deadline - time.monotonic()
+        timer = loop.call_later(seconds + _LATE_SECONDS, _give_up, waiting)
+        try:
+            return await waiting
+        except (asyncio.CancelledError, OverloadedError):
+            if number in self._waiting:
+                self._withdrawn.append(number)
+                self._something.set()
+            raise
+        finally:
+            timer.cancel()
+            self._waiting.pop(number, None)
+
+    def end(self, reason: str) -> None:
+        """Whoever waits hears that the engine was lost, and why."""
+        self.is_over = True
+        for one in self._tasks:
+            one.cancel()
+        self._stream.cancel()
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(EngineLostError(reason))
+
+    async def _send(self) -> None:
+        """Write what has gathered while the last message was on its way."""
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # `_receive` tells why
+            while True:
+                await self._something.wait()
+                asked, self._asked = self._asked[:_MOST_QUERIES], self._asked[_MOST_QUERIES:]
+                withdrawn, self._withdrawn = self._withdrawn, []
+                if not self._asked:
+                    self._something.clear()
+                wanted = [(number, query) for number, query in asked if number in self._waiting]
+                message = model_pb2.Asked(
+                    numbers=[number for number, _ in wanted],
+                    queries=[query for _, query in wanted],
+                    withdrawn=withdrawn,
+                )
+                await self._stream.write(message)
+
+    async def _receive(self) -> None:
+        reason = "the engine ended the conversation"
+        try:
+            while (message := await self._stream.read()) is not grpc.aio.EOF:
+                for number, result in zip(message.numbers, message.results, strict=False):
+                    self._resolve(number, result)
+        except grpc.aio.AioRpcError as error:
+            reason = f"the engine was lost ({error.details()})"
+        finally:
+            self.end(reason)
+
+    def _resolve(self, number: int, result: model_pb2.Result) -> None:
+        waiting = self._waiting.pop(number, None)
+        if waiting is None or waiting.done():
+            return
+        try:
+            waiting.set_result(answer_of(result))
+        except Exception as error:  # what cannot be read must not end the conversation of all others
+            waiting.set_exception(error)
+
+
+def _give_up(waiting: asyncio.Future[EngineAnswer]) -> None:
+    if not waiting.done():
+        waiting.set_exception(OverloadedError("the engine did not answer in time"))

@@ -1,0 +1,88 @@
+"""The engine process: a pool of replicas behind `ModelService`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from asterism.core.bundle import Bundle
+from asterism.serving.engine.limits import EngineLimits
+from asterism.serving.engine.pool import EnginePool
+from asterism.serving.grpc.addresses import MODEL_SERVICE
+from asterism.serving.grpc.hidden_items import HiddenItems
+from asterism.serving.grpc.model_service import ModelServicer
+from asterism.serving.grpc.proto.model_pb2_grpc import add_ModelServiceServicer_to_server
+from asterism.serving.grpc.server import GrpcServer, HostedService
+from asterism.serving.stopping import StopSignals
+from asterism.serving.telemetry.engine_process import instrument_engine
+from asterism.serving.telemetry.exposition import serving_metrics
+
+_HEALTH_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineProcessSettings:
+    """Which model, where it is asked, and which catalogue says what must not be shown."""
+
+    bundle: Path
+    address: str
+    factory: str
+    catalogue: str  # URL
+    timeout_seconds: float = 5.0  # of the catalogue
+    limits: EngineLimits = field(default_factory=EngineLimits)
+    metrics_port: int | None = None  # where Prometheus finds `/metrics`
+
+
+async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then let calls finish; a second signal ends at once.
+
+    Raises `BundleError`, `ConfigError`, and `ModelError` where the model refuses to load at first.
+    """
+    stop = StopSignals()
+    bundle = Bundle.open(settings.bundle)
+    hidden = HiddenItems(settings.catalogue, settings.timeout_seconds)
+    pool = EnginePool(settings.factory, bundle, hidden.now, settings.limits)
+    servicer = ModelServicer(pool)
+    telemetry = instrument_engine(pool, bundle, servicer)
+    server = GrpcServer(settings.address, [HostedService(MODEL_SERVICE, add_ModelServiceServicer_to_server, servicer)])
+    telling: asyncio.Task[None] | None = None
+    try:
+        await server.start()
+        pool.start()
+        hidden.start()
+        say(f"the engine of {bundle.path} listens at {server.address}")
+        telling = asyncio.create_task(_tell_health(pool, server))
+        with serving_metrics(settings.metrics_port, telemetry.registry):
+            await _until_stopped(pool, stop, say)
+    finally:
+        servicer.drain()
+        await stop.unless_hurried(server.stop())
+        if telling is not None:
+            telling.cancel()
+        await pool.stop()
+        await asyncio.to_thread(hidden.close)
+        await asyncio.to_thread(telemetry.close)
+
+
+async def _until_stopped(pool: EnginePool, stop: StopSignals, say: Callable[[str], None]) -> None:
+    started = time.monotonic()
+    stopping, loading = asyncio.create_task(stop.asked.wait()), asyncio.create_task(pool.wait_ready())
+    try:
+        await asyncio.wait({stopping, loading}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            await loading
+            say(f"the model is loaded, after {time.monotonic() - started:.1f} s")
+        await stopping
+    finally:
+        loading.cancel()
+        stopping.cancel()
+
+
+async def _tell_health(pool: EnginePool, server: GrpcServer) -> None:
+    while True:
+        await server.set_healthy(MODEL_SERVICE, pool.status.ready)
+        await pool.wait_changed(_HEALTH_SECONDS)

@@ -1,0 +1,88 @@
+"""The engine of other processes, as the service sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+
+from asterism.core.bundle import Bundle
+from asterism.core.errors import ConfigError, ModelError
+from asterism.core.semantic_id import SemanticId
+from asterism.serving.engine.status import EngineStatus
+from asterism.serving.grpc.conversation import EngineLostError
+from asterism.serving.grpc.descriptions import merged
+from asterism.serving.grpc.engine_link import EngineLink
+from asterism.serving.ports import EngineAnswer, EngineRequest
+
+
+class RemoteEngine:
+    """Implements `EngineHandle` over engine processes at addresses; for one event loop.
+
+    A request goes to the process with the fewest calls under way; where that is lost, once more to another one.
+    """
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        """Raises `ConfigError` on an address that is none."""
+        if not addresses:
+            raise ConfigError("no engine is named; give its address, like unix:/folder/engine.sock")
+        self._changed = asyncio.Event()
+        self._links = [EngineLink(one, self._on_change) for one in addresses]
+
+    def start(self) -> None:
+        """See `EngineHandle.start`."""
+        for one in self._links:
+            one.start()
+
+    async def stop(self) -> None:
+        """See `EngineHandle.stop`; the processes go on."""
+        await asyncio.gather(*(one.stop() for one in self._links))
+
+    @property
+    def bundle_version(self) -> str:
+        """Of the bundle that answers, as far as it is known here."""
+        return next((one.status.bundle_version for one in self._links if one.status.ready), "")
+
+    @property
+    def status(self) -> EngineStatus:
+        """See `EngineHandle.status`."""
+        return merged([one.status for one in self._links])
+
+    async def wait_ready(self) -> None:
+        """See `EngineHandle.wait_ready`; waits on, as an engine that refused may be started again."""
+        while not any(one.status.ready for one in self._links):
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def recommend(self, request: EngineRequest) -> EngineAnswer:
+        """See `EngineClient.recommend`."""
+        first = self._idlest()
+        try:
+            return await first.ask(request)
+        except EngineLostError:
+            if request.deadline is not None and request.deadline <= time.monotonic():
+                raise
+            return await self._idlest(but=first).ask(request)
+
+    def semantic_id(self, item_id: str) -> SemanticId | None:
+        """See `EngineClient.semantic_id`; what a lost process told still holds."""
+        for one in self._links:
+            if item_id in one.semantic_ids:
+                return one.semantic_ids[item_id]
+        return None
+
+    async def swap(self, bundle: Bundle) -> None:
+        """See `EngineHandle.swap`; one process after the other, each of which must see the bundle's folder."""
+        for one in self._links:
+            await one.swap(str(bundle.path.resolve()), bundle.version)
+
+    def _idlest(self, but: EngineLink | None = None) -> EngineLink:
+        ready = [one for one in self._links if one.status.ready and one is not but]
+        if not ready:
+            raise ModelError(f"the engine is not ready: {self.status.error or 'it is loading'}")
+        least = min(one.in_flight for one in ready)
+        return random.choice([one for one in ready if one.in_flight == least])
+
+    def _on_change(self) -> None:
+        self._changed.set()

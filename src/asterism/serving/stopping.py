@@ -1,0 +1,32 @@
+"""SIGTERM and Ctrl-C: the first lets work finish, the second does not."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+
+class StopSignals:
+    """Listens from now on; for a running event loop."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+
+    async def unless_hurried(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something to its end, or until the second signal."""
+        working, hurried = asyncio.ensure_future(work), asyncio.ensure_future(self.hurried.wait())
+        await asyncio.wait({working, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if working.done():
+            await working
+        else:
+            working.cancel()
+
+    def _on_signal(self) -> None:
+        (self.hurried if self.asked.is_set() else self.asked).set()
