@@ -12,7 +12,6 @@ from serving.small_market import write_bundle
 from serving.telemetry.collector import Collector
 from serving.telemetry.scraping import value
 
-
 PATIENT = ("--deadline-ms", "10000")  # a busy machine must not change what is counted
 
 
