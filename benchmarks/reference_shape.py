@@ -22,8 +22,11 @@ VECTOR_WIDTH = 64
 MODEL = ModelConfig(width=128, blocks=4, heads=4, max_events=50)
 
 
-def write_reference_bundle(path: Path, *, items: int = 10_000, beam: int = 20, seed: int = 0) -> Bundle:
-    """Three levels of 256 codes and a de-duplicating one; width 128, 4 blocks, 50 events, the items' own vectors."""
+def write_reference_bundle(path: Path, *, items: int = 10_000, beam: int = 20, users: int = 0, seed: int = 0) -> Bundle:
+    """Three levels of 256 codes and a de-duplicating one; width 128, 4 blocks, 50 events, the items' own vectors.
+
+    With `users`, each of them has a history of fifty items at random.
+    """
     random = np.random.default_rng(seed)
     torch.manual_seed(seed)
     table = make_table(items, random)
@@ -41,6 +44,8 @@ def write_reference_bundle(path: Path, *, items: int = 10_000, beam: int = 20, s
     writer = BundleWriter(path)
     writer.part(parts.CONFIG).write_text(config.model_dump_json(), encoding="utf-8")
     pq.write_table(pa.table({"item_id": item_ids, "title": item_ids}), writer.part(parts.ITEMS))
+    if users:
+        pq.write_table(_histories(item_ids, users, random), writer.part(parts.HISTORIES))
     save_file({"vectors": vectors}, writer.part(parts.ITEM_VECTORS))
     save_semantic_ids(writer.part(parts.SEMANTIC_IDS), table, Codebooks(centroids))
     model = UGT(features, UGTShape(MODEL, TrainingConfig().temperature))
@@ -53,3 +58,16 @@ def write_reference_bundle(path: Path, *, items: int = 10_000, beam: int = 20, s
 def item_ids_of(items: int) -> list[str]:
     """The ids of the catalogue, by item index."""
     return [f"item-{number:06d}" for number in range(items)]
+
+
+def _histories(item_ids: list[str], users: int, random: np.random.Generator) -> pa.Table:
+    events = MODEL.max_events
+    taken = random.integers(len(item_ids), size=users * events)
+    return pa.table(
+        {
+            "user_id": [f"user-{number // events:06d}" for number in range(users * events)],
+            "item_id": [item_ids[one] for one in taken],
+            "timestamp": [1_700_000_000 + number % events for number in range(users * events)],
+            "action": ["click"] * (users * events),
+        }
+    )

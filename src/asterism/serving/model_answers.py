@@ -82,8 +82,9 @@ class ModelAnswers:
         question = (visit.key, visit.state.revision, request.scene, request.device) if request.takes_slate else None
         flight = self._flights.joinable(question, count) if question is not None else None
         if flight is None:
-            asked = self._question(request, visit, frozenset(eligible.excluded), count)
-            flight = asyncio.ensure_future(self._ask(asked, visit, is_open=request.is_open))
+            at_seconds = self._clock.now()
+            asked = self._question(request, visit, frozenset(eligible.excluded), count, at_seconds)
+            flight = asyncio.ensure_future(self._ask(asked, visit, at_seconds, is_open=request.is_open))
             flight.add_done_callback(_tell_failure)
             if question is not None:
                 self._flights.add(question, flight, count, self._deadline_seconds / 2)
@@ -92,8 +93,7 @@ class ModelAnswers:
             return None
         return flight.result()
 
-    async def _ask(self, asked: EngineRequest, visit: Visit, *, is_open: bool) -> Slate:
-        at_seconds = self._clock.now()
+    async def _ask(self, asked: EngineRequest, visit: Visit, at_seconds: float, *, is_open: bool) -> Slate:
         answer = await self._engine.recommend(asked)
         slate = Slate(
             items=tuple(one for one in answer.items if one.item_id not in asked.excluded),
@@ -109,12 +109,14 @@ class ModelAnswers:
             self._visits.keep(visit.key, slate)
         return slate
 
-    def _question(self, request: RecommendRequest, visit: Visit, excluded: frozenset[str], count: int) -> EngineRequest:
+    def _question(
+        self, request: RecommendRequest, visit: Visit, excluded: frozenset[str], count: int, at_seconds: float
+    ) -> EngineRequest:
         return engine_request(
             visit.state,
             user_id=request.visitor.user_id,
             count=count,
-            timestamp=int(self._clock.now()),
+            timestamp=int(at_seconds),
             excluded=excluded,
             scene=request.scene,
             device=request.device,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from asterism.config.reranking import RerankingConfig
 from asterism.core.clock import Clock
 from asterism.core.drawn_ids import drawn_id
+from asterism.serving.features.replaying import used_features
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import Eligible, ItemFacts
 from asterism.serving.ladder import Ladder, gathered, newest_items
@@ -25,6 +26,7 @@ from asterism.serving.scroll import Scroll, Scrolls
 from asterism.serving.visits import Visit, Visits
 from asterism.stores.catalogue import Catalogue
 from asterism.stores.exposure_log import Exposure, ExposureLog
+from asterism.stores.used_features import UsedFeatures
 from asterism.stores.user_state import UserState, Visitor
 from asterism.stores.vectors import VectorIndex
 
@@ -103,10 +105,10 @@ class Recommender:
         key = self._page_key(request, visit)
         page = self._pages.get(key) if key is not None else None
         if page is not None and self._holds(page, visit):
-            answer = _again(page, started)
+            answer, used = _again(page, started), page.used
         else:
-            answer = await self._made(request, visit, key, started)
-        self._expose(request, answer)
+            answer, used = await self._made(request, visit, key, started)
+        self._expose(request, answer, used)
         return answer
 
     def forget(self, visitor: Visitor) -> None:
@@ -131,7 +133,7 @@ class Recommender:
 
     async def _made(
         self, request: RecommendRequest, visit: Visit, key: PageKey | None, started: float
-    ) -> Recommendation:
+    ) -> tuple[Recommendation, UsedFeatures]:
         self._check(request)
         scroll, unavailable = self._scrolls.read(request.cursor), self._unavailable_now()
         excluded = _excluded(visit.state, request.exclude | scroll.item_ids | self._reranker.hidden(request.scene))
@@ -155,9 +157,10 @@ class Recommender:
             degraded=slate is not None and slate.degraded,
             cached=slate is not None and said.cached,
         )
+        used = used_features(request, visit.state, slate, excluded, self._clock.now())
         if key is not None and slate is not None and said.source is Source.MODEL:
-            self._pages.keep(key, Page(answer, replace(slate, items=()), unavailable))
-        return answer
+            self._pages.keep(key, Page(answer, replace(slate, items=()), unavailable, used))
+        return answer, used
 
     def _check(self, request: RecommendRequest) -> None:
         asked = [request.wanted.categories] if request.wanted else []
@@ -205,7 +208,7 @@ class Recommender:
             for row, (one, column) in enumerate(zip(items, nearest.tolist(), strict=True))
         )
 
-    def _expose(self, request: RecommendRequest, answer: Recommendation) -> None:
+    def _expose(self, request: RecommendRequest, answer: Recommendation, used: UsedFeatures) -> None:
         exposure = Exposure(
             attribution_id=answer.attribution_id,
             timestamp=int(self._clock.now()),
@@ -216,6 +219,7 @@ class Recommender:
             scene=request.scene,
             bundle_version=answer.bundle_version,
             propensities=tuple(one.propensity for one in answer.items) if self._reranker.explores else None,
+            used=used,
         )
         self._exposures_down.spared(lambda: self._exposures.record(exposure))
 

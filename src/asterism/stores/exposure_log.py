@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from asterism.core.errors import OverloadedError, StorageError
 from asterism.stores.group_commit import GroupCommit
 from asterism.stores.segments import LinePlace, SegmentFiles
+from asterism.stores.used_features import FeatureReader, FeatureWriter, UsedFeatures, WrittenFeatures
+from asterism.stores.user_state import Visitor
 from asterism.stores.users import digest_of
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ class Exposure:
     scene: str | None = None
     bundle_version: str | None = None
     propensities: tuple[float, ...] | None = None  # of each item given those above it, where slots were explored
+    used: UsedFeatures | None = None
 
 
 class ExposureLog(Protocol):
@@ -80,6 +83,7 @@ class LocalExposureLog:
         self._max_pending = max_pending
         self._gathering_seconds = gathering_seconds
         self._waiting: list[Exposure] = []
+        self._features = FeatureWriter()
         self._group: GroupCommit[tuple[Exposure, ...] | dict[str, int], int] = GroupCommit(
             self._commit, "exposure-log", max_pending
         )
@@ -101,9 +105,10 @@ class LocalExposureLog:
 
     def replay(self) -> Iterator[Exposure]:
         """See `ExposureLog.replay`."""
+        reader = FeatureReader()
         for payload in self._files.replay():
             for line in filter(bytes.strip, payload.splitlines()):
-                yield _decode(line)
+                yield _exposure(_decode(line), reader)
 
     def forget(self, digests: Mapping[str, int]) -> Future[int]:
         """See `ExposureLog.forget`."""
@@ -148,7 +153,12 @@ class LocalExposureLog:
         return results
 
     def _write(self, batches: list[Any]) -> list[int]:
-        self._files.append(b"\n".join(_encode(one) for batch in batches for one in batch))
+        lines = [_encode(_line(one, self._features)) for batch in batches for one in batch]
+        try:
+            self._files.append(b"\n".join(lines))
+        except StorageError:
+            self._features.start_anew()
+            raise
         return [len(batch) for batch in batches]
 
     def _erase(self, forgets: list[Any]) -> list[int]:
@@ -168,5 +178,35 @@ def _warn_if_lost(count: int, written: Future[int]) -> None:
         logger.warning("%d exposures were lost: %s", count, error)
 
 
+class _Line(msgspec.Struct, omit_defaults=True):
+    attribution_id: str
+    timestamp: int
+    item_ids: tuple[str, ...]
+    source: str
+    user_id: str | None = None
+    session_id: str | None = None
+    scene: str | None = None
+    bundle_version: str | None = None
+    propensities: tuple[float, ...] | None = None
+    used: WrittenFeatures | None = None
+    state: bytes | None = None  # that `used` names, where it was not written before
+
+
+_PLAIN: Final = tuple(one for one in _Line.__struct_fields__ if one not in {"used", "state"})
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Exposure).decode
+_decode = msgspec.json.Decoder(_Line).decode
+
+
+def _line(exposure: Exposure, features: FeatureWriter) -> _Line:
+    visitor = Visitor(exposure.user_id, exposure.session_id).key
+    used, state = None, None
+    if exposure.used is not None and visitor is not None:
+        used, state = features.written(visitor, exposure.used)
+    plain: dict[str, Any] = {one: getattr(exposure, one) for one in _PLAIN}
+    return _Line(**plain, used=used, state=state)
+
+
+def _exposure(line: _Line, features: FeatureReader) -> Exposure:
+    used = None if line.used is None else features.read(line.used, line.state)
+    plain: dict[str, Any] = {one: getattr(line, one) for one in _PLAIN}
+    return Exposure(**plain, used=used)

@@ -68,11 +68,21 @@ def test_a_group_whose_store_is_down_waits_and_the_other_goes_on(
 ) -> None:
     here: list[str] = []
     there: list[str] = []
+    refused: list[None] = []  # the store cannot even be opened at first
     is_down = threading.Event()
     is_down.set()
 
+    class Downable(Keeper):
+        def __call__(self, batch: Sequence[Arrival]) -> None:
+            if is_down.is_set():
+                raise StoreUnavailableError("PostgreSQL is down")
+            super().__call__(batch)
+
     def open_store() -> Keeper:
-        return Keeper(there, [StoreUnavailableError("PostgreSQL is down")] if is_down.is_set() else [])
+        if not refused:
+            refused.append(None)
+            raise StoreUnavailableError("PostgreSQL is down")
+        return Downable(there, [])
 
     well, ill = group(tmp_path, lambda: Keeper(here, []), "well"), group(tmp_path, open_store, "ill")
     with caplog.at_level(logging.WARNING):
@@ -146,14 +156,14 @@ def test_a_full_disk_keeps_the_batch(bus: LocalEventBus, tmp_path: Path) -> None
     opened: list[Keeper] = []
 
     def opener() -> Keeper:
-        opened.append(Keeper(taken, [StorageError("full")] * 4 if len(opened) < 2 else []))
+        opened.append(Keeper(taken, [StorageError("full")] * 8))  # the batch, and each by itself, twice
         return opened[-1]
 
     member = group(tmp_path, opener)
     bus.publish([event(number) for number in range(3)]).result(5)
     member.start()
     wait_until(lambda: member.handled == 3)
-    assert (taken, len(opened), buried(tmp_path / "events", "g")) == (["e0", "e1", "e2"], 3, [])
+    assert (taken, len(opened), buried(tmp_path / "events", "g")) == (["e0", "e1", "e2"], 1, [])
     member.stop()
     member.join(5)
     bus.close()

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 30.0
+_DOUBT_SECONDS: Final = 15.0  # that nothing failed without a batch proves little: the bus may not have given it yet
 
 
 class GroupState(StrEnum):
@@ -33,7 +35,8 @@ class GroupState(StrEnum):
 class Group:
     """Hands every event on the bus to a handler, at least once, and commits what it dealt with.
 
-    Both are opened in the group's thread, again after each failure, with pauses that double up to half a minute.
+    All is done in the group's thread. After a failure it goes on from what was committed, with pauses that double up
+    to half a minute; the handler stays open, as its stores find their servers again by themselves.
     The attributes tell how it goes, and may be read from any thread.
     """
 
@@ -53,11 +56,12 @@ class Group:
         self.failures = 0  # in a row
         self.last_error: str | None = None
         self.lag = 0  # events on the bus behind what it got
-        self.handler: Handler | None = None  # the last one that was opened
+        self.handler: Handler | None = None  # once it could be opened
         self._open_consumer = open_consumer
         self._open_handler = open_handler
         self._batch = batch
         self._poll_seconds = poll_seconds
+        self._doubted_until = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"group-{name}", daemon=True)
 
@@ -86,27 +90,33 @@ class Group:
             except Exception as error:  # the group must outlive its own mistakes, and say them
                 logger.exception("worker group %s failed", self.name)
                 self._rest(error)
+        if self.handler is not None:
+            self.handler.close()
         if self.state != GroupState.OFF:
             self.state = GroupState.STOPPED
 
     def _serve(self) -> None:
-        with contextlib.ExitStack() as opened:
-            handler = self.handler = self._open_handler()
-            opened.callback(handler.close)
-            consumer = self._open_consumer()
-            opened.callback(consumer.close)
+        if self.handler is None:
+            self.handler = self._open_handler()
+        with contextlib.closing(self._open_consumer()) as consumer:
             while not self._stop.is_set():
-                batch = consumer.poll(self._batch, 0.0 if handler.has_more else self._poll_seconds)
-                self.lag = len(batch) + consumer.lag() if len(batch) == self._batch else len(batch)
-                if batch:
-                    tally = deal_with(consumer, batch, handler, self._stop_or_sleep)
-                    consumer.commit()
-                    self.handled += tally.handled
-                    self.buried += tally.buried
-                elif handler.has_more:
-                    handler(())
-                self.lag = max(0, self.lag - len(batch))
-                self._is_well()
+                if self._step(consumer, self.handler) or time.monotonic() > self._doubted_until:
+                    self._is_well()
+
+    def _step(self, consumer: Consumer, handler: Handler) -> bool:
+        """Deal with what there is; whether there was anything."""
+        batch = consumer.poll(self._batch, 0.0 if handler.has_more else self._poll_seconds)
+        behind = consumer.lag() if len(batch) == self._batch else 0
+        self.lag = len(batch) + behind
+        if batch:
+            tally = deal_with(consumer, batch, handler, self._stop_or_sleep)
+            consumer.commit()
+            self.handled += tally.handled
+            self.buried += tally.buried
+        elif handler.has_more:
+            handler(())
+        self.lag = behind
+        return bool(batch)
 
     def _is_well(self) -> None:
         if self.failures:
@@ -115,6 +125,7 @@ class Group:
 
     def _rest(self, error: Exception) -> None:
         self.failures += 1
+        self._doubted_until = time.monotonic() + _DOUBT_SECONDS
         self.state, self.last_error = GroupState.PAUSED, str(error)
         seconds = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (self.failures - 1))
         level = logging.WARNING if self.failures == 1 or not isinstance(error, StorageError) else logging.INFO

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from asterism.core.clock import SystemClock
+from asterism.core.errors import ModelError
 from asterism.serving.ports import EngineHandle
 from asterism.serving.worker.batches import Arrival
 from asterism.serving.worker.nearline import NearlineSlates
@@ -17,6 +18,7 @@ from asterism.stores.user_state import Visitor
 T = TypeVar("T")
 
 _LONGEST_SECONDS: Final = 30.0
+_READY_SECONDS: Final = 20.0
 
 
 class Nearline:
@@ -56,6 +58,7 @@ class Nearline:
         self._end()
 
     def _end(self) -> None:
+        self._on_loop(_let_go())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -65,7 +68,21 @@ class Nearline:
     ) -> tuple[EngineHandle, Visitors, NearlineSlates]:
         engine, visitors = open_engine(), open_visitors()
         engine.start()
+        try:
+            await asyncio.wait_for(engine.wait_ready(), _READY_SECONDS)
+        except (TimeoutError, ModelError) as error:
+            await engine.stop()
+            await visitors.close()
+            raise ModelError(f"no slate can be made: {error or 'the engine is loading'}") from error
         return engine, visitors, NearlineSlates(engine, visitors, SystemClock(), slate_items=self._slate_items)
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_LONGEST_SECONDS)
+
+
+async def _let_go() -> None:
+    """End what still runs on the loop."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for one in others:
+        one.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -1,0 +1,187 @@
+"""From a click to a changed feed, through all processes of a deployment; one JSON line at the end.
+
+`asterism serve` runs as an operator starts it, with its embedded stores or with those that `--config` names. Users look
+at a feed and click its first item at the moments of a Poisson process that is drawn beforehand. Half of them, by turns,
+look again at once: their time runs until an answer of the model without the clicked item is there. The other half do
+nothing until the nearline loop has kept their next slate, which is watched over gRPC; then they look, and are answered
+from it. All times run from the moment at which the click should have been sent. Load and service share the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from asterism.core.errors import AsterismError
+from asterism.core.progress import track
+from asterism.serving.supervisor.run_folder import gateway_address
+from asterism.serving.worker.visitors import GatewayVisitors
+from asterism.stores.slates import Slate
+from asterism.stores.user_state import Visitor
+from peers import commit
+from reference_shape import write_reference_bundle
+
+_LONGEST_SECONDS = 10.0
+_LOOK_SECONDS = 0.005
+
+
+class Click:
+    """One user's click, and what came of it."""
+
+    def __init__(self, user_id: str, *, waits: bool) -> None:
+        self.user_id = user_id
+        self.waits = waits  # for the nearline slate, rather than look at once
+        self.changed_ms: float | None = None
+        self.source = ""
+        self.cached = False
+        self.still_shown = False
+
+
+class Users:
+    """People in front of a service."""
+
+    def __init__(self, http: httpx.AsyncClient, slates: GatewayVisitors) -> None:
+        self._http = http
+        self._slates = slates
+
+    async def look(self, user_id: str) -> dict[str, Any]:
+        """A feed of ten."""
+        answer = (await self._http.post("/api/v1/recommend", json={"user_id": user_id})).json()
+        if answer["code"] != 0:
+            raise SystemExit(f"no feed: {answer['message']}")
+        return dict(answer["data"])
+
+    async def click(self, one: Click, due: float) -> None:
+        """Look, wait until the click is due, click, and see the feed change."""
+        first = (await self.look(one.user_id))["items"][0]["item_id"]
+        before: Slate | None = None
+        with contextlib.suppress(AsterismError):
+            before = await self._slates.last_slate(Visitor(one.user_id))
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        body = {"user_id": one.user_id, "item_id": first, "action": "click"}
+        answer = (await self._http.post("/api/v1/feedback", json=body)).json()
+        if answer["code"] != 0:
+            raise SystemExit(f"no click: {answer['message']}")
+        if one.waits:
+            await self._next_slate(one.user_id, before.revision if before is not None else 0)
+        feed = await self.look(one.user_id)
+        one.changed_ms = (time.monotonic() - due) * 1000
+        one.source, one.cached = feed["source"], feed["cached"]
+        one.still_shown = first in [item["item_id"] for item in feed["items"]]
+
+    async def _next_slate(self, user_id: str, revision: int) -> None:
+        end = time.monotonic() + _LONGEST_SECONDS
+        slate: Slate | None = None
+        while time.monotonic() < end:
+            with contextlib.suppress(AsterismError):  # a gateway that is late is looked at again, and waited for
+                slate = await self._slates.last_slate(Visitor(user_id))
+            if slate is not None and slate.revision != revision:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def measure(base_url: str, address: str, clicks: list[Click], rate: float, seed: int) -> None:
+    """Make all clicks, `rate` a second."""
+    drawn = random.Random(seed)
+    slates = GatewayVisitors(address)
+    limits = httpx.Limits(max_connections=256, max_keepalive_connections=256)
+    async with httpx.AsyncClient(base_url=base_url, timeout=30.0, limits=limits) as http:
+        users = Users(http, slates)
+        due = time.monotonic() + 1.0
+        tasks = []
+        for one in track(clicks, "clicking"):
+            due += drawn.expovariate(rate)
+            await asyncio.sleep(max(0.0, due - 1.0 - time.monotonic()))  # the first look goes before
+            tasks.append(asyncio.create_task(users.click(one, due)))
+        await asyncio.gather(*tasks)
+    await slates.close()
+
+
+def figures(clicks: list[Click]) -> dict[str, Any]:
+    """Milliseconds, and how the feeds came about."""
+    times = [one.changed_ms for one in clicks if one.changed_ms is not None]
+    p50, p95, p99 = np.percentile(times, [50, 95, 99]).round(1).tolist()
+    return {
+        "clicks": len(clicks),
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "p99_ms": p99,
+        "from_model": sum(one.source == "model" for one in clicks),
+        "from_kept_slate": sum(one.cached for one in clicks),
+        "still_shown": sum(one.still_shown for one in clicks),
+    }
+
+
+def start(bundle: Path, state: Path, config: Path | None) -> tuple[subprocess.Popen[str], str]:
+    """The service, and where it is."""
+    command = [sys.executable, "-m", "asterism", "serve", "--bundle", str(bundle), "--state", str(state), "--port", "0"]
+    command += ["--config", str(config)] if config is not None else []
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert process.stdout is not None
+    lines: list[str] = []
+    while not (found := re.search(r"http://\S+", line := process.stdout.readline())):
+        lines.append(line)
+        if not line:
+            raise SystemExit("the service did not start:\n" + "".join(lines))
+    deadline = time.monotonic() + 120
+    while httpx.get(f"{found[0]}/readyz").status_code != 200:
+        if time.monotonic() > deadline:
+            raise SystemExit("the model was not loaded within two minutes")
+        time.sleep(0.2)
+    return process, found[0]
+
+
+def main() -> None:
+    """Parse, serve, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, help="a deployment's file; embedded stores without it")
+    parser.add_argument("--items", type=int, default=10_000)
+    parser.add_argument("--users", type=int, default=20_000)
+    parser.add_argument("--clicks", type=int, default=400)
+    parser.add_argument("--rate", type=float, default=10.0, help="clicks a second")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bundle, state = Path(folder) / "bundle", Path(folder) / "state"
+        write_reference_bundle(bundle, items=options.items, users=options.users, seed=options.seed)
+        process, url = start(bundle, state, options.config)
+        drawn = random.Random(options.seed).sample(range(options.users), options.clicks)
+        clicks = [Click(f"user-{user:06d}", waits=place % 2 == 1) for place, user in enumerate(drawn)]
+        try:
+            asyncio.run(measure(url, gateway_address(state), clicks, options.rate, options.seed))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+    row = {
+        "benchmark": "nearline",
+        "stores": "embedded" if options.config is None else options.config.stem,
+        "items": options.items,
+        "users": options.users,
+        "clicks_per_second": options.rate,
+        "looks_at_once": figures([one for one in clicks if not one.waits]),
+        "waits_for_the_slate": figures([one for one in clicks if one.waits]),
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "commit": commit(),
+        "seed": options.seed,
+    }
+    print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""No skew: what training reads in the logs is what the engine was asked, and what the feedback itself makes again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from asterism.core.bundle import Bundle
+from asterism.core.clock import ManualClock
+from asterism.core.errors import StorageError
+from asterism.core.records import Action
+from asterism.data.item_attributes import Predicate
+from asterism.serving.bundle_tables import read_histories
+from asterism.serving.features.asking import engine_request
+from asterism.serving.features.replaying import asked_again
+from asterism.serving.hot_state import recent_event
+from asterism.serving.ports import EngineAnswer, EngineRequest
+from asterism.serving.recommendation import RecommendRequest
+from asterism.serving.service import Service, ServiceSettings, open_service
+from asterism.stores.event_log import Event, LocalEventLog
+from asterism.stores.exposure_log import Exposure, LocalExposureLog
+from asterism.stores.used_features import SCHEMA, FeatureReader, FeatureWriter, UsedFeatures
+from asterism.stores.user_state import LocalUserStates, RecentEvent, UserState, Visitor, warm
+from serving.running import ENGINE, environment
+from serving.small_market import ITEM_IDS, write_bundle
+
+ADA = Visitor("ada")
+STATE = UserState((RecentEvent(5, "a", Action.CLICK, 2.0, "home"),), frozenset({"a", "é\n"}), ("b",), revision=77)
+
+
+class Witness:
+    """Stands before an engine and writes down what it is asked."""
+
+    def __init__(self, service: Service) -> None:
+        self.asked: list[EngineRequest] = []
+        self._recommend = service.engine.recommend
+
+    async def recommend(self, request: EngineRequest) -> EngineAnswer:
+        self.asked.append(replace(request, deadline=None))
+        return await self._recommend(request)
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[EngineRequest], Path]:
+    """A service that a dozen visitors used in every way, what its engine was asked, and its state folder."""
+    bundle = write_bundle(tmp_path / "bundle").path
+    clock = ManualClock(2_000.75)
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    service = open_service(ServiceSettings(bundle, tmp_path / "state", engine=ENGINE, deadline_seconds=20), clock)
+    witness = Witness(service)
+    monkeypatch.setattr(service.engine, "recommend", witness.recommend)
+    asyncio.run(_use(service, clock))
+    return witness.asked, tmp_path / "state"
+
+
+async def _use(service: Service, clock: ManualClock) -> None:
+    service.start()
+    try:
+        await service.engine.wait_ready()
+        await _turns(service, clock)
+    finally:
+        await service.stop()
+
+
+async def _turns(service: Service, clock: ManualClock) -> None:
+    drawn = random.Random(4)
+    actions = [Action.CLICK, Action.PURCHASE, Action.DISLIKE, Action.IMPRESSION, Action.RATING]
+    visitors = [*(Visitor(f"u{number}") for number in range(6)), Visitor("new"), Visitor(session_id="s-1")]
+    for turn in range(60):
+        visitor = drawn.choice(visitors)
+        late = drawn.choice([0, 0, 500])
+        event = Event(f"e{turn}", drawn.choice(ITEM_IDS), drawn.choice(actions), int(clock.now()) - late, *visitor, 4.0)
+        await service.feedback.accept([replace(event, scene=drawn.choice([None, "home"]))])
+        request = RecommendRequest(drawn.choice([visitor, visitor, drawn.choice(visitors)]), count=5)
+        kind = turn % 4
+        if kind == 1:
+            request = replace(request, scene="home", device="phone", exclude=frozenset(drawn.sample(ITEM_IDS, 3)))
+        elif kind == 2:
+            request = replace(request, wanted=Predicate(frozenset({"mugs", "books"}), 1.5, None))
+        elif kind == 3:
+            request = replace(request, allowed=frozenset(drawn.sample(ITEM_IDS, 20)))
+        await service.recommender.recommend(request)
+        await service.recommender.recommend(RecommendRequest(request.visitor, count=5))  # often from the slate
+        clock.advance(drawn.choice([0.0, 0.5, 7.25]))
+
+
+def exposures_in(folder: Path) -> list[Exposure]:
+    log = LocalExposureLog(folder)
+    found = list(log.replay())
+    log.close()
+    return found
+
+
+def test_the_logged_features_ask_the_engine_the_same_again(served: tuple[list[EngineRequest], Path]) -> None:
+    asked, state = served
+    again = [asked_again(one) for one in exposures_in(state / "exposures")]
+    assert len(again) == 120
+    rebuilt = [one for one in again if one is not None]
+    assert all(one in asked for one in rebuilt)
+    assert all(one in rebuilt for one in asked), "everything that the engine was asked is in the log"
+    assert len(asked) < len(rebuilt) <= 120, "answers from kept slates tell what was asked when these were made"
+
+
+def test_what_was_served_is_what_the_logs_make_again(served: tuple[list[EngineRequest], Path]) -> None:
+    _, state = served
+    states = LocalUserStates()
+    warm(states, read_histories(Bundle.open(state.parent / "bundle")))
+    log = LocalEventLog(state / "events")
+    events = list(log.replay())
+    log.close()
+    compared = 0
+    for turn, pair in enumerate(zip(*[iter(exposures_in(state / "exposures"))] * 2, strict=True)):
+        event = events[turn]
+        states.apply(Visitor(event.user_id, event.session_id), recent_event(event))
+        for exposure in pair:
+            recomputed = states.get(Visitor(exposure.user_id, exposure.session_id))
+            assert exposure.used is not None
+            assert exposure.used.state == recomputed, "features made from the event log alone are those that were used"
+            logged = asked_again(exposure)
+            if logged is not None:
+                fresh = engine_request(
+                    recomputed,
+                    user_id=exposure.user_id,
+                    count=logged.count,
+                    timestamp=logged.timestamp or 0,
+                    excluded=recomputed.left_out | exposure.used.more_excluded,
+                    scene=logged.scene,
+                    device=logged.device,
+                    wanted=logged.wanted,
+                    allowed=logged.allowed,
+                )
+                assert logged == fresh
+                compared += 1
+    assert compared > 60
+
+
+def test_a_state_is_written_once_for_all_answers_made_from_it(tmp_path: Path) -> None:
+    many = replace_seen(STATE, 500)
+    log = LocalExposureLog(tmp_path)
+    for number in range(100):
+        log.record(Exposure(f"x{number}", number, ("a",), "model", "ada", used=UsedFeatures(many, 9.5, 30)))
+    log.close()
+    text = b"".join(file.read_bytes() for file in tmp_path.glob("*.log"))
+    assert text.count(b'"state":"') == 1
+    assert len(text) / 100 < 300, "bytes an answer"
+    assert {one.used for one in exposures_in(tmp_path)} == {UsedFeatures(many, 9.5, 30)}
+
+
+def replace_seen(state: UserState, count: int) -> UserState:
+    return replace(state, seen=frozenset(f"item-{number:06d}" for number in range(count)))
+
+
+def test_what_cannot_be_read_is_told_and_what_was_erased_is_none() -> None:
+    line, packed = FeatureWriter().written(ADA, UsedFeatures(STATE, 1.0, 3))
+    assert packed is not None
+    assert FeatureReader().read(line, packed) == UsedFeatures(STATE, 1.0, 3)
+    assert FeatureReader().read(line, None) is None
+    line.schema = SCHEMA + 1
+    with pytest.raises(StorageError, match="upgrade Asterism"):
+        FeatureReader().read(line, packed)
+
+
+def test_after_a_failed_write_states_are_written_again() -> None:
+    writer = FeatureWriter()
+    used = UsedFeatures(STATE, 1.0, 3)
+    assert [writer.written(ADA, used)[1] is None for _ in range(2)] == [False, True]
+    writer.start_anew()
+    assert writer.written(ADA, used)[1] is not None
+    assert writer.written(ADA, used._replace(state=UserState()))[0].state == ""
