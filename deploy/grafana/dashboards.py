@@ -101,7 +101,7 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             "Requests a batch",
             "short",
-            {**quantiles("asterism_engine_batch_requests", "", 0.5, 0.99), "mean": "max(asterism_engine_batch_rows)"},
+            {**quantiles("asterism_engine_batch_requests", "", 0.99), "mean": "max(asterism_engine_batch_rows)"},
         ),
         Panel("Time of a batch", "s", quantiles("asterism_engine_batch_seconds")),
         Panel(
@@ -131,7 +131,11 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             "Engines up, and starts",
             "short",
-            {"{{instance}} up": "asterism_engine_up", "starts": "max(asterism_engine_starts_total)"},
+            {
+                "{{instance}} up": "asterism_engine_up",
+                "starts": "max(asterism_engine_starts_total)",
+                "breaker open": "max(asterism_engine_breaker_open)",
+            },
         ),
     ],
     "Feedback and the nearline loop": [
@@ -146,7 +150,7 @@ ROWS: dict[str, list[Panel]] = {
         Panel("P99 of a batch of events", "s", quantiles("asterism_bus_batch_seconds", "group", 0.99)),
         Panel("Groups at work", "short", {"{{group}}": "min by (group) (asterism_bus_group_up)"}),
         Panel("Dead letters", "short", {"{{group}}": "sum by (group) (asterism_bus_dead_letters_total)"}),
-        Panel("From click to slate", "s", quantiles("asterism_nearline_seconds")),
+        Panel("From the worker to the slate", "s", quantiles("asterism_nearline_seconds")),
         Panel(
             "Slates made anew",
             "ops",

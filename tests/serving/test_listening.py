@@ -19,6 +19,14 @@ def test_a_port_is_taken_by_one() -> None:
         take_port("127.0.0.1", taken.getsockname()[1])
 
 
+def test_a_shared_port_is_taken_by_those_who_share_it() -> None:
+    with take_port("127.0.0.1", 0, shared=True) as taken:
+        port = taken.getsockname()[1]
+        take_port("127.0.0.1", port, shared=True).close()
+        with pytest.raises(ConfigError, match="cannot be listened on"):
+            take_port("127.0.0.1", port)
+
+
 def test_a_host_that_is_not_ours_is_a_sentence() -> None:
     with pytest.raises(ConfigError, match="choose another with --host"):
         take_port("192.0.2.1", 8000)

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import logging
 import os
 import signal
 import socket
 import threading
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from asterism.config import RerankingConfig, StoresConfig, load_deployment, load_reranking_config
+from asterism.config.guard import GuardConfig
 from asterism.core.errors import ConfigError, MissingDependencyError
 from asterism.serving.places import DEFAULT_ENGINE, default_state_folder
 
 _NEEDED = ("fastapi", "uvicorn", "msgspec", "grpc", "grpc_health", "grpc_reflection")
+
+_LOG_FORMAT = "ASTERISM_LOG_FORMAT"
+
+
+class LogFormat(StrEnum):
+    """For people at a terminal, or a JSON object a line."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -69,6 +80,9 @@ MetricsPortOption = Annotated[
     int | None,
     typer.Option("--metrics-port", min=1, max=65534, help="Where Prometheus finds /metrics on this machine."),
 ]
+LogFormatOption = Annotated[
+    LogFormat, typer.Option("--log-format", envvar=_LOG_FORMAT, help="How the log is written to stderr.")
+]
 SupervisedOption = Annotated[bool, typer.Option("--supervised", hidden=True, help="End when stdin ends.")]
 
 
@@ -94,23 +108,28 @@ def serve(
         ),
     ] = None,
     engine: FactoryOption = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Serve recommendations over HTTP until SIGTERM or Ctrl-C: engine, worker and gateway under one supervisor."""
     if context.invoked_subcommand is not None:
         _refuse_options_before(context)
         return
-    _begin()
+    _begin("supervisor", log_format)
     from asterism.core.bundle import Bundle
-    from asterism.serving.http.listening import take_port
+    from asterism.serving.http.listening import is_loopback, take_port
     from asterism.serving.supervisor.lineup import Lineup
     from asterism.serving.supervisor.run_folder import RunFolder
     from asterism.serving.supervisor.supervising import supervise
 
-    served, folder, _ = _places(bundle, state, config)
+    served, folder, stores = _places(bundle, state, config)
     Bundle.open(served)
     if reranking is not None:
         load_reranking_config(reranking)
     taken = take_port(host, port)
+    if not is_loopback(taken.getsockname()[0]):
+        from asterism.serving.gate_check import check_gate
+
+        check_gate(_guard(config), stores or StoresConfig.embedded(folder), taken.getsockname()[0])
     lineup = Lineup(served, folder, config, deadline_ms, reranking, engines, min_beam, pin, engine, metrics_port)
     status = asyncio.run(supervise(lineup.children(taken), RunFolder(folder), taken.close))
     raise typer.Exit(status)
@@ -134,18 +153,21 @@ def gateway(
         bool, typer.Option("--share-port", help="Let other gateways listen on the same port (needs states in Redis).")
     ] = False,
     listen_fd: Annotated[int | None, typer.Option(hidden=True, help="A socket that listens already.")] = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
     supervised: SupervisedOption = False,
 ) -> None:
     """Serve HTTP alone; the model's answers come from engines elsewhere."""
-    _begin(supervised)
+    _begin("gateway", log_format, supervised)
+    from asterism.serving.deploying import deployed_bundle
     from asterism.serving.http import server
+    from asterism.serving.http.gate import open_gate
     from asterism.serving.http.listening import take_port
     from asterism.serving.service import ServiceSettings, open_service
     from asterism.serving.supervisor.run_folder import engine_address, gateway_address
 
     served, folder, stores = _places(bundle, state, config)
     settings = ServiceSettings(
-        bundle=served,
+        bundle=deployed_bundle(folder, served),
         state=folder,
         deadline_seconds=deadline_ms / 1000,
         engine_addresses=tuple(engine_at or [engine_address(folder)]),
@@ -159,8 +181,9 @@ def gateway(
         )
     taken = take_port(host, port, shared=share_port) if listen_fd is None else socket.socket(fileno=listen_fd)
     service = open_service(settings)
+    gate = open_gate(_guard(config), settings.deployment, service.hot.limits, taken.getsockname()[0])
     address = listen or gateway_address(settings.state)
-    server.run(service, taken, lambda line: print(line, flush=True), address)
+    server.run(service, taken, lambda line: print(line, flush=True), address, gate)
 
 
 @app.command(name="engine")
@@ -177,10 +200,12 @@ def engine_command(
     pin: PinOption = False,
     engine: FactoryOption = None,
     metrics_port: MetricsPortOption = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
     supervised: SupervisedOption = False,
 ) -> None:
     """Serve the model alone, over gRPC."""
-    _begin(supervised)
+    _begin("engine", log_format, supervised)
+    from asterism.serving.deploying import deployed_bundle
     from asterism.serving.engine.limits import EngineLimits
     from asterism.serving.grpc.engine_process import EngineProcessSettings, serve_engine
     from asterism.serving.supervisor.run_folder import engine_address
@@ -188,7 +213,7 @@ def engine_command(
     served, folder, stores = _places(bundle, state, config)
     deployment = stores or StoresConfig.embedded(folder)
     process = EngineProcessSettings(
-        bundle=served,
+        bundle=deployed_bundle(folder, served),
         address=listen or engine_address(folder),
         factory=engine or DEFAULT_ENGINE,
         catalogue=deployment.catalogue,
@@ -211,10 +236,12 @@ def worker(
         typer.Option(help="Where the gateway that holds users' states answers; in the state folder by default."),
     ] = None,
     metrics_port: MetricsPortOption = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
     supervised: SupervisedOption = False,
 ) -> None:
     """Follow the feedback alone: behaviours, history, shared states, slates made anew."""
-    _begin(supervised)
+    _begin("worker", log_format, supervised)
+    from asterism.serving.deploying import deployed_bundle
     from asterism.serving.supervisor.run_folder import engine_address, gateway_address
     from asterism.serving.worker.running import run_worker
     from asterism.serving.worker.settings import WorkerSettings
@@ -231,7 +258,7 @@ def worker(
         signal.signal(number, on_signal)
     run_worker(
         WorkerSettings(
-            bundle=served,
+            bundle=deployed_bundle(folder, served),
             state=folder,
             stores=stores,
             engine_addresses=tuple(engine_at or [engine_address(folder)]),
@@ -242,14 +269,16 @@ def worker(
     )
 
 
-def _begin(supervised: bool = False) -> None:
+def _begin(role: str, log_format: LogFormat, supervised: bool = False) -> None:
     """What every process does first; raises `MissingDependencyError`."""
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependencyError(f"serving needs {', '.join(missing)}; run: pip install 'asterism[serve]'")
+    from asterism.serving.logs import configure_logging
     from asterism.serving.supervisor.lifeline import end_with_supervisor
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    os.environ[_LOG_FORMAT] = log_format.value  # for the processes that this one starts
+    configure_logging(role, log_format.value)
     if supervised:
         end_with_supervisor()
 
@@ -262,6 +291,10 @@ def _places(bundle: Path | None, state: Path | None, config: Path | None) -> tup
         raise typer.BadParameter("name the bundle to serve", param_hint="'--bundle'")
     served = bundle if bundle is not None else Path(str(named))
     return served, state or default_state_folder(served), deployment.stores if deployment is not None else None
+
+
+def _guard(config: Path | None) -> GuardConfig:
+    return load_deployment(config).guard if config is not None else GuardConfig()
 
 
 def _refuse_options_before(context: typer.Context) -> None:

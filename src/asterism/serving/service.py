@@ -11,7 +11,9 @@ from asterism.config.stores import StoresConfig
 from asterism.core.bundle import Bundle
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.progress import track
+from asterism.serving.breaker import GuardedEngine
 from asterism.serving.bundle_tables import read_catalogue, read_histories, read_neighbours, read_vectors
+from asterism.serving.deploying import Deployer
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.features.earlier import EarlierEvents, recent_kept
@@ -50,6 +52,7 @@ class ServiceSettings:
     engine_addresses: tuple[str, ...] = ()  # of engine processes; without one, the service starts its own
     reranking: RerankingConfig = field(default_factory=RerankingConfig)
     stores: StoresConfig | None = None  # by default embedded ones, below the state folder
+    bundles: Path | None = None  # the folder of those that may be deployed; by default the one where `bundle` lies
     beside: tuple[str, ...] = ()  # versions of other bundles that are served from the same stores
 
     @property
@@ -75,6 +78,7 @@ class Service:
     feedback: FeedbackIntake
     clock: Clock
     forgetting: Forgetting
+    deployer: Deployer
     telemetry: Telemetry
     _following: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
@@ -134,6 +138,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         if settings.engine_addresses
         else EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
     )
+    engine = GuardedEngine(engine, slow_seconds=settings.deadline_seconds)
     recommender = Recommender(
         engine=engine,
         hot=hot,
@@ -172,6 +177,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         feedback=feedback,
         clock=clock,
         forgetting=forgetting,
+        deployer=Deployer(bundle, engine, catalogue, settings.state, settings.bundles),
         telemetry=telemetry,
     )
     instrument(service, telemetry)

@@ -80,6 +80,10 @@ class Catalogue(Protocol):
         """One item; raises `UnknownIdError`."""
         ...
 
+    def stored(self, item_id: str) -> StoredItem:
+        """All that is known of an item; raises `UnknownIdError`."""
+        ...
+
     def many(self, item_ids: Iterable[str]) -> dict[str, Item]:
         """The items that exist among the given ids."""
         ...

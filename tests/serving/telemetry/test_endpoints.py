@@ -20,7 +20,7 @@ Change = Callable[..., float]
 def changes(before: str, after: str) -> Change:
     """By how much a metric went up between two scrapes."""
 
-    def change(name: str, **labels: str) -> float:
+    def change(name: str, /, **labels: str) -> float:
         return (value(after, name, **labels) or 0.0) - (value(before, name, **labels) or 0.0)
 
     return change

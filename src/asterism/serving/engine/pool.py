@@ -123,7 +123,7 @@ class EnginePool:
             raise ModelError(f"the engine is not ready: {self._fleet.error or 'it is loading'}")
         now = time.monotonic()
         deadline = now + self._limits.max_wait_seconds if request.deadline is None else request.deadline
-        ticket = Ticket(next(self._numbers), now, deadline, request.count)
+        ticket = Ticket(next(self._numbers), now, deadline, request.count, background=request.background)
         self._fleet.scheduler.admit(ticket, now)
         pending = self._shared.pending.add(ticket, replace(request, deadline=deadline))
         timer = asyncio.get_running_loop().call_at(deadline, self._expire, ticket)

@@ -9,6 +9,10 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from asterism import __version__
+from asterism.serving.http.admin import items, users
+from asterism.serving.http.admin.bulk import bulk_routes
+from asterism.serving.http.admin.dashboard import dashboard_routes
+from asterism.serving.http.admin.model import model_routes
 from asterism.serving.http.envelope import install_error_handlers
 from asterism.serving.http.gate import Gate
 from asterism.serving.http.hot.road import HotRoad
@@ -53,6 +57,8 @@ def build_api(service: Service) -> FastAPI:
     app.include_router(search_routes(service))
     app.include_router(item_routes(service))
     app.include_router(health_routes(service))
+    for admin in (items.item_routes, users.user_routes, bulk_routes, model_routes, dashboard_routes):
+        app.include_router(admin(service))
     app.include_router(metrics_routes(service.telemetry.registry))
     install_page(app)
     return app

@@ -70,7 +70,7 @@ class Child:
                 return status
             if time.monotonic() - started > _HEALTHY_AFTER_SECONDS:
                 pause_seconds = _FIRST_PAUSE_SECONDS
-            logger.error("the %s ended with status %d; it is started again in %.1f s", self.name, status, pause_seconds)
+            logger.error("the %s ended with status %d; it is started again in %g s", self.name, status, pause_seconds)
             await self._unless_stopped(asyncio.sleep(pause_seconds))
             pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
         return 0

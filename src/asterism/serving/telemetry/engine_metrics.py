@@ -8,9 +8,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from asterism.serving.breaker import GuardedEngine
 from asterism.serving.engine.status import EngineStatus
 from asterism.serving.scheduling import EngineFigures
 from asterism.serving.telemetry.families import gauge
+from asterism.stores.breaker import BreakerState
 
 _OUTCOMES = ("answered", "shed", "late", "withdrawn", "failed")
 
@@ -28,6 +30,19 @@ class EngineCollector(Collector):
         yield from _processes(status)
         yield from _requests(status.figures)
         yield from _costs(status.figures)
+
+
+class BreakerCollector(Collector):
+    """Exposes whether the engine is left alone for a moment, as it failed or was slow too often."""
+
+    def __init__(self, engine: object, registry: CollectorRegistry) -> None:
+        self._engine = engine
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector.collect`."""
+        is_open = isinstance(self._engine, GuardedEngine) and self._engine.breaker_state is not BreakerState.CLOSED
+        yield gauge("asterism_engine_breaker_open", "Whether the engine is left alone for a moment.", is_open)
 
 
 def _processes(status: EngineStatus) -> Iterable[Metric]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -32,21 +32,25 @@ class RequestMetrics(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._kept: dict[tuple[str, str, int], Observations] = {}
+        self._observing: dict[tuple[str, str, int], Callable[[float], None]] = {}
         self.in_progress = 0
         registry.register(self)
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Take in a request that was answered."""
         key = (route, method, status // 100)
-        kept = self._kept.get(key)
-        if kept is None:
-            kept = self._new(key)
-        kept.observe(seconds)
+        observe = self._observing.get(key)
+        if observe is None:
+            observe = self._new(key)
+        observe(seconds)
 
-    def _new(self, key: tuple[str, str, int]) -> Observations:
+    def _new(self, key: tuple[str, str, int]) -> Callable[[float], None]:
         route, method, class_ = key
         known = (route, method if method in METHODS else OTHER, class_ if class_ in _CLASSES else 5)
-        return self._kept.setdefault(known, Observations(REQUEST_BUCKETS))
+        observe = self._kept.setdefault(known, Observations(REQUEST_BUCKETS)).observe
+        if key == known:  # else there may be as many as clients can think of
+            self._observing[key] = observe
+        return observe
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
@@ -97,6 +101,23 @@ class FeedbackMetrics:
         ).child()
 
 
+class ExposureMetrics(Collector):
+    """What became of exposures; the log itself counts what it took and could not write."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.queued = 0
+        self.refused = 0
+        self.lost_in_log: Callable[[], int] = int
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector.collect`."""
+        family = CounterMetricFamily("asterism_exposures", "Exposures by what became of them.", labels=("outcome",))
+        family.add_metric(("queued",), self.queued)
+        family.add_metric(("lost",), self.refused + self.lost_in_log())
+        yield family
+
+
 class GatewayMetrics:
     """Every metric that the gateway writes; for one event loop."""
 
@@ -114,9 +135,7 @@ class GatewayMetrics:
         self.degraded = Counts(
             "asterism_answers_degraded", "Recommendations by a beam narrower than configured.", (), registry
         ).child()
-        exposures = Counts("asterism_exposures", "Exposures by what became of them.", ("outcome",), registry)
-        self.exposures_queued = exposures.child("queued")
-        self.exposures_lost = exposures.child("lost")
+        self.exposures = ExposureMetrics(registry)
         self._error_children: dict[str, Count] = {}
 
     def count_error(self, code: str) -> None:

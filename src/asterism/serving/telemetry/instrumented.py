@@ -14,14 +14,15 @@ from starlette.types import ASGIApp
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import AsterismError, RequestError, UnknownIdError
+from asterism.serving.breaker import GuardedEngine
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.engine.status import EngineStatus
 from asterism.serving.recommendation import Recommendation
 from asterism.serving.telemetry.batches import BatchTelemetry
 from asterism.serving.telemetry.build_info import new_registry
-from asterism.serving.telemetry.engine_metrics import EngineCollector
+from asterism.serving.telemetry.engine_metrics import BreakerCollector, EngineCollector
 from asterism.serving.telemetry.engine_process import with_trace
-from asterism.serving.telemetry.gateway_metrics import FeedbackMetrics, GatewayMetrics
+from asterism.serving.telemetry.gateway_metrics import ExposureMetrics, FeedbackMetrics, GatewayMetrics
 from asterism.serving.telemetry.observing import Call, replace_method, timed, traced
 from asterism.serving.telemetry.request_metrics import BehindGuard, RequestTelemetry
 from asterism.serving.telemetry.request_tracing import RequestTracing
@@ -45,6 +46,11 @@ class _Recommender(Protocol):
     def reranker(self) -> object: ...
 
 
+class _Exposures(Protocol):
+    @property
+    def lost(self) -> int: ...
+
+
 class _Engine(Protocol):
     @property
     def status(self) -> EngineStatus: ...
@@ -66,7 +72,7 @@ class Parts(Protocol):
     def feedback(self) -> object: ...
 
     @property
-    def exposures(self) -> object: ...
+    def exposures(self) -> _Exposures: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +114,17 @@ def instrument(parts: Parts, telemetry: Telemetry) -> None:
     """Measure a gateway's parts from now on; call it once, before the first request."""
     metrics, stages = telemetry.metrics, telemetry.metrics.stages
     EngineCollector(lambda: parts.engine.status, metrics.registry)
+    BreakerCollector(parts.engine, metrics.registry)
     replace_method(parts.hot.states, "get", timed(stages.state))
     replace_method(parts.hot.slates, "get", timed(stages.slate))
-    if isinstance(parts.engine, EnginePool):
-        parts.engine.watch_batches(BatchTelemetry(metrics.registry, telemetry.tracer))
+    engine = parts.engine.inner if isinstance(parts.engine, GuardedEngine) else parts.engine
+    if isinstance(engine, EnginePool):
+        engine.watch_batches(BatchTelemetry(metrics.registry, telemetry.tracer))
     replace_method(parts.engine, "recommend", timed(stages.engine))
     replace_method(parts.recommender.reranker, "slate", timed(stages.rerank))
     replace_method(parts.recommender, "recommend", functools.partial(_counted_answers, metrics))
-    replace_method(parts.exposures, "record", functools.partial(_counted_exposures, metrics))
+    metrics.exposures.lost_in_log = lambda: parts.exposures.lost
+    replace_method(parts.exposures, "record", functools.partial(_counted_exposures, metrics.exposures))
     replace_method(parts.feedback, "accept", functools.partial(_counted_feedback, metrics.feedback))
     if telemetry.tracer is not None:
         _trace(parts, telemetry.tracer)
@@ -144,15 +153,15 @@ def _counted_answers(metrics: GatewayMetrics, call: Call) -> Call:
     return counted
 
 
-def _counted_exposures(metrics: GatewayMetrics, call: Call) -> Call:
+def _counted_exposures(metrics: ExposureMetrics, call: Call) -> Call:
     @functools.wraps(call)
     def counted(exposure: Exposure) -> None:
         try:
             call(exposure)
         except AsterismError:
-            metrics.exposures_lost.value += 1
+            metrics.refused += 1
             raise
-        metrics.exposures_queued.value += 1
+        metrics.queued += 1
 
     return counted
 

@@ -28,6 +28,7 @@ def timed(kept: Observations) -> Callable[[Call], Call]:
     def wrap(call: Call) -> Call:
         if inspect.iscoroutinefunction(call):
             return _timed_async(call, kept)
+        observe = kept.observe
 
         @functools.wraps(call)
         def observed(*args: Any, **kwargs: Any) -> Any:
@@ -35,7 +36,7 @@ def timed(kept: Observations) -> Callable[[Call], Call]:
             try:
                 return call(*args, **kwargs)
             finally:
-                kept.observe(perf_counter() - started)
+                observe(perf_counter() - started)
 
         return observed
 
@@ -43,13 +44,15 @@ def timed(kept: Observations) -> Callable[[Call], Call]:
 
 
 def _timed_async(call: Callable[..., Awaitable[Any]], kept: Observations) -> Call:
+    observe = kept.observe
+
     @functools.wraps(call)
     async def observed(*args: Any, **kwargs: Any) -> Any:
         started = perf_counter()
         try:
             return await call(*args, **kwargs)
         finally:
-            kept.observe(perf_counter() - started)
+            observe(perf_counter() - started)
 
     return observed
 

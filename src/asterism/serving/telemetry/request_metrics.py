@@ -25,13 +25,13 @@ class BehindGuard:
 
     def __init__(self, app: ASGIApp, kept: Observations) -> None:
         self._app = app
-        self._kept = kept
+        self._observe = kept.observe
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one connection; no coroutine of its own."""
         started = scope.get(_STARTED)
         if started is not None:
-            self._kept.observe(perf_counter() - started)
+            self._observe(perf_counter() - started)
         return self._app(scope, receive, send)
 
 
@@ -50,16 +50,15 @@ class RequestTelemetry:
             await self._app(scope, receive, send)
             return
         status = 0
-        is_error = False
+        error_is_counted = False
         count_error = self._count_error
 
         def noting(message: Message) -> Awaitable[None]:
-            nonlocal status, is_error
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                is_error = status >= 400
-            elif is_error:
-                is_error = False  # a body may come in parts; the code is in the first
+            nonlocal status, error_is_counted
+            if not status:
+                status = message.get("status", 0)
+            elif status >= 400 and not error_is_counted:
+                error_is_counted = True  # a body may come in parts; the code is in the first
                 count_error(message)
             return send(message)
 
