@@ -20,6 +20,8 @@ ITEM: Final[dict[str, Any]] = {
 SLATE: Final[dict[str, Any]] = {
     "attribution_id": "0b9f6d2b8c7a4a6f9f6f4f6b3c1d2e3f",
     "source": "model",
+    "cached": False,
+    "degraded": False,
     "bundle_version": "fead9dfd5493dd01",
     "latency_ms": 6.1,
     "cursor": "AQAAAAA",

@@ -13,6 +13,7 @@ from asterism.core.errors import UnknownIdError
 from asterism.serving.http import answers, cards, examples
 from asterism.serving.http.described import answers_of
 from asterism.serving.http.envelope import success
+from asterism.serving.http.id_paths import ANY_TEXT
 from asterism.serving.http.requests import Count
 from asterism.serving.service import Service
 from asterism.stores.user_state import Visitor
@@ -40,7 +41,7 @@ def user_routes(service: Service) -> APIRouter:
         return success(request, {"users": users})
 
     @router.get(
-        "/user/{user_id:path}/profile",
+        f"/user/{{user_id:{ANY_TEXT}}}/profile",
         response_model=answers.Envelope[answers.ProfileData],
         responses=answers_of(examples.PROFILE, 20001, 20003, 10005),
         summary="A user as we see them",
@@ -53,7 +54,7 @@ def user_routes(service: Service) -> APIRouter:
         return success(request, await asyncio.to_thread(cards.profile_data, service, user_id, state, count))
 
     @router.delete(
-        "/user/{user_id:path}",
+        f"/user/{{user_id:{ANY_TEXT}}}",
         response_model=answers.Envelope[answers.ErasedData],
         responses=answers_of(examples.ERASED, 20001, 10003, 10005),
         summary="Forget a user",
