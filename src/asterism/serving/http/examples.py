@@ -56,6 +56,7 @@ PROFILE: Final[dict[str, Any]] = {
     "events": 12,
     "segment": "lamps",
     "interests": [{"category": "lamps", "weight": 0.75}, {"category": "garden", "weight": 0.25}],
+    "attributes": {"city": "Vega"},
     "recent": [{"item": ITEM, "action": "click", "timestamp": 1767225600}],
 }
 ERASED: Final[dict[str, Any]] = {"profile": True, "events": 12, "exposures": 7}
