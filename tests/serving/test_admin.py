@@ -87,6 +87,8 @@ def test_users_are_made_changed_listed_and_forgotten(server: Server) -> None:
     changed = asked(server, "PATCH", path, {"attributes": {"age": None, "city": "Vega"}})
     assert changed == {"user_id": "mira/1", "attributes": {"vip": True, "city": "Vega"}}
     assert asked(server, "PUT", path, {"attributes": {"x": 1.5}}) == asked(server, "GET", path)
+    profile = server.http.get("/api/v1/user/mira%2F1/profile").json()["data"]
+    assert (profile["attributes"], profile["events"], profile["recent"]) == ({"x": 1.5}, 0, [])
     assert "mira/1" in [one["user_id"] for one in asked(server, "GET", "/users")["users"]]
     assert asked(server, "DELETE", path)["profile"]
     asked(server, "GET", path, None, 20003)

@@ -196,3 +196,19 @@ def test_the_documented_table_is_the_code() -> None:
     assert {int(code): int(status) for code, status, _ in rows} == dict(STATUS_OF_CODE)
     names = {one.code: one.__name__ for one in all_errors() if one.__module__.startswith("asterism.")}
     assert {int(code): name for code, _, name in rows} == {**names, SUCCESS: "success"}
+
+
+def test_an_id_may_hold_slashes_and_line_ends(server: Server) -> None:
+    for user_id in ("a/b\r\nc", "line\n", "x/profile/profile"):
+        path = f"/api/v1/user/{quote(user_id, safe='')}/profile"
+        assert check_envelope(server.http.get(path))["code"] == 20003
+        server.feedback(user_id, "lamps-00")
+        assert server.http.get(path).json()["data"]["user_id"] == user_id
+        assert server.http.delete(f"/admin/api/v1/users/{quote(user_id, safe='')}").json()["data"]["events"] == 1
+        assert check_envelope(server.http.get(path))["code"] == 20003
+
+
+def test_a_profile_alone_is_not_deleted(server: Server) -> None:
+    answer = server.http.delete("/api/v1/user/u39/profile")
+    assert (check_envelope(answer)["code"], answer.headers["allow"]) == (20005, "GET")
+    assert server.http.get("/api/v1/user/u39/profile").json()["code"] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -20,8 +21,11 @@ def files_with(folder: Path, user_id: str) -> list[str]:
     found = []
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        if path.is_file() and inside.parts[0] != "history" and any(one in path.read_bytes() for one in names):
-            found.append(str(inside))
+        if path.is_file() and inside.parts[0] != "history":
+            with contextlib.suppress(FileNotFoundError):  # replaced or removed meanwhile
+                content = path.read_bytes()
+                if any(one in content for one in names):
+                    found.append(str(inside))
     return found
 
 

@@ -2755,7 +2755,7 @@ export interface operations {
                      *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Envelope_DeploymentData_"];
                 };
             };
             /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
@@ -2805,7 +2805,7 @@ export interface operations {
                      *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Envelope_DeploymentData_"];
                 };
             };
             /** @description Code 20001 */
@@ -2889,7 +2889,7 @@ export interface operations {
                      *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Envelope_DeploymentData_"];
                 };
             };
             /** @description Code 20013 */
@@ -3603,7 +3603,9 @@ export interface operations {
                      *       "data": {
                      *         "attribution_id": "0b9f6d2b8c7a4a6f9f6f4f6b3c1d2e3f",
                      *         "bundle_version": "fead9dfd5493dd01",
+                     *         "cached": false,
                      *         "cursor": "AQAAAAA",
+                     *         "degraded": false,
                      *         "items": [
                      *           {
                      *             "available": true,
@@ -3704,7 +3706,9 @@ export interface operations {
                      *             "data": {
                      *               "attribution_id": "0b9f6d2b8c7a4a6f9f6f4f6b3c1d2e3f",
                      *               "bundle_version": "fead9dfd5493dd01",
+                     *               "cached": false,
                      *               "cursor": "AQAAAAA",
+                     *               "degraded": false,
                      *               "items": [
                      *                 {
                      *                   "available": true,

@@ -175,12 +175,17 @@ class Interest(BaseModel):
 
 
 class ProfileData(BaseModel):
-    """A user as the service sees them; `recent` is newest first."""
+    """A user as the service sees them; `recent` is newest first.
+
+    `interests` are shares by category that sum to one, an event weighing half as much as one 20 events newer.
+    `attributes` are null while the database does not answer.
+    """
 
     user_id: str
     events: int
     segment: str | None
     interests: list[Interest]
+    attributes: dict[str, str | float | bool | None] | None
     recent: list[PastEventCard]
 
 

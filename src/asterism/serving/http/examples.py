@@ -20,6 +20,8 @@ ITEM: Final[dict[str, Any]] = {
 SLATE: Final[dict[str, Any]] = {
     "attribution_id": "0b9f6d2b8c7a4a6f9f6f4f6b3c1d2e3f",
     "source": "model",
+    "cached": False,
+    "degraded": False,
     "bundle_version": "fead9dfd5493dd01",
     "latency_ms": 6.1,
     "cursor": "AQAAAAA",
@@ -54,6 +56,7 @@ PROFILE: Final[dict[str, Any]] = {
     "events": 12,
     "segment": "lamps",
     "interests": [{"category": "lamps", "weight": 0.75}, {"category": "garden", "weight": 0.25}],
+    "attributes": {"city": "Vega"},
     "recent": [{"item": ITEM, "action": "click", "timestamp": 1767225600}],
 }
 ERASED: Final[dict[str, Any]] = {"profile": True, "events": 12, "exposures": 7}

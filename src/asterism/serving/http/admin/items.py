@@ -18,6 +18,7 @@ from asterism.serving.http.admin.bodies import ItemBody, ItemChanges, NewItemBod
 from asterism.serving.http.answers import Envelope
 from asterism.serving.http.described import answers_of
 from asterism.serving.http.envelope import success
+from asterism.serving.http.id_paths import ANY_TEXT
 from asterism.serving.http.requests import Count
 from asterism.serving.http.routes.items import ItemId
 from asterism.serving.service import Service
@@ -56,7 +57,7 @@ def _add_reading(router: APIRouter, service: Service, items: _Items) -> None:
         rows = [items.row(one) for one in found]
         return success(request, {"items": rows, "next": rows[-1]["item_id"] if len(rows) == limit else None})
 
-    @router.get("/{item_id:path}", summary="One item, hidden or not", **_told(20003))
+    @router.get(f"/{{item_id:{ANY_TEXT}}}", summary="One item, hidden or not", **_told(20003))
     async def one(request: Request, item_id: ItemId) -> Response:
         return success(request, await asyncio.to_thread(lambda: items.row(service.catalogue.stored(item_id))))
 
@@ -64,11 +65,11 @@ def _add_reading(router: APIRouter, service: Service, items: _Items) -> None:
 def _add_hiding(router: APIRouter, items: _Items) -> None:
     """Paths of their own, as an item's id may hold slashes."""
 
-    @router.put("/{item_id:path}", summary="Hide an item from every answer", **_told(20003))
+    @router.put(f"/{{item_id:{ANY_TEXT}}}", summary="Hide an item from every answer", **_told(20003))
     async def hide(request: Request, item_id: ItemId) -> Response:
         return success(request, await items.hide(item_id, True))
 
-    @router.delete("/{item_id:path}", summary="Show a hidden item again", **_told(20003))
+    @router.delete(f"/{{item_id:{ANY_TEXT}}}", summary="Show a hidden item again", **_told(20003))
     async def show(request: Request, item_id: ItemId) -> Response:
         return success(request, await items.hide(item_id, False))
 
@@ -78,16 +79,16 @@ def _add_writing(router: APIRouter, items: _Items) -> None:
     async def make(request: Request, body: NewItemBody) -> Response:
         return success(request, await items.make(_stored(body.item_id, body)))
 
-    @router.put("/{item_id:path}", summary="Make an item, or replace it", **_told())
+    @router.put(f"/{{item_id:{ANY_TEXT}}}", summary="Make an item, or replace it", **_told())
     async def put(request: Request, item_id: ItemId, body: ItemBody) -> Response:
         return success(request, await items.put(_stored(_new_id(item_id), body)))
 
-    @router.patch("/{item_id:path}", summary="Change some fields of an item", **_told(20003))
+    @router.patch(f"/{{item_id:{ANY_TEXT}}}", summary="Change some fields of an item", **_told(20003))
     async def change(request: Request, item_id: ItemId, body: ItemChanges) -> Response:
         return success(request, await items.change(item_id, body.changes()))
 
     @router.delete(
-        "/{item_id:path}",
+        f"/{{item_id:{ANY_TEXT}}}",
         response_model=Envelope[answers.DeletedItem],
         responses=answers_of(examples.DELETED, 20001, 20003, 10003, 10005),
         summary="Delete an item",

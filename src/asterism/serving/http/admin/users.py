@@ -18,6 +18,7 @@ from asterism.serving.http.admin.items import After
 from asterism.serving.http.answers import Envelope, ErasedData
 from asterism.serving.http.described import answers_of
 from asterism.serving.http.envelope import success
+from asterism.serving.http.id_paths import ANY_TEXT
 from asterism.serving.http.requests import Count
 from asterism.serving.http.routes.users import UserId
 from asterism.serving.service import Service
@@ -53,17 +54,17 @@ def user_routes(service: Service) -> APIRouter:
                 raise ConflictError(f"user {body.user_id!r} exists already; replace them with PUT")
             return success(request, await asyncio.to_thread(_put, users, User(body.user_id, body.attributes)))
 
-    @router.get("/{user_id:path}", summary="One user", **told(20003))
+    @router.get(f"/{{user_id:{ANY_TEXT}}}", summary="One user", **told(20003))
     async def one(request: Request, user_id: UserId) -> Response:
         return success(request, _row(await asyncio.to_thread(users.get, user_id)))
 
-    @router.put("/{user_id:path}", summary="Make a user, or replace all that is known of them", **told())
+    @router.put(f"/{{user_id:{ANY_TEXT}}}", summary="Make a user, or replace all that is known of them", **told())
     async def put(request: Request, user_id: UserId, body: UserBody) -> Response:
         if "\x00" in user_id or "\ufffd" in user_id:
             raise RequestError("`user_id` holds a character that no database keeps; choose another id")
         return success(request, await asyncio.to_thread(_put, users, User(user_id, body.attributes)))
 
-    @router.patch("/{user_id:path}", summary="Change some attributes of a user", **told(20003))
+    @router.patch(f"/{{user_id:{ANY_TEXT}}}", summary="Change some attributes of a user", **told(20003))
     async def change(request: Request, user_id: UserId, body: UserChanges) -> Response:
         async with writing:
             known = await asyncio.to_thread(users.get, user_id)
@@ -72,7 +73,7 @@ def user_routes(service: Service) -> APIRouter:
             return success(request, await asyncio.to_thread(_put, users, User(user_id, left)))
 
     @router.delete(
-        "/{user_id:path}",
+        f"/{{user_id:{ANY_TEXT}}}",
         response_model=Envelope[ErasedData],
         responses=answers_of(user_examples.ERASED, 20001, 10003, 10005),
         summary="Forget a user",

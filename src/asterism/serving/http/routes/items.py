@@ -12,6 +12,7 @@ from asterism.core.errors import UnknownIdError
 from asterism.serving.http import answers, cards, examples
 from asterism.serving.http.described import answers_of, errors_of
 from asterism.serving.http.envelope import success
+from asterism.serving.http.id_paths import ANY_TEXT
 from asterism.serving.http.requests import Count
 from asterism.serving.service import Service
 
@@ -28,7 +29,7 @@ def item_routes(service: Service) -> APIRouter:
     router = APIRouter(prefix="/api/v1", tags=["item"])
 
     @router.get(
-        "/item/{item_id:path}/cover",
+        f"/item/{{item_id:{ANY_TEXT}}}/cover",
         summary="An item's image as SVG",
         response_class=Response,
         responses={200: {"content": {"image/svg+xml": {}}}, **errors_of(20001, 20003, 10005)},
@@ -40,7 +41,7 @@ def item_routes(service: Service) -> APIRouter:
         return Response(svg, media_type="image/svg+xml", headers=_COVER_HEADERS)
 
     @router.get(
-        "/item/{item_id:path}",
+        f"/item/{{item_id:{ANY_TEXT}}}",
         response_model=answers.Envelope[answers.ItemCard],
         responses=answers_of(examples.ITEM, 20001, 20003, 10005),
         summary="One item",
@@ -50,7 +51,7 @@ def item_routes(service: Service) -> APIRouter:
         return success(request, cards.item_card(service, found))
 
     @router.get(
-        "/similar/{item_id:path}",
+        f"/similar/{{item_id:{ANY_TEXT}}}",
         response_model=answers.Envelope[answers.SimilarData],
         responses=answers_of(examples.SIMILAR, 20001, 20003, 10005),
         summary="Items near an item",

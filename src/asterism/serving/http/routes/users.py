@@ -9,13 +9,15 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from asterism.core.errors import UnknownIdError
+from asterism.core.errors import StoreUnavailableError, UnknownIdError
 from asterism.serving.http import answers, cards, examples
 from asterism.serving.http.described import answers_of
 from asterism.serving.http.envelope import success
+from asterism.serving.http.id_paths import ANY_TEXT
 from asterism.serving.http.requests import Count
 from asterism.serving.service import Service
 from asterism.stores.user_state import Visitor
+from asterism.stores.users import Attribute
 
 _PROFILE: Final = "/profile"
 
@@ -33,27 +35,20 @@ def user_routes(service: Service) -> APIRouter:
         summary="Users to try the service as",
     )
     async def sample_users(request: Request, limit: Annotated[Count, Query()] = 12) -> Response:
-        users = []
-        for user_id in service.hot.states.sample_users(limit):
-            state = service.hot.states.get(Visitor(user_id=user_id))
-            users.append({"user_id": user_id, "events": len(state.recent), "interest": service.hot.segment(state)})
+        users = await asyncio.to_thread(_sampled, service, limit)
         return success(request, {"users": users})
 
     @router.get(
-        "/user/{user_id:path}/profile",
+        f"/user/{{user_id:{ANY_TEXT}}}/profile",
         response_model=answers.Envelope[answers.ProfileData],
         responses=answers_of(examples.PROFILE, 20001, 20003, 10005),
         summary="A user as we see them",
     )
     async def profile(request: Request, user_id: UserId, count: Annotated[Count, Query()] = 30) -> Response:
-        visitor = Visitor(user_id=user_id)
-        if not service.hot.states.known(visitor):
-            raise UnknownIdError(f"user {user_id!r} has no events yet; send some to /api/v1/feedback")
-        state = service.hot.states.get(visitor)
-        return success(request, await asyncio.to_thread(cards.profile_data, service, user_id, state, count))
+        return success(request, await asyncio.to_thread(_profile, service, user_id, count))
 
     @router.delete(
-        "/user/{user_id:path}",
+        f"/user/{{user_id:{ANY_TEXT}}}",
         response_model=answers.Envelope[answers.ErasedData],
         responses=answers_of(examples.ERASED, 20001, 10003, 10005),
         summary="Forget a user",
@@ -64,3 +59,29 @@ def user_routes(service: Service) -> APIRouter:
         return success(request, (await service.forgetting.forget(user_id))._asdict())
 
     return router
+
+
+def _sampled(service: Service, limit: int) -> list[cards.Plain]:
+    users = []
+    for user_id in service.hot.states.sample_users(limit):
+        state = service.hot.states.get(Visitor(user_id=user_id))
+        users.append({"user_id": user_id, "events": len(state.recent), "interest": service.hot.segment(state)})
+    return users
+
+
+def _profile(service: Service, user_id: str, count: int) -> cards.Plain:
+    """A `ProfileData`; raises `UnknownIdError` where there is neither an event nor an attribute."""
+    visitor = Visitor(user_id=user_id)
+    attributes: dict[str, Attribute] | None
+    try:
+        attributes = dict(service.users.get(user_id).attributes)
+    except UnknownIdError:
+        if not service.hot.states.known(visitor):
+            raise UnknownIdError(f"user {user_id!r} has no events yet; send some to /api/v1/feedback") from None
+        attributes = {}
+    except StoreUnavailableError:
+        attributes = None
+    return {
+        **cards.profile_data(service, user_id, service.hot.states.get(visitor), count),
+        "attributes": attributes,
+    }
