@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 
 from asterism.core.clock import ManualClock
 from asterism.stores.rate_limits import LocalRateLimits, Rate, RateLimits
 from asterism.stores.redis_client import RedisClient
 from asterism.stores.redis_states import RedisRateLimits, RedisSlates
-from asterism.stores.slates import LocalSlates, ScoredItem, Slates
+from asterism.stores.slates import LocalSlates, ScoredItem, Slate, Slates
 from asterism.stores.user_state import Visitor
 
 ADA = Visitor(user_id="ada")
-SLATE = (ScoredItem("é⭐\x00", -0.1, (1, 2, 3)), ScoredItem("b", float("-inf"), (255, 0, 7)))
+ITEMS = (ScoredItem("é⭐\x00", -0.1, (1, 2, 3)), ScoredItem("b", float("-inf"), (255, 0, 7)))
+
+
+def slate(at_seconds: float = 1000.0, items: tuple[ScoredItem, ...] = ITEMS) -> Slate:
+    return Slate(items, 2**48 + 7, "v-1", at_seconds, "é home", "phone", 30, degraded=True)
+
 
 Opener = Callable[[ManualClock], tuple[Slates, RateLimits]]
 
@@ -35,29 +41,65 @@ def opener(request: pytest.FixtureRequest, prefix: str) -> Iterator[Opener]:
 def test_a_slate_comes_out_as_it_was_kept_until_it_is_too_old(opener: Opener) -> None:
     clock = ManualClock(1000.0)
     slates, _ = opener(clock)
-    assert slates.get(ADA) == ()
-    slates.keep(ADA, SLATE)
-    slates.keep(Visitor(session_id="ada"), SLATE[:1])
+    assert slates.get(ADA) is None
+    slates.keep(ADA, slate())
+    other = Slate((), 0, "", 1000.0)
+    slates.keep(Visitor(session_id="ada"), other)
     clock.advance(3600.0)
-    assert (slates.get(ADA), slates.get(Visitor(session_id="ada"))) == (SLATE, SLATE[:1])
+    assert (slates.get(ADA), slates.get(Visitor(session_id="ada"))) == (slate(), other)
     clock.advance(0.5)
-    assert slates.get(ADA) == ()
-    slates.keep(ADA, SLATE[1:])
-    assert slates.get(ADA) == SLATE[1:]
+    assert slates.get(ADA) is None
+    slates.keep(ADA, slate(4600.0, ITEMS[1:]))
+    assert slates.get(ADA) == slate(4600.0, ITEMS[1:])
+
+
+def test_a_forgotten_slate_is_gone_and_only_that(opener: Opener) -> None:
+    slates, _ = opener(ManualClock(1000.0))
+    bob = Visitor("bob")
+    for visitor in (ADA, bob):
+        slates.keep(visitor, slate())
+    slates.forget(ADA)
+    slates.forget(Visitor("nobody"))
+    assert (slates.get(ADA), slates.get(bob)) == (None, slate())
+
+
+def test_a_slate_is_valid_for_its_state_and_bundle_while_it_is_young() -> None:
+    one = Slate(ITEMS, 5, "v-1", 1000.0)
+    assert one.is_valid(5, "v-1", 1059.9, 60.0)
+    assert not one.is_valid(6, "v-1", 1000.0, 60.0), "the state changed"
+    assert not one.is_valid(5, "v-2", 1000.0, 60.0), "another bundle is served"
+    assert not one.is_valid(5, "v-1", 1060.0, 60.0), "it is old"
+    assert not one.is_valid(5, "v-1", 900.0, 60.0), "the clock jumped back: it may be as old as anything"
+    assert not one.is_valid(5, "v-1", 1000.0, 0.0), "no time at all turns it off"
+    assert not Slate(ITEMS, 0, "v-1", 1000.0).is_valid(0, "v-1", 1000.0, 60.0), "0 is nobody's revision"
 
 
 def test_of_too_many_slates_in_memory_the_oldest_leaves() -> None:
-    slates = LocalSlates(ManualClock(), max_visitors=2)
+    slates = LocalSlates(ManualClock(1000.0), max_visitors=2)
     for name in ("a", "b", "a", "c"):
-        slates.keep(Visitor(name), SLATE)
-    assert [bool(slates.get(Visitor(name))) for name in "abc"] == [True, False, True]
+        slates.keep(Visitor(name), slate())
+    assert [slates.get(Visitor(name)) is not None for name in "abc"] == [True, False, True]
 
 
 def test_a_slate_in_redis_has_a_time_to_live(redis_url: str, prefix: str) -> None:
     client = RedisClient(f"{redis_url}?prefix={prefix}")
-    RedisSlates(client, ManualClock(), max_age_seconds=50.0).keep(ADA, SLATE)
+    RedisSlates(client, ManualClock(), max_age_seconds=50.0).keep(ADA, slate())
     key = client.key("slate", ADA)
     assert 49_000 < client.call(lambda redis: redis.pttl(key)) <= 50_000  # type: ignore[attr-defined]
+    client.close()
+
+
+def test_a_slate_that_an_older_asterism_kept_is_never_valid_but_still_there(redis_url: str, prefix: str) -> None:
+    client = RedisClient(f"{redis_url}?prefix={prefix}")
+    slates, key = RedisSlates(client, ManualClock(1000.0)), client.key("slate", ADA)
+    older = msgspec.msgpack.encode([1000.0, [["b", 0.5, [1, 2]]]])
+    client.call(lambda redis: redis.set(key, older))
+    found = slates.get(ADA)
+    assert found == Slate((ScoredItem("b", 0.5, (1, 2)),), 0, "", 1000.0)
+    assert found is not None
+    assert not found.is_valid(0, "", 1000.0, 60.0)
+    client.call(lambda redis: redis.set(key, b"junk"))
+    assert slates.get(ADA) is None
     client.close()
 
 

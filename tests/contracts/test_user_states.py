@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -130,15 +131,6 @@ def test_a_forgotten_visitor_is_a_stranger(states: UserStates) -> None:
     states.forget(ADA)
 
 
-def test_every_change_has_a_revision_of_its_own(states: UserStates) -> None:
-    steps = [click(1, "a"), click(1, "a"), RecentEvent(2, "b", Action.DISLIKE), RecentEvent(3, "c", Action.IMPRESSION)]
-    revisions = []
-    for step in steps:
-        states.apply(ADA, step)
-        revisions.append(states.get(ADA).revision)
-    assert revisions == [1, 1, 2, 2]
-
-
 def test_what_the_publisher_brought_ahead_is_not_taken_again_from_the_bus(states: UserStates) -> None:
     disliked, clicked = RecentEvent(1, "a", Action.DISLIKE), click(2, "a")
     first, second, third = (Offset("feedback/0", number) for number in (4, 5, 6))
@@ -173,6 +165,42 @@ def test_a_delivery_that_comes_twice_changes_nothing(states: UserStates) -> None
         assert states.apply(ADA, click(timestamp, item_id), Offset("feedback/0", number))
     assert not states.apply(ADA, click(1, "old"), Offset("feedback/0", 4)), "told by its offset, as it left the history"
     assert states.apply(ADA, click(3, "b"), Offset("feedback/1", 0)), "offsets of another partition are counted apart"
+
+
+def test_every_change_is_a_revision_and_nothing_else_is(states: UserStates) -> None:
+    steps = [
+        (click(1, "a"), True),
+        (click(1, "a"), False),
+        (RecentEvent(2, "b", Action.IMPRESSION), False),
+        (RecentEvent(3, "b", Action.DISLIKE), True),
+        (RecentEvent(4, "c", Action.DISLIKE), True),
+        (RecentEvent(5, "b", Action.DISLIKE), True),  # known, but the newest of the unwanted now
+        (click(6, "b"), True),
+    ]
+    assert states.get(ADA).revision == 0
+    before = states.get(ADA)
+    for event, changes in steps:
+        states.apply(ADA, event)
+        after = states.get(ADA)
+        assert (after.revision != before.revision, after != before) == (changes, changes)
+        before = after
+    states.apply(Visitor("bob"), click(1, "a"))
+    assert states.get(ADA).revision == before.revision != 0
+    states.forget(ADA)
+    assert states.get(ADA).revision == 0
+    states.apply(ADA, click(1, "a"))
+    assert states.get(ADA).revision not in {0, before.revision}, "a state begun anew has no revision of the old one"
+
+
+def test_a_snapshot_is_made_once_between_two_changes(states: UserStates) -> None:
+    states.apply(ADA, click(1, "a"))
+    first = states.get(ADA)
+    assert states.get(Visitor("ada", "phone")) is first is states.last_known(ADA)
+    states.apply(ADA, RecentEvent(2, "b", Action.SKIP))
+    second = states.get(ADA)
+    assert (first.left_out, second.left_out) == ({"a"}, {"a", "b"})
+    assert second is not first
+    assert states.last_known(Visitor("a stranger")) == states.last_known(Visitor()) == NO_STATE
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -221,6 +249,32 @@ def test_a_state_leaves_after_its_time_to_live(redis_url: str, prefix: str) -> N
     client.call(lambda redis: redis.pexpire(key, 1))  # type: ignore[attr-defined]
     states.apply(ADA, click(2, "b"))
     assert client.call(lambda redis: redis.pttl(key)) > 990_000  # type: ignore[attr-defined]
+    client.close()
+
+
+def test_what_another_client_wrote_is_read_though_a_snapshot_is_kept(redis_url: str, prefix: str) -> None:
+    client = RedisClient(f"{redis_url}?prefix={prefix}")
+    ours, theirs = RedisUserStates(client), RedisUserStates(client)
+    ours.apply(ADA, click(1, "a"))
+    assert ours.get(ADA).seen == {"a"}
+    theirs.apply(ADA, click(2, "b"))
+    assert ours.last_known(ADA).seen == {"a"}
+    assert (ours.get(ADA), ours.last_known(ADA)) == (theirs.get(ADA), theirs.get(ADA))
+    assert ours.get(ADA).revision == theirs.get(ADA).revision
+    theirs.forget(ADA)
+    assert ours.get(ADA) == ours.last_known(ADA) == NO_STATE
+    client.close()
+
+
+def test_a_state_that_an_older_asterism_wrote_gets_a_revision_by_its_next_change(redis_url: str, prefix: str) -> None:
+    client = RedisClient(f"{redis_url}?prefix={prefix}")
+    states, key = RedisUserStates(client), client.key("state", ADA)
+    older = msgspec.msgpack.encode([[click(1, "a")], ["a"], [], {}])
+    write = "return redis.call('HSET', KEYS[1], 'value', ARGV[1], 'version', 'v')"
+    client.call(lambda redis: redis.eval(write, 1, key, older))
+    assert (states.get(ADA).seen, states.get(ADA).revision) == ({"a"}, 0)
+    states.apply(ADA, click(2, "b"))
+    assert states.get(ADA).revision > 0
     client.close()
 
 

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from asterism.core.errors import ConfigError
-from asterism.serving.http.server import take_port, url_of
+from asterism.serving.http.listening import take_port, url_of
 
 
 def test_a_free_port_is_taken_and_named() -> None:

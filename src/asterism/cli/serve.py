@@ -10,12 +10,13 @@ import signal
 import socket
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import click
 import typer
 
+from asterism.config import RerankingConfig, StoresConfig, load_deployment, load_reranking_config
 from asterism.core.errors import ConfigError, MissingDependencyError
+from asterism.serving.places import DEFAULT_ENGINE, default_state_folder
 
 _NEEDED = ("fastapi", "uvicorn", "msgspec", "grpc", "grpc_health", "grpc_reflection")
 
@@ -86,20 +87,21 @@ def serve(
     if context.invoked_subcommand is not None:
         _refuse_options_before(context)
         return
+    _begin()
     from asterism.core.bundle import Bundle
-    from asterism.serving.http.server import take_port
+    from asterism.serving.http.listening import take_port
     from asterism.serving.supervisor.lineup import Lineup
     from asterism.serving.supervisor.run_folder import RunFolder
     from asterism.serving.supervisor.supervising import supervise
 
-    settings = _settings(
-        bundle, state, config, deadline_ms, engine, engines=engines, min_beam=min_beam, pin=pin, reranking=reranking
-    )
-    Bundle.open(settings.bundle)
+    served, folder, _ = _places(bundle, state, config)
+    Bundle.open(served)
+    if reranking is not None:
+        load_reranking_config(reranking)
     taken = take_port(host, port)
-    folder = RunFolder(settings.state)
-    children = Lineup(settings, config, reranking).children(taken)
-    raise typer.Exit(asyncio.run(supervise(children, folder, taken.close)))
+    lineup = Lineup(served, folder, config, deadline_ms, reranking, engines, min_beam, pin, engine)
+    status = asyncio.run(supervise(lineup.children(taken), RunFolder(folder), taken.close))
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -123,19 +125,27 @@ def gateway(
     supervised: SupervisedOption = False,
 ) -> None:
     """Serve HTTP alone; the model's answers come from engines elsewhere."""
-    settings = _settings(
-        bundle, state, config, deadline_ms, reranking=reranking, supervised=supervised, engine_at=engine_at
-    )
+    _begin(supervised)
     from asterism.serving.http import server
-    from asterism.serving.service import open_service
-    from asterism.serving.supervisor.run_folder import gateway_address
+    from asterism.serving.http.listening import take_port
+    from asterism.serving.service import ServiceSettings, open_service
+    from asterism.serving.supervisor.run_folder import engine_address, gateway_address
 
+    served, folder, stores = _places(bundle, state, config)
+    settings = ServiceSettings(
+        bundle=served,
+        state=folder,
+        deadline_seconds=deadline_ms / 1000,
+        engine_addresses=tuple(engine_at or [engine_address(folder)]),
+        reranking=load_reranking_config(reranking) if reranking is not None else RerankingConfig(),
+        stores=stores,
+    )
     if share_port and settings.deployment.state == "memory":
         raise ConfigError(
             "users' states are in this gateway's memory, so a second one on its port would not know them; "
             "give `state` a redis:// URL in the file that --config names, or leave out --share-port"
         )
-    taken = server.take_port(host, port, shared=share_port) if listen_fd is None else socket.socket(fileno=listen_fd)
+    taken = take_port(host, port, shared=share_port) if listen_fd is None else socket.socket(fileno=listen_fd)
     service = open_service(settings)
     address = listen or gateway_address(settings.state)
     server.run(service, taken, lambda line: print(line, flush=True), address)
@@ -157,18 +167,19 @@ def engine_command(
     supervised: SupervisedOption = False,
 ) -> None:
     """Serve the model alone, over gRPC."""
-    settings = _settings(bundle, state, config, supervised=supervised)
+    _begin(supervised)
     from asterism.serving.engine.limits import EngineLimits
     from asterism.serving.grpc.engine_process import EngineProcessSettings, serve_engine
-    from asterism.serving.service import DEFAULT_ENGINE
     from asterism.serving.supervisor.run_folder import engine_address
 
+    served, folder, stores = _places(bundle, state, config)
+    deployment = stores or StoresConfig.embedded(folder)
     process = EngineProcessSettings(
-        bundle=settings.bundle,
-        address=listen or engine_address(settings.state),
+        bundle=served,
+        address=listen or engine_address(folder),
         factory=engine or DEFAULT_ENGINE,
-        catalogue=settings.deployment.catalogue,
-        timeout_seconds=settings.deployment.timeout_seconds,
+        catalogue=deployment.catalogue,
+        timeout_seconds=deployment.timeout_seconds,
         limits=EngineLimits(engines=engines, min_beam=min_beam, pin=pin),
     )
     say = (lambda _: None) if supervised else (lambda line: print(line, flush=True))
@@ -188,11 +199,12 @@ def worker(
     supervised: SupervisedOption = False,
 ) -> None:
     """Follow the feedback alone: behaviours, history, shared states, slates made anew."""
-    settings = _settings(bundle, state, config, supervised=supervised, engine_at=engine_at)
-    from asterism.serving.supervisor.run_folder import gateway_address
+    _begin(supervised)
+    from asterism.serving.supervisor.run_folder import engine_address, gateway_address
     from asterism.serving.worker.running import run_worker
     from asterism.serving.worker.settings import WorkerSettings
 
+    served, folder, stores = _places(bundle, state, config)
     stop = threading.Event()
 
     def on_signal(*_: object) -> None:
@@ -204,65 +216,42 @@ def worker(
         signal.signal(number, on_signal)
     run_worker(
         WorkerSettings(
-            bundle=settings.bundle,
-            state=settings.state,
-            stores=settings.stores,
-            engine_addresses=settings.engine_addresses,
-            gateway_address=gateway_at or gateway_address(settings.state),
+            bundle=served,
+            state=folder,
+            stores=stores,
+            engine_addresses=tuple(engine_at or [engine_address(folder)]),
+            gateway_address=gateway_at or gateway_address(folder),
         ),
         stop,
     )
 
 
-def _settings(
-    bundle: Path | None,
-    state: Path | None,
-    config: Path | None,
-    deadline_ms: int = 200,
-    factory: str | None = None,
-    *,
-    reranking: Path | None = None,
-    supervised: bool = False,
-    engine_at: list[str] | None = None,
-    **engines: Any,
-) -> Any:
-    """What the options say, as `ServiceSettings`; raises `ConfigError`, `MissingDependencyError`."""
+def _begin(supervised: bool = False) -> None:
+    """What every process does first; raises `MissingDependencyError`."""
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependencyError(f"serving needs {', '.join(missing)}; run: pip install 'asterism[serve]'")
-    from asterism.config import RerankingConfig, load_reranking_config
-    from asterism.config.stores import load_deployment
-    from asterism.serving.service import DEFAULT_ENGINE, ServiceSettings, default_state_folder
     from asterism.serving.supervisor.lifeline import end_with_supervisor
-    from asterism.serving.supervisor.run_folder import engine_address
 
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if supervised:
         end_with_supervisor()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _places(bundle: Path | None, state: Path | None, config: Path | None) -> tuple[Path, Path, StoresConfig | None]:
+    """The bundle, the state folder, and the stores where a deployment names them; raises `ConfigError`."""
     deployment = load_deployment(config) if config is not None else None
-    if bundle is None and (deployment is None or deployment.bundle is None):
-        raise click.UsageError("Missing option '--bundle'.")
-    served = bundle if bundle is not None else Path(str(deployment and deployment.bundle))
-    folder = state or default_state_folder(served)
-    return ServiceSettings(
-        bundle=served,
-        state=folder,
-        engine=factory or DEFAULT_ENGINE,
-        deadline_seconds=deadline_ms / 1000,
-        engine_addresses=tuple(engine_at or [engine_address(folder)]),
-        reranking=load_reranking_config(reranking) if reranking is not None else RerankingConfig(),
-        stores=deployment.stores if deployment is not None else None,
-        **engines,
-    )
+    named = deployment.bundle if deployment is not None else None
+    if bundle is None and named is None:
+        raise typer.BadParameter("name the bundle to serve", param_hint="'--bundle'")
+    served = bundle if bundle is not None else Path(str(named))
+    return served, state or default_state_folder(served), deployment.stores if deployment is not None else None
 
 
 def _refuse_options_before(context: typer.Context) -> None:
     """Options of the whole service say nothing to one process of it, so they must not vanish."""
-    given = [
-        one
-        for one in context.params
-        if context.get_parameter_source(one) is click.core.ParameterSource.COMMANDLINE
-    ]
+    sources = {one: context.get_parameter_source(one) for one in context.params}
+    given = [one for one, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     if given:
         name = given[0].replace("_", "-")
-        raise click.UsageError(f"--{name} stands before '{context.invoked_subcommand}'; put it after.")
+        raise typer.BadParameter(f"--{name} stands before '{context.invoked_subcommand}'; put it after.")

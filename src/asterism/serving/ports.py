@@ -102,6 +102,11 @@ EngineFactory = Callable[[Path], Engine]
 class EngineClient(Protocol):
     """An engine somewhere else, which may be slow, busy, or dead just now."""
 
+    @property
+    def bundle_version(self) -> str:
+        """Of the bundle that answers, as far as it is known here."""
+        ...
+
     async def recommend(self, request: EngineRequest) -> EngineAnswer:
         """One answer; raises `ModelError` when the engine fails or died, `OverloadedError` when it comes too late.
 

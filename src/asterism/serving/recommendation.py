@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from asterism.core.semantic_id import SemanticId
 from asterism.data.item_attributes import Predicate
@@ -49,8 +49,13 @@ class RecommendRequest:
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing is asked of the items, so that the answer may stand for the visitor's slate."""
+        """Whether nothing is asked of the items, so that the model's answer may stand for the visitor's slate."""
         return not self.exclude and self.wanted is None and self.allowed is None and self.cursor is None
+
+    @property
+    def takes_slate(self) -> bool:
+        """Whether the visitor's slate, while it is valid, is what the model would answer."""
+        return self.is_open and not self.boosts
 
 
 class Because(NamedTuple):
@@ -83,6 +88,13 @@ class Recommended:
     explored: bool = False
 
 
+@dataclass(slots=True)
+class Encoded:
+    """A place for what an encoder made of an answer's items, which are often given again."""
+
+    parts: Any = None
+
+
 @dataclass(frozen=True, slots=True)
 class Recommendation:
     """An answer; `source` is the best rung that gave anything, `cursor` leads on where there may be more."""
@@ -94,3 +106,5 @@ class Recommendation:
     latency_ms: float
     cursor: str | None = None
     degraded: bool = False  # whether the model's beam was narrower than configured, for want of time
+    cached: bool = False  # whether the model had said it before, of the same state and scene
+    encoded: Encoded = field(default_factory=Encoded, compare=False)  # shared by answers of the same items

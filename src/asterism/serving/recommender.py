@@ -6,37 +6,40 @@ Knows no HTTP, no SQL and no tensors.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import uuid
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from asterism.config.reranking import RerankingConfig
 from asterism.core.clock import Clock
-from asterism.core.errors import AsterismError
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import Eligible, ItemFacts
 from asterism.serving.ladder import Ladder, gathered, newest_items
-from asterism.serving.ports import EngineAnswer, EngineClient, EngineRequest, HistoryEvent
+from asterism.serving.model_answers import ModelAnswers
+from asterism.serving.outages import Outage
+from asterism.serving.pages import Page, PageKey, Pages
+from asterism.serving.ports import EngineClient
 from asterism.serving.recommendation import Because, Recommendation, Recommended, RecommendRequest, Source
 from asterism.serving.reranker import Ranked, Reranker, SlateRequest
 from asterism.serving.scroll import Scroll, Scrolls
+from asterism.serving.visits import Visit, Visits
 from asterism.stores.catalogue import Catalogue
 from asterism.stores.exposure_log import Exposure, ExposureLog
-from asterism.stores.slates import LocalSlates
-from asterism.stores.user_state import RecentEvent, UserState
+from asterism.stores.user_state import UserState, Visitor
 from asterism.stores.vectors import VectorIndex
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RecommenderSettings:
-    """How long the engine may take, how many items it is asked for at least, and what is made of them."""
+    """How long the engine may take, how many items it is asked for at least, and what is made of them.
+
+    For `slate_seconds` a visitor's slate is the model's answer, as long as their state, their scene and the bundle are
+    the same; 0 asks the engine every time.
+    """
 
     deadline_seconds: float = 0.2
     slate_items: int = 30
+    slate_seconds: float = 60.0
     reranking: RerankingConfig = field(default_factory=RerankingConfig)
 
 
@@ -56,48 +59,99 @@ class Recommender:
         bundle_version: str,
         settings: RecommenderSettings | None = None,
     ) -> None:
+        settings = settings or RecommenderSettings()
         self._engine = engine
-        self._hot = hot
         self._catalogue = catalogue
         self._facts = facts
         self._vectors = vectors
         self._exposures = exposures
         self._clock = clock
-        self._bundle_version = bundle_version
-        self._settings = settings or RecommenderSettings()
-        self._slates = LocalSlates(clock)
-        self._ladder = Ladder(engine, hot, self._slates, vectors)
-        self._reranker = Reranker(self._settings.reranking, facts, vectors)
+        self._first_version = bundle_version
+        self._visits = Visits(hot)
+        self._model = ModelAnswers(
+            engine,
+            self._visits,
+            clock,
+            lambda: self.bundle_version,
+            settings.deadline_seconds,
+            settings.slate_seconds,
+            settings.slate_items,
+        )
+        self._pages = Pages()
+        self._ladder = Ladder(engine, hot, vectors)
+        self._reranker = Reranker(settings.reranking, facts, vectors)
         self._scrolls = Scrolls(facts.ids)
+        self._unavailable: frozenset[str] = frozenset()
+        self._catalogue_down = Outage("the catalogue", "what was known to be unavailable is left out")
+        self._exposures_down = Outage("the exposure log", "what is shown is not recorded")
+        self._explaining_down = Outage("item vectors", "nothing is explained")
+
+    @property
+    def bundle_version(self) -> str:
+        """Of the bundle that answers now."""
+        return self._engine.bundle_version or self._first_version
 
     async def recommend(self, request: RecommendRequest) -> Recommendation:
         """The best slate that can be had within the deadline; raises `RequestError` on a category that no item has."""
         started = time.perf_counter()
+        visit = await self._visits.of(request.visitor)
+        key = self._page_key(request, visit)
+        page = self._pages.get(key) if key is not None else None
+        if page is not None and self._holds(page, visit):
+            answer = _again(page, started)
+        else:
+            answer = await self._made(request, visit, key, started)
+        self._expose(request, answer)
+        return answer
+
+    def forget(self, visitor: Visitor) -> None:
+        """Delete what is kept of a visitor beside their state and their slate."""
+        if visitor.key is not None:
+            self._pages.forget(visitor.key)
+
+    def _page_key(self, request: RecommendRequest, visit: Visit) -> PageKey | None:
+        """What an answer may be kept under; None where it holds for this request alone."""
+        if visit.key is None or request.explain or not request.takes_slate or self._reranker.explores:
+            return None
+        return PageKey(visit.key, request.scene, request.device, request.count)
+
+    def _holds(self, page: Page, visit: Visit) -> bool:
+        return self._model.is_valid(page.basis, visit) and page.unavailable is self._unavailable_now()
+
+    def _unavailable_now(self) -> frozenset[str]:
+        found = self._catalogue_down.spared(self._catalogue.unavailable)
+        if found is not None:
+            self._unavailable = found
+        return self._unavailable
+
+    async def _made(
+        self, request: RecommendRequest, visit: Visit, key: PageKey | None, started: float
+    ) -> Recommendation:
         self._check(request)
-        scroll = self._scrolls.read(request.cursor)
-        state = await self._hot.state_of(request.visitor)
-        excluded = state.seen.union(
-            state.negative, request.exclude, scroll.item_ids, self._reranker.hidden(request.scene)
-        )
-        fresh = await self._ask_engine(request, state, excluded) if state.recent else None
-        scored = fresh.items if fresh is not None else None
-        eligible = Eligible(self._facts, request.wanted, request.allowed, excluded, self._catalogue.unavailable())
-        rungs = self._ladder.rungs(request.visitor, state, scored, eligible)
-        ranked = gathered(rungs, self._reranker.candidates_for(request.count, request.boosts), eligible)
+        scroll, unavailable = self._scrolls.read(request.cursor), self._unavailable_now()
+        excluded = _excluded(visit.state, request.exclude | scroll.item_ids | self._reranker.hidden(request.scene))
+        eligible = Eligible(self._facts, request.wanted, request.allowed, excluded, unavailable)
+        candidates = self._reranker.candidates_for(request.count, request.boosts)
+        said = await self._model.about(request, visit, eligible, candidates)
+        scored = self._ladder.scored(said.slate.items if said.slate is not None else (), said.source, visit.state)
+        ranked = gathered(self._ladder.rungs(scored, visit.state, eligible), candidates, eligible)
         attribution_id = uuid.uuid4().hex
-        items = self._slate(request, scroll, ranked, eligible, attribution_id)
+        items = tuple(self._slate(request, scroll, ranked, eligible, attribution_id))
         if request.explain:
-            items = await asyncio.to_thread(self._explain, items, state)
+            items = await asyncio.to_thread(self._explain, items, visit.state)
+        slate = said.slate if ranked and ranked[0].item.source is said.source else None
         answer = Recommendation(
             attribution_id=attribution_id,
             source=ranked[0].item.source if ranked else Source.POPULAR,
-            items=tuple(items),
-            bundle_version=(fresh.bundle_version if fresh is not None else None) or self._bundle_version,
-            degraded=fresh is not None and fresh.degraded,
+            items=items,
+            bundle_version=slate.bundle_version if slate is not None else self.bundle_version,
             latency_ms=(time.perf_counter() - started) * 1000,
             cursor=self._cursor(request, scroll, len(ranked), items),
+            degraded=slate is not None and slate.degraded,
+            cached=slate is not None and said.cached,
         )
-        self._expose(request, answer)
+        if key is not None and slate is not None and said.source is Source.MODEL:
+            self._pages.keep(key, Page(answer, replace(slate, items=()), unavailable))
         return answer
 
     def _check(self, request: RecommendRequest) -> None:
@@ -123,58 +177,28 @@ class Recommender:
         return self._reranker.slate(ranked, eligible, asked)
 
     def _cursor(
-        self, request: RecommendRequest, scroll: Scroll, candidates: int, items: list[Recommended]
+        self, request: RecommendRequest, scroll: Scroll, candidates: int, items: tuple[Recommended, ...]
     ) -> str | None:
         """What leads on behind these items; None at the end of what there is. (Caps may leave a page short of that.)"""
         if not items or (len(items) < request.count and candidates <= len(items)):
             return None
         return self._scrolls.after(scroll, (one.item_id for one in items))
 
-    async def _ask_engine(
-        self, request: RecommendRequest, state: UserState, excluded: frozenset[str]
-    ) -> EngineAnswer | None:
-        """The engine's answer, or None when it failed or did not answer in time; a late answer is kept as a slate."""
-        asked = EngineRequest(
-            history=tuple(_history_event(one) for one in state.recent),
-            count=max(self._reranker.candidates_for(request.count, request.boosts), self._settings.slate_items),
-            excluded=excluded,
-            user_id=request.visitor.user_id,
-            timestamp=int(self._clock.now()),
-            scene=request.scene,
-            deadline=time.monotonic() + self._settings.deadline_seconds,
-            device=request.device,
-            wanted=request.wanted,
-            allowed=request.allowed,
-        )
-        task = asyncio.ensure_future(self._engine.recommend(asked))
-        task.add_done_callback(partial(self._keep_slate, request))
-        await asyncio.wait({task}, timeout=self._settings.deadline_seconds)
-        if not task.done() or task.exception() is not None:
-            return None
-        return task.result()
-
-    def _keep_slate(self, request: RecommendRequest, task: asyncio.Task[EngineAnswer]) -> None:
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is not None:
-            level = logging.INFO if isinstance(error, AsterismError) else logging.ERROR
-            logger.log(level, "no slate from the engine: %s", error)
-        elif request.visitor.key is not None and request.is_open:
-            self._slates.keep(request.visitor.key, task.result().items)
-
-    def _explain(self, items: list[Recommended], state: UserState) -> list[Recommended]:
+    def _explain(self, items: tuple[Recommended, ...], state: UserState) -> tuple[Recommended, ...]:
         past = newest_items(state)
         if not past or not items:
             return items
-        cosines = self._vectors.similarities([one.item_id for one in items], past)
+        ids = [one.item_id for one in items]
+        cosines = self._explaining_down.spared(lambda: self._vectors.similarities(ids, past))
+        if cosines is None:
+            return items
         nearest = cosines.argmax(axis=1)
-        return [
+        return tuple(
             replace(one, because=Because(past[column], float(cosines[row, column])))
             if cosines[row, column] > 0
             else one
             for row, (one, column) in enumerate(zip(items, nearest.tolist(), strict=True))
-        ]
+        )
 
     def _expose(self, request: RecommendRequest, answer: Recommendation) -> None:
         exposure = Exposure(
@@ -188,11 +212,25 @@ class Recommender:
             bundle_version=answer.bundle_version,
             propensities=tuple(one.propensity for one in answer.items) if self._reranker.explores else None,
         )
-        try:
-            self._exposures.record(exposure)
-        except AsterismError as error:
-            logger.warning("exposure %s was not recorded: %s", exposure.attribution_id, error)
+        self._exposures_down.spared(lambda: self._exposures.record(exposure))
 
 
-def _history_event(event: RecentEvent) -> HistoryEvent:
-    return HistoryEvent(event.item_id, event.timestamp, event.action.value, event.value, event.scene, event.device)
+def _again(page: Page, started: float) -> Recommendation:
+    """The same answer under an id of its own; written out, as `dataclasses.replace` takes five times as long."""
+    answer = page.answer
+    return Recommendation(
+        attribution_id=uuid.uuid4().hex,
+        source=answer.source,
+        items=answer.items,
+        bundle_version=answer.bundle_version,
+        latency_ms=(time.perf_counter() - started) * 1000,
+        cursor=answer.cursor,
+        degraded=answer.degraded,
+        cached=True,
+        encoded=answer.encoded,
+    )
+
+
+def _excluded(state: UserState, more: frozenset[str]) -> frozenset[str]:
+    """What no answer may hold; of ten thousand seen items no copy is made where there is nothing to add."""
+    return state.left_out | more if more else state.left_out

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from asterism.config.reranking import EACH_CATEGORY, RerankingConfig
 from asterism.serving.item_facts import Eligible, ItemFacts
+from asterism.serving.outages import Outage
 from asterism.serving.recommendation import Boost, Recommended, Source, Weighed
 from asterism.serving.reranking import (
     Candidates,
@@ -64,6 +65,7 @@ class Reranker:
         self._config = config
         self._facts = facts
         self._vectors = vectors
+        self._vectors_down = Outage("item vectors", "slates are not made diverse")
         self._rules = RuleBook(config.rules, facts)
         self._everywhere = frozenset(facts.category_names[code] for code in facts.everywhere().tolist())
 
@@ -94,14 +96,15 @@ class Reranker:
         weighed = self._weighed(rows, rules, asked)
         members, caps = self._caps(rows, asked)
         buried = rules.buried[rows]
+        similarities = self._similarities(ranked)
         candidates = Candidates(
             relevance=weighed[0],
             tiers=np.array([one.tier for one in ranked], dtype=np.int64) + _BURIED * buried,
             members=members,
             explorable=np.array([one.explorable for one in ranked], dtype=np.bool_) & ~buried,
-            similarities=self._similarities(ranked),
+            similarities=similarities,
         )
-        found = arrange_slate(candidates, self._plan(pins, caps, asked), asked.seed)
+        found = arrange_slate(candidates, self._plan(pins, caps, asked, similarities is not None), asked.seed)
         return _shown(found, ranked, frozenset(pins.values()), weighed if asked.explain else None)
 
     def _with_pins(
@@ -162,18 +165,20 @@ class Reranker:
         if self._config.diversity.method == "none":
             return None
         ids = [one.item.item_id for one in ranked]
-        cosines = self._vectors.similarities(ids, ids)
+        cosines = self._vectors_down.spared(lambda: self._vectors.similarities(ids, ids))
+        if cosines is None:
+            return None
         np.fill_diagonal(cosines, 1.0)
         return cosines
 
-    def _plan(self, pins: dict[int, int], caps: Caps | None, asked: SlateRequest) -> SlatePlan:
+    def _plan(self, pins: dict[int, int], caps: Caps | None, asked: SlateRequest, is_diverse: bool) -> SlatePlan:
         explore = self._config.exploration
         first_slot = max(0, explore.first_slot - 1 - asked.shown)
         return SlatePlan(
             asked.count,
             pins,
             caps,
-            self._config.diversity.method,
+            self._config.diversity.method if is_diverse else "none",
             self._config.diversity.strength,
             Exploration(explore.share, first_slot) if self.explores else None,
         )

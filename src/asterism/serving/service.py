@@ -19,6 +19,8 @@ from asterism.serving.feedback import FeedbackIntake
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import ItemFacts
+from asterism.serving.places import DEFAULT_ENGINE as DEFAULT_ENGINE
+from asterism.serving.places import default_state_folder as default_state_folder
 from asterism.serving.ports import EngineHandle
 from asterism.serving.recommender import Recommender, RecommenderSettings
 from asterism.serving.similar import SimilarItems
@@ -29,9 +31,6 @@ from asterism.stores.opening import open_bus, open_hot, open_warm
 from asterism.stores.remembered_catalogue import RememberedCatalogue
 from asterism.stores.users import Users
 from asterism.stores.vectors import VectorIndex
-
-#: The adapter over `asterism.decoding`; another engine is named the same way.
-DEFAULT_ENGINE = "asterism.serving.engine.generator:load_engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +87,6 @@ class Service:
         self.exposures.close()
         self.hot.close()
         self.catalogue.close()  # and the users, who are in the same database
-
-
-def default_state_folder(bundle: Path) -> Path:
-    """Beside the bundle, by its name: feedback outlives the bundle that is trained in its place."""
-    folder = bundle.resolve()
-    return folder.parent / f"state-{folder.name}"
 
 
 def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Service:

@@ -145,6 +145,11 @@ redis.call('HSET', KEYS[1], 'version', ARGV[2], 'value', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1
 """
+_READ_UNLESS: Final = """
+local version = redis.call('HGET', KEYS[1], 'version') or ''
+if version ~= '' and version == ARGV[1] then return {version} end
+return {version, redis.call('HGET', KEYS[1], 'value')}
+"""
 _MAX_RACES: Final = 100
 
 
@@ -162,6 +167,11 @@ class Versioned:
         """The value, or None, and its version."""
         fields: dict[bytes, bytes] = self._client.call(lambda redis: redis.hgetall(key))
         return fields.get(b"value"), fields.get(b"version", b"")
+
+    def read_unless(self, key: str, version: bytes) -> tuple[bytes, bytes | None]:
+        """The version and the value, or None where there is none or the version is still this one."""
+        found = self._client.call(lambda redis: redis.eval(_READ_UNLESS, 1, key, version))
+        return found[0], found[1] if len(found) > 1 else None
 
     def update(self, key: str, change: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
         """Replace a value by what `change` makes of it, atomically; None leaves it as it is.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -13,7 +15,7 @@ from asterism.core.errors import StorageError
 from asterism.core.semantic_id import SemanticId
 from asterism.stores.rate_limits import Rate
 from asterism.stores.redis_client import RedisClient, Versioned, tagged, untagged
-from asterism.stores.slates import MAX_AGE_SECONDS, ScoredItem
+from asterism.stores.slates import MAX_AGE_SECONDS, ScoredItem, Slate
 from asterism.stores.user_state import (
     MAX_IDS,
     MAX_RECENT,
@@ -28,6 +30,7 @@ from asterism.stores.user_state import (
 
 STATE_TTL_SECONDS: Final = 90 * 86_400.0  # since the visitor's last event
 _SAMPLED_USERS: Final = 1_000
+_KNOWN_STATES: Final = 20_000
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -51,7 +54,8 @@ class RedisUserStates:
 
     A visitor of whom nothing was written has the state that their `earlier` events make, which is written
     with their first event. A state leaves `ttl_seconds` after its last event. `sample_users` draws from the
-    thousand users whose names hash lowest, which is an even sample of all.
+    thousand users whose names hash lowest, which is an even sample of all. Of the 20 000 visitors read last the
+    snapshots are kept here, so that of a state which has not changed only the version is asked.
     """
 
     def __init__(
@@ -68,13 +72,27 @@ class RedisUserStates:
         self._max_ids = max_ids
         self._values = Versioned(client, ttl_seconds)
         self._sample_key = f"{client.prefix}:sample"
+        self._known = _KnownStates(_KNOWN_STATES)
 
     def get(self, visitor: Visitor) -> UserState:
         """See `UserStates.get`."""
         if visitor.key is None:
             return NO_STATE
-        value, _ = self._values.read(self._client.key("state", visitor.key))
-        return self._kept(visitor.key, value).snapshot()
+        key = self._client.key("state", visitor.key)
+        known = self._known.get(key)
+        version, value = self._values.read_unless(key, known[0] if known is not None else b"")
+        if known is not None and version == known[0] and value is None:
+            return known[1]
+        state = self._kept(visitor.key, value).snapshot()
+        self._known.put(key, version, state)
+        return state
+
+    def last_known(self, visitor: Visitor) -> UserState:
+        """See `UserStates.last_known`."""
+        if visitor.key is None:
+            return NO_STATE
+        known = self._known.get(self._client.key("state", visitor.key))
+        return self._kept(visitor.key, None).snapshot() if known is None else known[1]
 
     def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None, *, ahead: bool = False) -> bool:
         """See `UserStates.apply`; atomic among any number of clients."""
@@ -82,6 +100,8 @@ class RedisUserStates:
 
         def change(value: bytes | None) -> tuple[bytes, tuple[bool, bool]]:
             kept = self._kept(owner, value)
+            if value is None:
+                kept.begin()
             had_history = value is not None and bool(kept.recent)
             changed = kept.apply(event, offset, self._max_recent, self._max_ids, ahead=ahead)
             return _encode(kept), (changed, bool(kept.recent) and not had_history)
@@ -101,6 +121,7 @@ class RedisUserStates:
     def forget(self, visitor: Visitor) -> None:
         """See `UserStates.forget`."""
         key = self._client.key("state", key_of(visitor))
+        self._known.drop(key)
         self._client.call(lambda redis: redis.delete(key))
 
     def sample_users(self, count: int) -> list[str]:
@@ -120,6 +141,7 @@ class RedisUserStates:
         kept = KeptState()
         for event in self._earlier(visitor):
             kept.apply(event, None, self._max_recent, self._max_ids)
+        kept.revision = len(kept.recent)  # the same in every process that reads it
         return kept
 
     def _decode(self, value: bytes) -> KeptState:
@@ -142,6 +164,29 @@ def _encode(kept: KeptState) -> bytes:
     return msgspec.msgpack.encode(state)
 
 
+class _KnownStates:
+    """Snapshots by key with the version they had; of too many, the one read longest ago leaves first."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[str, tuple[bytes, UserState]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> tuple[bytes, UserState] | None:
+        return self._kept.get(key)
+
+    def put(self, key: str, version: bytes, state: UserState) -> None:
+        with self._lock:
+            self._kept[key] = (version, state)
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+
+    def drop(self, key: str) -> None:
+        with self._lock:
+            self._kept.pop(key, None)
+
+
 _KEEP_LOWEST: Final = """
 redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZREMRANGEBYRANK', KEYS[1], ARGV[3], -1)
@@ -152,6 +197,12 @@ return 1
 class _Slate(msgspec.Struct, array_like=True):
     at_seconds: float
     items: list[tuple[str, float, SemanticId]]
+    revision: int = 0  # from here on, what an older Asterism did not write: never valid, but still to fall back on
+    bundle_version: str = ""
+    scene: str | None = None
+    device: str | None = None
+    asked: int = 0
+    degraded: bool = False
 
 
 _SLATE: Final = msgspec.msgpack.Decoder(_Slate)
@@ -165,26 +216,42 @@ class RedisSlates:
         self._clock = clock
         self._max_age_seconds = max_age_seconds
 
-    def keep(self, visitor: Visitor, items: tuple[ScoredItem, ...]) -> None:
+    def keep(self, visitor: Visitor, slate: Slate) -> None:
         """See `Slates.keep`."""
-        rows = [(one.item_id, one.score, one.semantic_id) for one in items]
-        value = msgspec.msgpack.encode(_Slate(self._clock.now(), rows))
+        rows = [(one.item_id, one.score, one.semantic_id) for one in slate.items]
+        told = (slate.revision, slate.bundle_version, slate.scene, slate.device, slate.asked, slate.degraded)
+        value = msgspec.msgpack.encode(_Slate(slate.at_seconds, rows, *told))
         key, ttl_ms = self._client.key("slate", visitor), int(self._max_age_seconds * 1000)
         self._client.call(lambda redis: redis.set(key, value, px=ttl_ms))
 
-    def get(self, visitor: Visitor) -> tuple[ScoredItem, ...]:
+    def get(self, visitor: Visitor) -> Slate | None:
         """See `Slates.get`."""
         key = self._client.key("slate", visitor)
         value: bytes | None = self._client.call(lambda redis: redis.get(key))
         if value is None:
-            return ()
+            return None
         try:
-            slate = _SLATE.decode(value)
+            kept = _SLATE.decode(value)
         except msgspec.DecodeError:
-            return ()  # another version's; the next answer replaces it
-        if self._clock.now() - slate.at_seconds > self._max_age_seconds:
-            return ()
-        return tuple(ScoredItem(item_id, score, codes) for item_id, score, codes in slate.items)
+            return None  # another version's; the next answer replaces it
+        if self._clock.now() - kept.at_seconds > self._max_age_seconds:
+            return None
+        items = tuple(ScoredItem(item_id, score, codes) for item_id, score, codes in kept.items)
+        return Slate(
+            items,
+            kept.revision,
+            kept.bundle_version,
+            kept.at_seconds,
+            kept.scene,
+            kept.device,
+            kept.asked,
+            kept.degraded,
+        )
+
+    def forget(self, visitor: Visitor) -> None:
+        """See `Slates.forget`."""
+        key = self._client.key("slate", visitor)
+        self._client.call(lambda redis: redis.delete(key))
 
 
 _TAKE: Final = """

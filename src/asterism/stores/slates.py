@@ -1,14 +1,15 @@
-"""The last slate of each visitor, kept for the moment when the engine does not answer in time.
+"""The last slate of each visitor: what the model would say again, or the next best when it says nothing.
 
-A kept slate is never served as a fresh one: while the engine answers, every request is computed from
-the state of that moment, so feedback needs no invalidation to be heard. When a slate is fallen back
-on, what the visitor has meanwhile seen or declined is left out of it.
+A slate tells of which state, in which scene and by which bundle it was made. While all of these are as they were, and
+it is young, it is the model's answer; feedback makes another state, so nothing has to be invalidated to be heard. Else
+it is what is fallen back on, without what the visitor has meanwhile seen or declined.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from asterism.core.clock import Clock
@@ -27,21 +28,42 @@ class ScoredItem(NamedTuple):
     semantic_id: SemanticId
 
 
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """What the model answered to a visitor of whom nothing else was asked: no filter, page or exclusion."""
+
+    items: tuple[ScoredItem, ...]  # best first
+    revision: int  # of the state that the model read
+    bundle_version: str
+    at_seconds: float  # Unix, when the model was asked
+    scene: str | None = None
+    device: str | None = None
+    asked: int = 0  # items; where there are fewer, the catalogue has no more
+    degraded: bool = False  # the beam was narrower than configured
+
+    def is_valid(self, revision: int, bundle_version: str, now_seconds: float, max_age_seconds: float) -> bool:
+        """Whether the model, asked again in the same scene, would say the same; a clock may have jumped either way."""
+        return (
+            self.revision == revision != 0
+            and self.bundle_version == bundle_version
+            and abs(now_seconds - self.at_seconds) < max_age_seconds
+        )
+
+
 class Slates(Protocol):
     """Slates by visitor; every method may be called from any thread."""
 
-    def keep(self, visitor: Visitor, items: tuple[ScoredItem, ...]) -> None:
-        """Remember a slate in place of the visitor's older one."""
+    def keep(self, visitor: Visitor, slate: Slate) -> None:
+        """Remember a slate in place of the visitor's older one; `visitor` is a key, not a user and a session."""
         ...
 
-    def get(self, visitor: Visitor) -> tuple[ScoredItem, ...]:
-        """The visitor's last slate, or nothing where there is none or it is too old."""
+    def get(self, visitor: Visitor) -> Slate | None:
+        """The visitor's last slate, or None where there is none or it is too old for anything."""
         ...
 
-
-class _Kept(NamedTuple):
-    items: tuple[ScoredItem, ...]
-    at_seconds: float
+    def forget(self, visitor: Visitor) -> None:
+        """Delete the visitor's slate."""
+        ...
 
 
 class LocalSlates:
@@ -51,20 +73,25 @@ class LocalSlates:
         self._clock = clock
         self._max_visitors = max_visitors
         self._max_age_seconds = max_age_seconds
-        self._kept: OrderedDict[Visitor, _Kept] = OrderedDict()
+        self._kept: OrderedDict[Visitor, Slate] = OrderedDict()
         self._lock = threading.Lock()
 
-    def keep(self, visitor: Visitor, items: tuple[ScoredItem, ...]) -> None:
+    def keep(self, visitor: Visitor, slate: Slate) -> None:
         """See `Slates.keep`."""
         with self._lock:
-            self._kept[visitor] = _Kept(items, self._clock.now())
+            self._kept[visitor] = slate
             self._kept.move_to_end(visitor)
             while len(self._kept) > self._max_visitors:
                 self._kept.popitem(last=False)
 
-    def get(self, visitor: Visitor) -> tuple[ScoredItem, ...]:
+    def get(self, visitor: Visitor) -> Slate | None:
         """See `Slates.get`."""
-        kept = self._kept.get(visitor)
-        if kept is None or self._clock.now() - kept.at_seconds > self._max_age_seconds:
-            return ()
-        return kept.items
+        slate = self._kept.get(visitor)
+        if slate is None or self._clock.now() - slate.at_seconds > self._max_age_seconds:
+            return None
+        return slate
+
+    def forget(self, visitor: Visitor) -> None:
+        """See `Slates.forget`."""
+        with self._lock:
+            self._kept.pop(visitor, None)

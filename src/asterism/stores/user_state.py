@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import secrets
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import takewhile
 from typing import NamedTuple, Protocol
 
@@ -16,6 +18,7 @@ MAX_RECENT = 200
 #: Seen and unwanted items that a user keeps, each.
 MAX_IDS = 10_000
 NEGATIVE_ACTIONS = frozenset({Action.SKIP, Action.DISLIKE})
+_FIRST_REVISION_BITS = 48  # drawn, so that a state begun anew meets no slate of the old one; JSON keeps 53
 
 
 class Visitor(NamedTuple):
@@ -47,17 +50,23 @@ class RecentEvent(NamedTuple):
         return self[:3] == other[:3]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UserState:
     """A snapshot; `recent` and `negative` are ordered, oldest first.
 
-    `revision` grows with every change: what was computed from an older one is stale.
+    `revision` is another one after every change of the rest, and is not repeated by a state that was forgotten and
+    begun anew; 0 is nobody's.
     """
 
     recent: tuple[RecentEvent, ...] = ()
     seen: frozenset[str] = frozenset()
     negative: tuple[str, ...] = ()
-    revision: int = 0
+    revision: int = field(default=0, compare=False)
+
+    @cached_property
+    def left_out(self) -> frozenset[str]:
+        """What no answer may hold: seen and unwanted items."""
+        return self.seen.union(self.negative) if self.negative else self.seen
 
 
 NO_STATE = UserState()
@@ -77,7 +86,11 @@ class UserStates(Protocol):
     """
 
     def get(self, visitor: Visitor) -> UserState:
-        """A snapshot of the visitor's state."""
+        """A snapshot of the visitor's state, the same object until the state changes."""
+        ...
+
+    def last_known(self, visitor: Visitor) -> UserState:
+        """What this process knows of the state without asking anybody; it may be empty, or behind."""
         ...
 
     def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None, *, ahead: bool = False) -> bool:
@@ -116,8 +129,8 @@ class KeptState:
     _snapshot: UserState | None = None
 
     def snapshot(self) -> UserState:
-        """The state as readers get it."""
-        if self._snapshot is None or self._snapshot.revision != self.revision:
+        """The state as readers get it; made once for all readers between two changes."""
+        if self._snapshot is None:
             self._snapshot = UserState(tuple(self.recent), frozenset(self.seen), tuple(self.negative), self.revision)
         return self._snapshot
 
@@ -128,7 +141,7 @@ class KeptState:
         if offset is not None and not self._is_due(offset, ahead, max_ids):
             return False
         if event.action in NEGATIVE_ACTIONS:
-            self.revision += 1  # also where the item was known: it is the newest now
+            self._change()  # also by what was unwanted before: it is the newest now
             return _remember(self.negative, event.item_id, max_ids)
         if event.action not in POSITIVE_ACTIONS:
             return False
@@ -136,12 +149,22 @@ class KeptState:
         same_second = takewhile(lambda one: one.timestamp == event.timestamp, reversed(self.recent[:place]))
         if any(event.repeats(one) for one in same_second):
             return False
+        self._change()
         self.recent.insert(place, event)
         del self.recent[:-max_recent]
         _remember(self.seen, event.item_id, max_ids)
         self.negative.pop(event.item_id, None)
-        self.revision += 1
         return True
+
+    def begin(self) -> None:
+        """Give a state that is written for the first time a revision that none before it had."""
+        self._snapshot, self.revision = None, 1 + secrets.randbits(_FIRST_REVISION_BITS)
+
+    def _change(self) -> None:
+        if self.revision:
+            self._snapshot, self.revision = None, self.revision + 1
+        else:
+            self.begin()
 
     def _is_due(self, offset: Offset, ahead: bool, max_ahead: int) -> bool:
         """Whether nobody brought this offset yet; of too many brought ahead, the consumer brings the rest."""
@@ -191,9 +214,16 @@ class LocalUserStates:
 
     def get(self, visitor: Visitor) -> UserState:
         """See `UserStates.get`."""
+        key = visitor.key
+        if key is None:
+            return NO_STATE
         with self._lock:
-            kept = self._kept.get(visitor.key) if visitor.key else None
+            kept = self._kept.get(key)
             return NO_STATE if kept is None else kept.snapshot()
+
+    def last_known(self, visitor: Visitor) -> UserState:
+        """See `UserStates.last_known`."""
+        return self.get(visitor)
 
     def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None, *, ahead: bool = False) -> bool:
         """See `UserStates.apply`."""

@@ -133,6 +133,11 @@ class EnginePool:
             timer.cancel()
             self._shared.pending.remove(ticket)
 
+    @property
+    def bundle_version(self) -> str:
+        """See `EngineClient.bundle_version`."""
+        return self._fleet.version
+
     def semantic_id(self, item_id: str) -> SemanticId | None:
         """See `EngineClient.semantic_id`; what a dead process told still holds, as the bundle is the same."""
         return self._fleet.semantic_ids.get(item_id)

@@ -75,10 +75,12 @@ class RecommendedCard(ItemCard):
 
 
 class RecommendData(BaseModel):
-    """A slate."""
+    """A slate; `cached` tells that the model had said it before, `degraded` that it had less time than it wants."""
 
     attribution_id: str
     source: SourceName
+    cached: bool
+    degraded: bool
     bundle_version: str
     latency_ms: float
     cursor: str | None

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from asterism import __version__
 from asterism.serving.http.asgi import RequestFrame
 from asterism.serving.http.envelope import install_error_handlers
+from asterism.serving.http.hot.road import HotRoad
 from asterism.serving.http.page_files import install_page
 from asterism.serving.http.routes import health_routes, item_routes, visitor_routes
 from asterism.serving.service import Service
@@ -18,7 +19,9 @@ from asterism.serving.service import Service
 
 def build_app(service: Service) -> ASGIApp:
     """An application that starts the service's engine with itself, and stops the service at its end."""
-    return RequestFrame(build_api(service))  # outermost, so that also an unforeseen error leaves in its frame
+    return RequestFrame(
+        HotRoad(build_api(service), service)
+    )  # outermost, so that also an unforeseen error leaves in its frame
 
 
 def build_api(service: Service) -> FastAPI:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from asterism.core.errors import AsterismError
-from asterism.core.semantic_id import format_semantic_id
+from asterism.core.semantic_id import SemanticId, format_semantic_id
 from asterism.serving.engine.status import EngineStatus
 from asterism.serving.http.errors import SUCCESS
 from asterism.serving.recommendation import Recommendation, Recommended
@@ -21,7 +21,11 @@ Plain = dict[str, Any]
 
 def item_card(service: Service, item: Item) -> Plain:
     """An `ItemCard`."""
-    codes = service.engine.semantic_id(item.item_id)
+    return card_of(item, service.engine.semantic_id(item.item_id))
+
+
+def card_of(item: Item, codes: SemanticId | None) -> Plain:
+    """An `ItemCard` of an item with this semantic id."""
     return {
         "item_id": item.item_id,
         "title": item.title,
@@ -38,32 +42,38 @@ def item_card(service: Service, item: Item) -> Plain:
 
 
 def recommend_data(service: Service, answer: Recommendation) -> Plain:
-    """A `RecommendData`."""
+    """A `RecommendData`; an item that the catalogue lost meanwhile is left out."""
     reasons = [one.because.item_id for one in answer.items if one.because]
     found = service.catalogue.many([*(one.item_id for one in answer.items), *reasons])
     return {
+        **slate_facts(answer),
         "attribution_id": answer.attribution_id,
-        "source": answer.source,
-        "bundle_version": answer.bundle_version,
+        "cached": answer.cached,
         "latency_ms": answer.latency_ms,
-        "cursor": answer.cursor,
-        "items": [_recommended_card(service, one, found) for one in answer.items],
+        "items": [
+            {**item_card(service, found[one.item_id]), **place_of(one, _title(one, found))}
+            for one in answer.items
+            if one.item_id in found
+        ],
     }
 
 
-def engine_data(status: EngineStatus) -> Plain:
-    """An `EngineData`."""
-    engines = [one._asdict() for one in status.engines]
-    return {**status._asdict(), "engines": engines, "figures": status.figures._asdict()}
-
-
-def _recommended_card(service: Service, one: Recommended, found: dict[str, Item]) -> Plain:
-    because = None
-    if one.because is not None and one.because.item_id in found:
-        title = found[one.because.item_id].title
-        because = {"item_id": one.because.item_id, "title": title, "similarity": one.because.similarity}
+def slate_facts(answer: Recommendation) -> Plain:
+    """What is said of a slate as often as it is given."""
     return {
-        **item_card(service, found[one.item_id]),
+        "source": answer.source,
+        "degraded": answer.degraded,
+        "bundle_version": answer.bundle_version,
+        "cursor": answer.cursor,
+    }
+
+
+def place_of(one: Recommended, reason_title: str | None) -> Plain:
+    """What a `RecommendedCard` says beside the item's card: how the item came to its place."""
+    because = None
+    if one.because is not None and reason_title is not None:
+        because = {**one.because._asdict(), "title": reason_title}
+    return {
         "source": one.source,
         "score": one.score,
         "because": because,
@@ -71,6 +81,16 @@ def _recommended_card(service: Service, one: Recommended, found: dict[str, Item]
         "propensity": one.propensity,
         "explored": one.explored,
     }
+
+
+def _title(one: Recommended, found: dict[str, Item]) -> str | None:
+    return found[one.because.item_id].title if one.because is not None and one.because.item_id in found else None
+
+
+def engine_data(status: EngineStatus) -> Plain:
+    """An `EngineData`."""
+    engines = [one._asdict() for one in status.engines]
+    return {**status._asdict(), "engines": engines, "figures": status.figures._asdict()}
 
 
 def batch_data(service: Service, answers: Sequence[Recommendation | AsterismError]) -> Plain:

@@ -8,20 +8,25 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
+from uvicorn.loops.auto import auto_loop_factory
 
-from asterism.core.errors import ConfigError, ModelError
+from asterism.core.errors import ModelError
+from asterism.serving.grpc.visitor_services import visitor_server
 from asterism.serving.http.app import build_app
+from asterism.serving.http.listening import url_of
 from asterism.serving.service import Service
 
 _DRAIN_SECONDS: Final = 10
+_LINGER_SECONDS: Final = 0.2  # longer than a client takes from one request to the next while it has more to ask
+_VISITORS_SECONDS: Final = 1.0
 _IDLE_SECONDS: Final = 75  # longer than the minute of usual proxies, who else send into a connection that is closing
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to `serve`, so that a stopped service exits with status 0."""
+    """A server that leaves signals to `serve`, so that a stopped service exits with status 0, and cuts no request."""
 
     def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
         super().__init__(config)
@@ -32,44 +37,52 @@ class _Server(uvicorn.Server):
         if self.started:
             self._on_listening()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer whoever is connected, and tell them with it that the connection ends.
+
+        To close a connection that only seems idle would cut the request that is on its way.
+        """
+        self.server_state.default_headers.append((b"connection", b"close"))
+        await self._take_who_waits(sockets or [])
+        end = time.monotonic() + _LINGER_SECONDS
+        while self.server_state.connections and time.monotonic() < end and not self.force_exit:
+            await asyncio.sleep(_LINGER_SECONDS / 20)
+        await super().shutdown(sockets)
+
+    async def _take_who_waits(self, sockets: list[socket.socket]) -> None:
+        """Accept what the kernel has accepted already; closing the socket would reset these connections."""
+        loop = asyncio.get_running_loop()
+        for server in self.servers:
+            server.close()
+        for one in sockets:
+            with contextlib.suppress(OSError):
+                one.setblocking(False)
+                while True:
+                    connection, _ = one.accept()
+                    await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return made
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def take_port(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A bound socket, on a port that others may take too where it is shared; raises `ConfigError`."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # The protocol is named, as asyncio sets TCP_NODELAY only where it is; without that, 40 ms go by an answer.
-        taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        with contextlib.ExitStack() as on_failure:
-            on_failure.enter_context(taken)
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared:
-                taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            taken.bind((host, port))
-            taken.listen(1024)  # at once: until then, another process could bind the port too
-            on_failure.pop_all()
-    except OSError as error:
-        raise ConfigError(
-            f"{host}:{port} cannot be listened on ({error}); choose another with --host and --port"
-        ) from error
-    return taken
+def run(service: Service, taken: socket.socket, say: Callable[[str], None], address: str) -> None:
+    """`serve` on an event loop of its own: uvloop's where it is installed."""
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        runner.run(serve(service, taken, say, address))
 
 
-def url_of(taken: socket.socket) -> str:
-    """Where a browser finds the service."""
-    host, port = taken.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
-
-
-async def serve(service: Service, taken: socket.socket, say: Callable[[str], None]) -> None:
+async def serve(service: Service, taken: socket.socket, say: Callable[[str], None], address: str | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then let requests finish; a second signal ends at once.
 
-    `say` gets the lines that tell where the service is and when its model is loaded. Raises
-    `ModelError`, and serves no longer, where the engine refuses to load at the start.
+    At `address`, features and slates are told to other processes. `say` gets the lines that tell where the
+    service is and when its model is loaded. Raises `ModelError`, and serves no longer, where the engine refuses
+    to load at the start.
     """
     config = uvicorn.Config(
         build_app(service),
@@ -89,10 +102,15 @@ async def serve(service: Service, taken: socket.socket, say: Callable[[str], Non
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     announcing = asyncio.create_task(_announce_model(service, say, stop))
+    visitors = visitor_server(address, service.hot) if address is not None else None
     try:
+        if visitors is not None:
+            await visitors.start()
         await server.serve(sockets=[taken])
     finally:
         announcing.cancel()
+        if visitors is not None:
+            await visitors.stop(_VISITORS_SECONDS)
     with contextlib.suppress(asyncio.CancelledError):
         await announcing
 

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 PROBE_SECONDS: Final = 5.0
 
-#: True where the process does what it is there for, False where it lives and cannot yet; raises where it does not answer.
+#: True where the process does what it is there for, False where it lives and cannot yet; raises without an answer.
 Probe = Callable[[], Awaitable[bool]]
 
 

@@ -1,0 +1,95 @@
+"""Item cards as JSON, encoded once for all answers that hold them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from asterism.core.errors import AsterismError
+from asterism.core.semantic_id import SemanticId
+from asterism.serving.http.cards import card_of
+from asterism.serving.outages import Outage
+from asterism.stores.catalogue import Catalogue, Item
+
+#: Cards that are kept, of some 600 bytes each.
+MAX_CARDS: Final = 100_000
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Card(NamedTuple):
+    """An item's card without its closing brace, so that an answer adds how the item came into it."""
+
+    codes: SemanticId | None  # that it shows
+    title: str
+    start: bytes
+    is_known: bool = True  # else nothing could be read of the item
+
+
+class CardShelf:
+    """The cards of items as the catalogue has them now; for one event loop.
+
+    Where the catalogue cannot be read, an item is shown as it was, or by its id alone where it never was.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, semantic_id: Callable[[str], SemanticId | None], most: int = MAX_CARDS
+    ) -> None:
+        self._catalogue = catalogue
+        self._semantic_id = semantic_id
+        self._most = most
+        self._cards: dict[str, Card] = {}
+        self._earlier: dict[str, Card] = {}  # of the catalogue before its last change
+        self._state: frozenset[str] | None = None
+        self._outage = Outage("the catalogue", "items are shown as they were known")
+
+    async def take(self, item_ids: Iterable[str]) -> dict[str, Card]:
+        """The cards of those items that exist."""
+        self._follow_catalogue()
+        taken: dict[str, Card] = {}
+        missing = []
+        for one in item_ids:
+            card = self._cards.get(one)
+            if card is not None and card.codes == self._semantic_id(one):
+                taken[one] = card
+            else:
+                missing.append(one)
+        return {**taken, **(await self._read(missing))} if missing else taken
+
+    async def _read(self, item_ids: list[str]) -> dict[str, Card]:
+        state = self._state
+        try:
+            found = await asyncio.to_thread(self._catalogue.many, item_ids)
+        except AsterismError as error:
+            self._outage.begins(error)
+            return {one: self._cards.get(one) or self._earlier.get(one) or self._unknown(one) for one in item_ids}
+        self._outage.ends()
+        cards = {one: self._card(item) for one, item in found.items()}
+        self._follow_catalogue()
+        if self._state is state:  # else they may be of the catalogue before its change
+            self._keep(cards)
+        return cards
+
+    def _keep(self, cards: dict[str, Card]) -> None:
+        self._cards |= cards
+        while len(self._cards) > self._most:
+            del self._cards[next(iter(self._cards))]
+
+    def _follow_catalogue(self) -> None:
+        """Begin anew where the catalogue has changed: it gives another object then."""
+        state = self._outage.spared(self._catalogue.unavailable)
+        if state is not None and state is not self._state:
+            self._state, self._earlier, self._cards = state, {**self._earlier, **self._cards}, {}
+            while len(self._earlier) > self._most:
+                del self._earlier[next(iter(self._earlier))]
+
+    def _card(self, item: Item) -> Card:
+        codes = self._semantic_id(item.item_id)
+        return Card(codes, item.title, _encode(card_of(item, codes))[:-1])
+
+    def _unknown(self, item_id: str) -> Card:
+        codes = self._semantic_id(item_id)
+        return Card(codes, item_id, _encode(card_of(Item(item_id, item_id), codes))[:-1], is_known=False)

@@ -1,0 +1,135 @@
+"""What the model says of a visitor: again what it said, something new, or the last thing it said."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from asterism.core.clock import Clock
+from asterism.core.errors import AsterismError
+from asterism.serving.flights import Flight, Flights
+from asterism.serving.item_facts import Eligible
+from asterism.serving.ports import EngineClient, EngineRequest, HistoryEvent
+from asterism.serving.recommendation import RecommendRequest, Source
+from asterism.serving.visits import Visit, Visits
+from asterism.stores.slates import Slate
+from asterism.stores.user_state import RecentEvent
+
+logger = logging.getLogger(__name__)
+
+
+class Said(NamedTuple):
+    """A slate, and whether it is the model's answer or one to fall back on."""
+
+    slate: Slate | None
+    source: Source
+    cached: bool  # kept from an earlier request
+
+
+class ModelAnswers:
+    """Asks the engine where no valid slate spares that; for one event loop."""
+
+    def __init__(
+        self,
+        engine: EngineClient,
+        visits: Visits,
+        clock: Clock,
+        version: Callable[[], str],
+        deadline_seconds: float,
+        slate_seconds: float,
+        least_items: int,
+    ) -> None:
+        """`version` tells which bundle answers now; the engine is asked for `least_items` at least."""
+        self._engine = engine
+        self._visits = visits
+        self._clock = clock
+        self._version = version
+        self._deadline_seconds = deadline_seconds
+        self._slate_seconds = slate_seconds
+        self._least_items = least_items
+        self._flights = Flights()
+
+    def is_valid(self, slate: Slate, visit: Visit) -> bool:
+        """Whether the model would say the same again."""
+        revision, now = visit.state.revision, self._clock.now()
+        return visit.is_current and slate.is_valid(revision, self._version(), now, self._slate_seconds)
+
+    async def about(self, request: RecommendRequest, visit: Visit, eligible: Eligible, count: int) -> Said:
+        """The best of what the model says or said, `count` eligible items where it has as many."""
+        kept: Slate | None = None
+        if visit.key is not None and request.takes_slate:
+            kept = await self._visits.slate(visit.key)
+            if kept is not None and self._answers(kept, request, visit, eligible, count):
+                return Said(kept, Source.MODEL, True)
+        fresh = await self._fresh(request, visit, eligible, count) if visit.state.recent else None
+        if fresh is not None:
+            return Said(fresh, Source.MODEL, False)
+        if kept is None and visit.key is not None:
+            kept = await self._visits.slate(visit.key)
+        return Said(kept, Source.STALE, kept is not None)
+
+    def _answers(self, kept: Slate, request: RecommendRequest, visit: Visit, eligible: Eligible, count: int) -> bool:
+        if (kept.scene, kept.device) != (request.scene, request.device) or not self.is_valid(kept, visit):
+            return False
+        return len(kept.items) < kept.asked or sum(one.item_id in eligible for one in kept.items) >= count
+
+    async def _fresh(self, request: RecommendRequest, visit: Visit, eligible: Eligible, count: int) -> Slate | None:
+        """The engine's answer, or None when it failed or did not answer in time; a late answer is still kept."""
+        count = max(count, self._least_items)
+        question = (visit.key, visit.state.revision, request.scene, request.device) if request.takes_slate else None
+        flight = self._flights.joinable(question, count) if question is not None else None
+        if flight is None:
+            asked = self._question(request, visit, frozenset(eligible.excluded), count)
+            flight = asyncio.ensure_future(self._ask(asked, visit, is_open=request.is_open))
+            flight.add_done_callback(_tell_failure)
+            if question is not None:
+                self._flights.add(question, flight, count, self._deadline_seconds / 2)
+        await asyncio.wait({flight}, timeout=self._deadline_seconds)
+        if not flight.done() or flight.cancelled() or flight.exception() is not None:
+            return None
+        return flight.result()
+
+    async def _ask(self, asked: EngineRequest, visit: Visit, *, is_open: bool) -> Slate:
+        at_seconds = self._clock.now()
+        answer = await self._engine.recommend(asked)
+        slate = Slate(
+            items=tuple(one for one in answer.items if one.item_id not in asked.excluded),
+            revision=visit.state.revision if visit.is_current else 0,
+            bundle_version=answer.bundle_version or self._version(),
+            at_seconds=at_seconds,
+            scene=asked.scene,
+            device=asked.device,
+            asked=asked.count,
+            degraded=answer.degraded,
+        )
+        if is_open and visit.key is not None:
+            self._visits.keep(visit.key, slate)
+        return slate
+
+    def _question(self, request: RecommendRequest, visit: Visit, excluded: frozenset[str], count: int) -> EngineRequest:
+        return EngineRequest(
+            history=tuple(_history_event(one) for one in visit.state.recent),
+            count=count,
+            excluded=excluded,
+            user_id=request.visitor.user_id,
+            timestamp=int(self._clock.now()),
+            scene=request.scene,
+            deadline=time.monotonic() + self._deadline_seconds,
+            device=request.device,
+            wanted=request.wanted,
+            allowed=request.allowed,
+        )
+
+
+def _tell_failure(flight: Flight) -> None:
+    error = None if flight.cancelled() else flight.exception()
+    if error is not None:
+        level = logging.INFO if isinstance(error, AsterismError) else logging.ERROR
+        logger.log(level, "no slate from the engine: %s", error)
+
+
+def _history_event(event: RecentEvent) -> HistoryEvent:
+    return HistoryEvent(event.item_id, event.timestamp, event.action.value, event.value, event.scene, event.device)

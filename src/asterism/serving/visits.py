@@ -1,0 +1,65 @@
+"""What is remembered of who asks, their state and their last slate: in memory, elsewhere, or not to be had just now."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from asterism.core.errors import AsterismError
+from asterism.serving.hot_state import HotState
+from asterism.serving.outages import Outage
+from asterism.stores.slates import Slate
+from asterism.stores.user_state import NO_STATE, UserState, Visitor
+
+T = TypeVar("T")
+
+
+class Visit(NamedTuple):
+    """Who asks, by their key, and their state."""
+
+    key: Visitor | None
+    state: UserState
+    is_current: bool = True  # else the store did not answer, and the state is the last one known here
+
+
+_NOBODY = Visit(None, NO_STATE)
+
+
+class Visits:
+    """Reads states and slates for one event loop; no failure of a store leaves it."""
+
+    def __init__(self, hot: HotState) -> None:
+        self._hot = hot
+        self._states = Outage("users' states", "what was known of them is used")
+        self._slates = Outage("users' slates", "nothing is fallen back on")
+        self._writing: set[asyncio.Task[None]] = set()
+
+    async def of(self, visitor: Visitor) -> Visit:
+        """The visitor's state now, or the last one that this process knows."""
+        key = visitor.key
+        if key is None:
+            return _NOBODY
+        state = await self._asked(lambda: self._hot.states.get(key), self._states)
+        if state is not None:
+            return Visit(key, state)
+        with contextlib.suppress(AsterismError):
+            return Visit(key, self._hot.states.last_known(key), is_current=False)
+        return Visit(key, NO_STATE, is_current=False)
+
+    async def slate(self, key: Visitor) -> Slate | None:
+        """The last slate under a key, if there is one and it can be read."""
+        return await self._asked(lambda: self._hot.slates.get(key), self._slates)
+
+    def keep(self, key: Visitor, slate: Slate) -> None:
+        """Remember a slate, soon; one that cannot be written is lost."""
+        if self._hot.is_local:
+            self._slates.spared(lambda: self._hot.slates.keep(key, slate))
+            return
+        task = asyncio.ensure_future(self._asked(lambda: self._hot.slates.keep(key, slate), self._slates))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _asked(self, action: Callable[[], T], outage: Outage) -> T | None:
+        return outage.spared(action) if self._hot.is_local else await self._hot.asked(action)
