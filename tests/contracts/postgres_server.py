@@ -64,7 +64,8 @@ class Postgres:
         if known is None:
             return self.database("shared")
         with psycopg.connect(self._to("shared"), autocommit=True) as connection:
-            connection.execute("TRUNCATE items, images, users, behaviours")
+            connection.execute("TRUNCATE items, images, users, behaviours, api_keys")
+            connection.execute("UPDATE api_key_changes SET number = 0")
         return url
 
     def freeze(self) -> None:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asterism.core.errors import DataError, StorageError, UnknownIdError
-from asterism.stores.catalogue import Catalogue, Item, StoredItem
+from asterism.stores.catalogue import ANY_ITEM, Catalogue, Item, ItemFilter, StoredItem
 from asterism.stores.json_lines import export_items, import_items
 from asterism.stores.sql_catalogue import SqlCatalogue
 from asterism.stores.sql_database import Database
@@ -91,6 +91,97 @@ def test_search_by_text_category_and_availability(opener: Opener) -> None:
     assert (found(category="light"), found(category="lig")) == (["vega"], [])
     assert (found(available=False), found(available=None)) == (["gone"], ["deneb", "gone", "vega"])
     assert [item.item_id for item in catalogue.search(limit=1)] == ["deneb"]
+    catalogue.close()
+
+
+def test_words_are_found_in_title_brand_and_categories_best_first(opener: Opener) -> None:
+    catalogue = opener()
+    catalogue.upsert(
+        [
+            Item("both", "Paper lamp"),
+            Item("title", "A lamp of brass, heavy and old"),
+            Item("brand", "Mug", brand="Paper & Sons"),
+            Item("category", "Tent", categories=("paper",), price=7.5),
+            Item("hidden", "Paper"),
+            GONE,
+        ]
+    )
+    catalogue.set_hidden("hidden", True)
+
+    def found(text: str, wanted: ItemFilter = ANY_ITEM, limit: int = 100) -> list[str]:
+        return [item.item_id for item in catalogue.find(text, wanted, limit)]
+
+    assert found("paper lamp") == ["both", "title", "brand", "category"]
+    assert (found("PAPER"), found("paper", limit=1)) == (["both", "brand", "category"], ["both"])
+    assert (found("lam"), found("lam old"), found("amp")) == (["both", "title"], ["title"], [])
+    assert found("paper", ItemFilter(categories=("paper", "none"))) == ["category"]
+    assert found("paper", ItemFilter(brands=("Paper & Sons",))) == ["brand"]
+    assert (found("paper", ItemFilter(min_price=7.5)), found("paper", ItemFilter(max_price=7))) == (["category"], [])
+    assert (found(""), found("  !? "), found("sold")) == ([], [], [])
+    catalogue.upsert([Item("both", "Something else")])
+    assert catalogue.delete(["title"]) == 1
+    assert found("lamp paper") == ["brand", "category"]
+    catalogue.close()
+
+
+@pytest.mark.parametrize(
+    ("title", "question"),
+    [
+        ("Lampe für die Straße", "STRASSE"),
+        ("Бронзовая лампа", "ЛАМПА"),
+        ("雨傘 赤い", "雨傘"),
+        ("a'b \\ : & | ! <-> (c) *", "b' & ! c:*"),
+        ('NEAR("x") AND OR NOT', 'NEAR( OR "not'),
+        ("under_score", "score"),
+        ("x" * 5000, "x" * 5000),
+        ("zero", "ze\x00ro zero"),
+        ("é\u0301\u202eabc", "\u202eABC"),
+    ],
+)
+def test_whatever_is_asked_is_words_and_no_syntax(opener: Opener, title: str, question: str) -> None:
+    catalogue = opener()
+    catalogue.upsert([VEGA, Item("odd", title)])
+    assert [item.item_id for item in catalogue.find(question)] == ["odd"]
+    catalogue.close()
+
+
+def test_what_was_changed_by_hand_stays_until_another_bundle_comes(opener: Opener) -> None:
+    catalogue = opener()
+    catalogue.sync([VEGA, DENEB], {}, "one")
+    catalogue.upsert([replace(VEGA, title="Mended")])
+    catalogue.delete(["deneb"])
+    assert catalogue.unavailable() == {"deneb"}, "the model knows it still"
+    catalogue.sync([VEGA, DENEB], {}, "one")
+    assert (catalogue.get("vega").title, len(catalogue)) == ("Mended", 1)
+    catalogue.sync([VEGA, DENEB], {}, "two")
+    assert (catalogue.get("vega").title, len(catalogue), catalogue.unavailable()) == (VEGA.title, 2, frozenset())
+    assert [item.item_id for item in catalogue.find("deneb mug")] == ["deneb"]
+    catalogue.close()
+
+
+@pytest.mark.parametrize("price", [None, 0.0, 5.0, 10.0])
+def test_a_filter_lets_through_the_same_in_memory(opener: Opener, price: float | None) -> None:
+    catalogue = opener()
+    item = Item("one", "Star", categories=("a", "b"), brand="Lyra", price=price)
+    catalogue.upsert([item])
+    for wanted in (
+        ANY_ITEM,
+        ItemFilter(min_price=0.0),
+        ItemFilter(max_price=5.0),
+        ItemFilter(min_price=5.0, max_price=10.0),
+        ItemFilter(categories=("b", "c")),
+        ItemFilter(categories=("c",)),
+        ItemFilter(brands=("Lyra",), min_price=1.0),
+        ItemFilter(brands=("Vega",)),
+    ):
+        assert bool(catalogue.find("star", wanted)) == wanted.lets_through(item), wanted
+    catalogue.close()
+
+
+def test_an_export_goes_on_behind_an_id(opener: Opener) -> None:
+    catalogue = opener()
+    catalogue.upsert([VEGA, DENEB, GONE])
+    assert [one.item.item_id for one in catalogue.export(after="deneb")] == ["gone", "vega"]
     catalogue.close()
 
 

@@ -30,7 +30,7 @@ from asterism.stores.user_state import Visitor
 from contracts.postgres_server import MISSING, POSTGRES, Postgres
 
 VEGA = Item("vega", "Vega lamp", categories=("home",))
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -57,8 +57,9 @@ def test_every_step_leads_to_the_next_and_the_last_to_the_tables_we_use(fresh_ur
 
 
 def _is_ours(thing: object, name: str, kind: str, *_: object) -> bool:
-    """What the steps make by hand is no difference: partitions, and indexes over expressions."""
-    return not ((kind == "table" and name.startswith("behaviours_")) or (kind == "index" and name.startswith("items_")))
+    """What the steps make by hand is no difference: partitions, full text, and indexes over expressions."""
+    by_hand = {"table": ("behaviours_", "items_text"), "index": ("items_",)}
+    return not (kind in by_hand and name.startswith(by_hand[kind]))
 
 
 def test_rows_of_the_first_schema_are_still_there_after_the_last(fresh_url: str) -> None:
@@ -74,6 +75,7 @@ def test_rows_of_the_first_schema_are_still_there_after_the_last(fresh_url: str)
     engine.dispose()
     catalogue = SqlCatalogue(Database(fresh_url))
     assert catalogue.get("old") == Item("old", "Old")
+    assert catalogue.find("old") == [Item("old", "Old")]
     catalogue.close()
 
 
@@ -83,7 +85,7 @@ def test_a_schema_newer_than_we_know_is_refused(fresh_url: str) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
     engine.dispose()
-    with pytest.raises(StorageError, match="schema 0999 is newer than the known 0003; upgrade Asterism"):
+    with pytest.raises(StorageError, match="schema 0999 is newer than the known 0005; upgrade Asterism"):
         Database(fresh_url)
 
 
@@ -236,6 +238,6 @@ def test_a_file_that_another_program_locks_is_a_sentence_in_time(tmp_path: Path)
     holder = sqlite3.connect(tmp_path / "shop.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailableError, match="locked"):
-        SqlUsers(database).forget("ada")
+        SqlUsers(database).forget("ada", 9)
     holder.close()
     database.close()

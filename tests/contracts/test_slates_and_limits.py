@@ -117,6 +117,18 @@ def test_a_bucket_gives_its_burst_then_its_rate(opener: Opener) -> None:
     assert [limits.take("ada", rate) for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
 
 
+def test_a_lease_is_what_there_is_up_to_what_was_asked(opener: Opener) -> None:
+    clock = ManualClock(1000.0)
+    _, limits = opener(clock)
+    rate = Rate(per_second=4.0, burst=10)
+    assert limits.lease("ada", rate, 7) == (7, 0.0)
+    assert limits.lease("ada", rate, 7) == (3, 0.0)
+    assert limits.lease("ada", rate, 7) == (0, 0.25)
+    clock.advance(0.625)
+    assert limits.lease("ada", rate, 7) == (2, 0.0), "half a token stays"
+    assert limits.take("ada", rate) == 0.125
+
+
 def test_a_clock_that_runs_backward_gives_nothing_away(opener: Opener) -> None:
     clock = ManualClock(1000.0)
     _, limits = opener(clock)

@@ -16,7 +16,7 @@ from asterism.stores.json_lines import export_users, import_users
 from asterism.stores.sql_database import Database
 from asterism.stores.sql_users import SqlUsers
 from asterism.stores.user_state import Visitor
-from asterism.stores.users import User, Users
+from asterism.stores.users import User, Users, digest_of
 from contracts.postgres_server import Postgres
 
 Opener = Callable[[], Users]
@@ -75,9 +75,32 @@ def test_a_forgotten_user_leaves_nothing(opener: Opener) -> None:
     users = opener()
     users.upsert([ADA])
     users.record([event(1), event(1, user_id="bob")])
-    assert (users.forget("ada"), users.forget("ada")) == (True, False)
+    assert (users.forget("ada", 9), users.forget("ada", 9)) == (True, False)
     assert (len(users), users.history(Visitor("ada"), 9)) == (0, [])
     assert users.history(Visitor("bob"), 9) == [event(1, user_id="bob")]
+    users.upsert([ADA])
+    users.record([event(2)])
+    assert (users.forget_behaviours("ada"), users.forget_behaviours("ada")) == (True, False)
+    assert (users.get("ada"), users.history(Visitor("ada"), 9)) == (ADA, [])
+    assert (users.forgotten(), users.forget("\x00", 9)) == ({digest_of("ada")}, False)
+    users.close()
+
+
+def test_no_byte_of_a_forgotten_user_is_left_in_the_file(tmp_path: Path) -> None:
+    users = SqlUsers(Database(f"sqlite:///{tmp_path / 'shop.db'}"))
+    many = [User(f"gone-{number}", {"city": "Vega"}) for number in range(300)]
+    users.upsert(many)
+    users.record([event(number, user_id="gone-7") for number in range(300)])
+    for one in many:
+        users.forget(one.user_id, 9)
+    assert not [path.name for path in tmp_path.iterdir() if b"gone-7" in path.read_bytes()], "and no log beside it"
+    users.close()
+
+
+def test_an_export_goes_on_behind_an_id(opener: Opener) -> None:
+    users = opener()
+    users.upsert([User("a"), User("b"), User("c")])
+    assert [one.user_id for one in users.export(after="a")] == ["b", "c"]
     users.close()
 
 

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from asterism.core.clock import Clock
 from asterism.core.errors import AsterismError
+from asterism.serving.features.asking import engine_request
 from asterism.serving.flights import Flight, Flights
 from asterism.serving.item_facts import Eligible
-from asterism.serving.ports import EngineClient, EngineRequest, HistoryEvent
+from asterism.serving.ports import EngineClient, EngineRequest
 from asterism.serving.recommendation import RecommendRequest, Source
 from asterism.serving.visits import Visit, Visits
 from asterism.stores.slates import Slate
-from asterism.stores.user_state import RecentEvent
 
 logger = logging.getLogger(__name__)
 
@@ -110,17 +110,17 @@ class ModelAnswers:
         return slate
 
     def _question(self, request: RecommendRequest, visit: Visit, excluded: frozenset[str], count: int) -> EngineRequest:
-        return EngineRequest(
-            history=tuple(_history_event(one) for one in visit.state.recent),
-            count=count,
-            excluded=excluded,
+        return engine_request(
+            visit.state,
             user_id=request.visitor.user_id,
+            count=count,
             timestamp=int(self._clock.now()),
+            excluded=excluded,
             scene=request.scene,
-            deadline=time.monotonic() + self._deadline_seconds,
             device=request.device,
             wanted=request.wanted,
             allowed=request.allowed,
+            deadline=time.monotonic() + self._deadline_seconds,
         )
 
 
@@ -129,7 +129,3 @@ def _tell_failure(flight: Flight) -> None:
     if error is not None:
         level = logging.INFO if isinstance(error, AsterismError) else logging.ERROR
         logger.log(level, "no slate from the engine: %s", error)
-
-
-def _history_event(event: RecentEvent) -> HistoryEvent:
-    return HistoryEvent(event.item_id, event.timestamp, event.action.value, event.value, event.scene, event.device)

@@ -14,7 +14,7 @@ from asterism.core.progress import track
 from asterism.serving.bundle_tables import read_catalogue, read_histories, read_neighbours, read_vectors
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
-from asterism.serving.features.earlier import earlier_events, recent_kept
+from asterism.serving.features.earlier import EarlierEvents, recent_kept
 from asterism.serving.feedback import FeedbackIntake
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.hot_state import HotState
@@ -100,20 +100,20 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
     table = read_catalogue(bundle)
     vectors = read_vectors(bundle, table.ids)
     similar = SimilarItems(table.ids, vectors, read_neighbours(bundle, len(table.items)))
-    past = read_histories(bundle)
     exposures = LocalExposureLog(settings.state / "exposures")
     bus = open_bus(stores.bus, stores.timeout_seconds)
     warm = open_warm(stores.catalogue, stores.timeout_seconds)
     catalogue = RememberedCatalogue(warm.catalogue)
     catalogue.sync(table.items, table.images, bundle.version, settings.beside)
+    earlier = EarlierEvents(read_histories(bundle), warm.users.forgotten())
     hot_stores = open_hot(
         stores.state,
         clock,
         stores.timeout_seconds / 5,
         max_recent=recent_kept(bundle),
-        earlier=earlier_events(past),
+        earlier=earlier,
     )
-    hot = HotState({item.item_id: item.categories for item in table.items}, past, hot_stores)
+    hot = HotState({item.item_id: item.categories for item in table.items}, earlier.all(), hot_stores)
     if hot.is_local and isinstance(bus, LocalEventBus):
         for event in track(bus.log.replay(), "replaying feedback"):
             hot.apply(event)

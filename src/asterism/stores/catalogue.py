@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from math import inf
+from typing import Final, NamedTuple, Protocol
 
 from asterism.core.records import Kind
 
@@ -34,6 +35,30 @@ class StoredItem:
     image: str | None = None  # SVG text
 
 
+class ItemFilter(NamedTuple):
+    """What an item must answer; one that lacks a price lies in no price range."""
+
+    categories: tuple[str, ...] = ()  # one of them is enough
+    brands: tuple[str, ...] = ()  # as well
+    min_price: float | None = None  # bounds are included
+    max_price: float | None = None
+
+    def lets_through(self, item: Item) -> bool:
+        """Whether an item answers."""
+        if self.categories and not set(self.categories).intersection(item.categories):
+            return False
+        if self.brands and item.brand not in self.brands:
+            return False
+        if self.min_price is None and self.max_price is None:
+            return True
+        low = -inf if self.min_price is None else self.min_price
+        high = inf if self.max_price is None else self.max_price
+        return item.price is not None and low <= item.price <= high
+
+
+ANY_ITEM: Final = ItemFilter()
+
+
 class Catalogue(Protocol):
     """Items by id; every method may be called from any thread."""
 
@@ -47,6 +72,7 @@ class Catalogue(Protocol):
         """Take over a bundle's items; those of earlier bundles that are not among them become unavailable.
 
         What belongs to the versions that are served `beside` it stays as it is.
+        Nothing is done where they were taken over last: what was changed by hand since stays so.
         """
         ...
 
@@ -64,6 +90,13 @@ class Catalogue(Protocol):
         """Items whose title holds the text, in order of title; `available=None` lists hidden ones too."""
         ...
 
+    def find(self, text: str, wanted: ItemFilter = ANY_ITEM, limit: int = 100) -> list[Item]:
+        """Available items whose title, brand or categories hold a word of the text, best first.
+
+        The text's last word may be the beginning of a word.
+        """
+        ...
+
     def image(self, item_id: str) -> str | None:
         """The SVG text of an item's image, or None; raises `UnknownIdError`."""
         ...
@@ -77,11 +110,11 @@ class Catalogue(Protocol):
         ...
 
     def delete(self, item_ids: Iterable[str]) -> int:
-        """Forget items and their images; returns how many there were."""
+        """Forget items and their images; returns how many there were. A bundle's items stay unavailable."""
         ...
 
-    def export(self) -> Iterator[StoredItem]:
-        """Everything, in order of id; read in parts, so that a catalogue of any size passes through."""
+    def export(self, after: str = "") -> Iterator[StoredItem]:
+        """Everything behind an id, in order of id; read in parts, so that a catalogue of any size passes through."""
         ...
 
     def restore(self, items: Iterable[StoredItem]) -> None:

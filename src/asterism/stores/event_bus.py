@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import ClassVar, Final, NamedTuple, Protocol
+from functools import partial
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from asterism.core.errors import OverloadedError, StorageError
-from asterism.stores.event_log import Event
+from asterism.stores.event_log import Event, Forget
 from asterism.stores.user_state import Offset
 
 logger = logging.getLogger(__name__)
@@ -24,11 +25,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An event and where it stood; `event` is None where the bytes are no event, and `raw` holds them."""
+    """An event and where it stood; `event` is None where the bytes are no event, and `raw` holds them.
+
+    `forget` is a user to be forgotten, in whose place among the events all of theirs came before.
+    """
 
     event: Event | None
     offset: Offset
     raw: bytes
+    forget: Forget | None = None
 
 
 class Receipt(NamedTuple):
@@ -46,6 +51,10 @@ class EventBus(Protocol):
 
     def publish(self, events: Sequence[Event]) -> Future[list[Receipt]]:
         """Done when all are durable; fails with `StorageError`. Raises `OverloadedError` when too many wait."""
+        ...
+
+    def forget(self, forget: Forget) -> Future[Any]:
+        """Tell all who follow to forget a user; done when that is durable, and fails with `StorageError`."""
         ...
 
     def consumer(self, group: str) -> Consumer:
@@ -89,11 +98,14 @@ def consume(
     handle: Callable[[Event, Offset], object],
     *,
     until: Callable[[], bool],
+    forget: Callable[[Forget, Offset], object] | None = None,
     count: int = 500,
     timeout_seconds: float = 1.0,
     pause: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Hand every event to `handle`, commit after each batch; returns how many were handled.
+    """Hand every event to `handle` and who wants to be forgotten to `forget`, and commit after each batch.
+
+    Returns how many were handled.
 
     What is no event, or fails three times for a reason of its own, is buried and the rest goes on. A
     store that is down fails for everyone: its `StorageError` ends this, nothing of the batch is
@@ -103,10 +115,14 @@ def consume(
     while not until():
         batch = consumer.poll(count, timeout_seconds)
         for delivery in batch:
-            if delivery.event is None:
+            if delivery.event is not None:
+                handled += _deal_with(
+                    consumer, delivery, delivery.event.event_id, partial(handle, delivery.event), pause
+                )
+            elif delivery.forget is None:
                 consumer.bury(delivery, "the bytes are no event")
-            else:
-                handled += _deal_with(consumer, delivery, delivery.event, handle, pause)
+            elif forget is not None:
+                handled += _deal_with(consumer, delivery, "to forget", partial(forget, delivery.forget), pause)
         if batch:
             consumer.commit()
     return handled
@@ -115,18 +131,18 @@ def consume(
 def _deal_with(
     consumer: Consumer,
     delivery: Delivery,
-    event: Event,
-    handle: Callable[[Event, Offset], object],
+    name: str,
+    handle: Callable[[Offset], object],
     pause: Callable[[float], None],
 ) -> bool:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            handle(event, delivery.offset)
+            handle(delivery.offset)
             return True
         except (StorageError, OverloadedError):
             raise
         except Exception as error:
-            logger.warning("event %s failed, try %d of %d: %s", event.event_id, attempt, _ATTEMPTS, error)
+            logger.warning("event %s failed, try %d of %d: %s", name, attempt, _ATTEMPTS, error)
             reason = f"{type(error).__name__}: {error}"
             if attempt < _ATTEMPTS:
                 pause(0.05 * attempt)

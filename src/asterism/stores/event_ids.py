@@ -25,6 +25,10 @@ class EventIds(Protocol):
         """Remember ids for a day; to be called once the events are durable, never before."""
         ...
 
+    def forget(self, visitor: Visitor) -> None:
+        """Delete all ids of a visitor."""
+        ...
+
 
 class LocalEventIds:
     """Implements `EventIds` in the memory of one process; of too many, the oldest leaves first."""
@@ -49,3 +53,9 @@ class LocalEventIds:
                 self._at_seconds.move_to_end((visitor, one))
             while len(self._at_seconds) > self._max_ids:
                 self._at_seconds.popitem(last=False)
+
+    def forget(self, visitor: Visitor) -> None:
+        """See `EventIds.forget`."""
+        with self._lock:
+            for key in [one for one in self._at_seconds if one[0] == visitor]:
+                del self._at_seconds[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
@@ -16,11 +16,11 @@ R = TypeVar("R")
 class GroupCommit(Generic[T, R]):
     """Hands everything that waits to `commit` together; each caller's future gets its own result.
 
-    `commit` takes the entries in order of arrival and returns one result each; when it raises, all
-    callers of that group get the error.
+    `commit` takes the entries in order of arrival and returns one result each, or the error that one caller gets;
+    when it raises, all callers of that group get the error.
     """
 
-    def __init__(self, commit: Callable[[list[T]], list[R]], name: str, max_pending: int) -> None:
+    def __init__(self, commit: Callable[[list[T]], Sequence[R | Exception]], name: str, max_pending: int) -> None:
         self._commit = commit
         self._max_pending = max_pending
         self._pending: list[tuple[T, Future[R]]] = []
@@ -59,7 +59,10 @@ class GroupCommit(Generic[T, R]):
                     future.set_exception(error)
                 continue
             for (_, future), result in zip(group, results, strict=True):
-                future.set_result(result)
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
 
     def _next_group(self) -> list[tuple[T, Future[R]]]:
         with self._wake:

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from asterism.core.errors import OverloadedError, StorageError, StoreUnavailableError
 from asterism.stores.event_bus import Delivery, Receipt
-from asterism.stores.event_log import Event, decode_event, encode_event
+from asterism.stores.event_log import Event, Forget, decode_record, encode_event, encode_forget
 from asterism.stores.reaching import ONCE, Reach
 from asterism.stores.urls import StoreUrl
 from asterism.stores.user_state import Offset, Visitor, key_of
@@ -50,11 +50,19 @@ class KafkaEventBus:
         """See `EventBus.publish`; where some of several events fail, the others may be there all the same."""
         if self._closed.is_set():
             raise StorageError("the bus is closed; the service is shutting down")
-        written = _Written(len(events), self._place)
-        for place, event in enumerate(events):
+        visitors = (Visitor(one.user_id, one.session_id) for one in events)
+        return self._produce([(encode_event(one), _key(who)) for one, who in zip(events, visitors, strict=True)])
+
+    def forget(self, forget: Forget) -> Future[Any]:
+        """See `EventBus.forget`; in the partition of the user's events, which leave with the topic's retention."""
+        return self._produce([(encode_forget(forget), _key(Visitor(forget.user_id)))])
+
+    def _produce(self, messages: Sequence[tuple[bytes, bytes]]) -> Future[list[Receipt]]:
+        written = _Written(len(messages), self._place)
+        for place, (value, key) in enumerate(messages):
             tell = partial(written.tell, place)
             try:
-                self._producer.produce(self._place.topic, encode_event(event), _key(event), on_delivery=tell)
+                self._producer.produce(self._place.topic, value, key, on_delivery=tell)
             except BufferError:
                 written.fail(OverloadedError("too many events wait for Kafka already; send this again later"))
                 break
@@ -232,11 +240,15 @@ class KafkaConsumer:
         offset = _offset(message)
         self._given[str(message.topic()), int(message.partition() or 0)] = offset.number + 1
         raw = message.value() or b""
+        if not raw:
+            return None  # a tombstone
         try:
-            event: Event | None = decode_event(raw)
+            record = decode_record(raw)
         except StorageError:
-            event = None
-        return Delivery(event, offset, raw)
+            record = None
+        if isinstance(record, Forget):
+            return Delivery(None, offset, raw, record)
+        return Delivery(record, offset, raw)
 
     def _on_lost(self, _: Client, partitions: list[TopicPartition]) -> None:
         """Another member has them now, and goes on from what was committed."""
@@ -282,9 +294,8 @@ def _address(server: str, url: StoreUrl) -> tuple[str, int]:
     return StoreUrl.parse(f"{url.scheme}://{server}").address(_PORT)
 
 
-def _key(event: Event) -> bytes:
-    visitor = key_of(Visitor(event.user_id, event.session_id))
-    return json.dumps(visitor).encode()
+def _key(visitor: Visitor) -> bytes:
+    return json.dumps(key_of(visitor)).encode()
 
 
 def _reason(message: Message) -> str:

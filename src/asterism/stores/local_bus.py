@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from asterism.core.errors import ConfigError, StorageError
 from asterism.stores.event_bus import Delivery, Receipt
-from asterism.stores.event_log import Event, EventLog, decode_event
-from asterism.stores.segments import START, Position, SegmentFiles, read_on
+from asterism.stores.event_log import Event, EventLog, Forget, decode_record, needles_of
+from asterism.stores.segments import EVERYTHING, START, LinePlace, Position, SegmentFiles, read_on
 from asterism.stores.user_state import Offset
 
 _POLL_SECONDS: Final = 0.01
@@ -53,6 +53,10 @@ class LocalEventBus:
         self._log.append(events).add_done_callback(tell)
         return done
 
+    def forget(self, forget: Forget) -> Future[Any]:
+        """See `EventBus.forget`; what the log holds of the user is erased when it is done."""
+        return self._log.forget(forget)
+
     def consumer(self, group: str) -> LocalConsumer:
         """See `EventBus.consumer`."""
         return LocalConsumer(self._folder, group)
@@ -82,7 +86,7 @@ class LocalConsumer:
             raise StorageError(f"{self._file}: group {group!r} has a member already; stop that one") from None
         except OSError as error:
             raise StorageError(f"{self._file} cannot be used ({error}); make room, or name another place") from error
-        self._position, self._line, self._given = self._committed()
+        self._position, self._line, self._given = _committed(self._file)
         self._waiting = self._deliveries()
 
     def poll(self, count: int, timeout_seconds: float) -> list[Delivery]:
@@ -126,18 +130,6 @@ class LocalConsumer:
         """See `Consumer.close`."""
         os.close(self._lock)
 
-    def _committed(self) -> tuple[Position, int, int]:
-        """The frame in hand, how many lines of it were given, and how many of the whole log."""
-        if not self._file.exists():
-            return START, 0, 0
-        try:
-            segment, byte, line, given = json.loads(self._file.read_text())
-            return Position(int(segment), int(byte)), int(line), int(given)
-        except (OSError, ValueError, TypeError) as error:
-            raise StorageError(
-                f"{self._file} cannot be read ({error}); delete it, and the group reads everything again"
-            ) from error
-
     def _deliveries(self) -> Iterator[Delivery]:
         """What lies behind the position, which moves along."""
         for payload, behind in read_on(self._log, self._position):
@@ -145,7 +137,9 @@ class LocalConsumer:
             for line in lines[self._line :]:
                 offset = Offset(_PARTITION, self._given)
                 self._line, self._given = self._line + 1, self._given + 1
-                yield _delivery(line, offset)
+                delivery = _delivery(line, offset)
+                if delivery is not None:
+                    yield delivery
             self._position, self._line = behind, 0
 
 
@@ -153,14 +147,50 @@ def _receipt(number: int | None) -> Receipt:
     return Receipt(False, None) if number is None else Receipt(True, Offset(_PARTITION, number))
 
 
-def _delivery(line: bytes, offset: Offset) -> Delivery:
+def _committed(file: Path) -> tuple[Position, int, int]:
+    """The frame that a group has in hand, how many lines of it were given, and how many of the whole log."""
+    if not file.exists():
+        return START, 0, 0
     try:
-        return Delivery(decode_event(line), offset, line)
+        segment, byte, line, given = json.loads(file.read_text())
+        return Position(int(segment), int(byte)), int(line), int(given)
+    except (OSError, ValueError, TypeError) as error:
+        raise StorageError(
+            f"{file} cannot be read ({error}); delete it, and the group reads everything again"
+        ) from error
+
+
+def _delivery(line: bytes, offset: Offset) -> Delivery | None:
+    try:
+        record = decode_record(line)
     except StorageError:
         return Delivery(None, offset, line)
+    if record is None:  # it was erased; its number stays
+        return None
+    return Delivery(None, offset, line, record) if isinstance(record, Forget) else Delivery(record, offset, line)
+
+
+def read_by_all(folder: Path) -> LinePlace:
+    """The place up to which every group of a log has committed; the end of all where there is no group."""
+    places = [EVERYTHING]
+    for lock in (folder / "groups").glob("*.lock"):
+        position, line, _ = _committed(lock.with_suffix(".json"))
+        places.append(LinePlace(*position, line))
+    return min(places)
+
+
+def erase_buried(folder: Path, user_id: str) -> int:
+    """Erase what the groups of a log could not deal with of a user; returns how many lines that were."""
+    needles = needles_of(user_id)
+    escaped = tuple(json.dumps(one.decode("utf-8", "replace"))[1:-1].encode() for one in needles)
+    count = 0
+    for dead in (folder / "groups").glob("*.dead"):
+        with contextlib.closing(SegmentFiles(dead)) as files:
+            count += files.blank(lambda line, _: any(one in line for one in escaped))
+    return count
 
 
 def buried(folder: Path, group: str) -> list[str]:
     """The lines that a group could not deal with, oldest first."""
     dead = folder / "groups" / f"{group}.dead"
-    return [payload.decode() for payload, _ in read_on(dead, START)]
+    return [text for payload, _ in read_on(dead, START) if (text := payload.decode().strip())]

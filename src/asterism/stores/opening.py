@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, cast
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.errors import ConfigError, MissingDependencyError
 from asterism.core.ids import IdMap
+from asterism.stores.api_keys import ApiKeys
 from asterism.stores.blobs import Blobs, LocalBlobs
 from asterism.stores.catalogue import Catalogue
 from asterism.stores.event_bus import Consumer, EventBus
@@ -58,6 +59,12 @@ class Hot:
     counts: ItemCounts
     client: Any = None  # of Redis, where it is that
 
+    def forget(self, visitor: Visitor) -> None:
+        """Delete all that is kept of a visitor."""
+        self.states.forget(visitor)
+        self.slates.forget(visitor)
+        self.event_ids.forget(visitor)
+
     def close(self) -> None:
         """Let go of all connections."""
         if self.client is not None:
@@ -70,6 +77,12 @@ def open_warm(url: str, timeout_seconds: float = 5.0) -> Warm:
     catalogue = load("sql_catalogue", "sql").SqlCatalogue(database)
     users = load("sql_users", "sql").SqlUsers(database)
     return Warm(catalogue, users)
+
+
+def open_keys(url: str, timeout_seconds: float = 5.0) -> ApiKeys:
+    """The API keys of a database, its schema brought up to date."""
+    database = implementation(url).Database(url, timeout_seconds=timeout_seconds)
+    return cast(ApiKeys, load("sql_api_keys", "sql").SqlApiKeys(database))
 
 
 def open_hot(

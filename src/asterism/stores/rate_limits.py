@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from asterism.core.clock import Clock
 
@@ -22,11 +22,22 @@ class Rate:
             raise ValueError(f"a rate of {self.per_second} a second with a burst of {self.burst} lets nobody through")
 
 
+class Grant(NamedTuple):
+    """So many tokens taken, or none and the seconds until there will be one."""
+
+    tokens: int
+    wait_seconds: float
+
+
 class RateLimits(Protocol):
     """Buckets by key; every method may be called from any thread."""
 
     def take(self, key: str, rate: Rate) -> float:
         """Take one token: 0 where there was one, else the seconds until there will be, and none is taken."""
+        ...
+
+    def lease(self, key: str, rate: Rate, most: int) -> Grant:
+        """Take as many tokens as there are, `most` at the most."""
         ...
 
 
@@ -47,6 +58,10 @@ class LocalRateLimits:
 
     def take(self, key: str, rate: Rate) -> float:
         """See `RateLimits.take`."""
+        return self.lease(key, rate, 1).wait_seconds
+
+    def lease(self, key: str, rate: Rate, most: int) -> Grant:
+        """See `RateLimits.lease`."""
         now = self._clock.now()
         with self._lock:
             bucket = self._buckets.setdefault(key, _Bucket(rate.burst, now))
@@ -57,6 +72,7 @@ class LocalRateLimits:
             bucket.tokens = min(rate.burst, bucket.tokens + elapsed * rate.per_second)
             bucket.at_seconds = max(now, bucket.at_seconds)
             if bucket.tokens < 1.0:
-                return (1.0 - bucket.tokens) / rate.per_second
-            bucket.tokens -= 1.0
-            return 0.0
+                return Grant(0, (1.0 - bucket.tokens) / rate.per_second)
+            taken = min(most, int(bucket.tokens))
+            bucket.tokens -= taken
+            return Grant(taken, 0.0)

@@ -52,6 +52,11 @@ class RedisEventIds:
         key = self._client.key("events", visitor)
         self._client.call(lambda redis: redis.eval(_REMEMBER, 1, key, *times, *event_ids))
 
+    def forget(self, visitor: Visitor) -> None:
+        """See `EventIds.forget`."""
+        key = self._client.key("events", visitor)
+        self._client.call(lambda redis: redis.delete(key))
+
 
 class RedisItemCounts:
     """Implements `ItemCounts` in one hash; a count that is repeated after a lost answer counts twice."""

@@ -13,7 +13,7 @@ import msgspec
 from asterism.core.clock import Clock
 from asterism.core.errors import StorageError
 from asterism.core.semantic_id import SemanticId
-from asterism.stores.rate_limits import Rate
+from asterism.stores.rate_limits import Grant, Rate
 from asterism.stores.redis_client import RedisClient, Versioned, tagged, untagged
 from asterism.stores.slates import MAX_AGE_SECONDS, ScoredItem, Slate
 from asterism.stores.user_state import (
@@ -254,16 +254,17 @@ class RedisSlates:
         self._client.call(lambda redis: redis.delete(key))
 
 
-_TAKE: Final = """
+_LEASE: Final = """
 local rate, burst, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local held = redis.call('HMGET', KEYS[1], 'tokens', 'at')
 local tokens, at = tonumber(held[1]) or burst, tonumber(held[2]) or now
 tokens = math.min(burst, tokens + math.max(0, now - at) * rate)
-local wait = 0
-if tokens < 1 then wait = (1 - tokens) / rate else tokens = tokens - 1 end
+local taken, wait = 0, 0
+if tokens < 1 then wait = (1 - tokens) / rate else taken = math.min(tonumber(ARGV[4]), math.floor(tokens)) end
+tokens = tokens - taken
 redis.call('HSET', KEYS[1], 'tokens', string.format('%.17g', tokens), 'at', string.format('%.17g', math.max(now, at)))
 redis.call('PEXPIRE', KEYS[1], math.ceil(burst / rate * 1000) + 1000)
-return string.format('%.17g', wait)
+return {taken, string.format('%.17g', wait)}
 """
 
 
@@ -275,8 +276,12 @@ class RedisRateLimits:
         self._clock = clock
 
     def take(self, key: str, rate: Rate) -> float:
-        """See `RateLimits.take`; a try that is repeated after a lost answer may cost a second token."""
+        """See `RateLimits.take`."""
+        return self.lease(key, rate, 1).wait_seconds
+
+    def lease(self, key: str, rate: Rate, most: int) -> Grant:
+        """See `RateLimits.lease`; a try that is repeated after a lost answer may cost its tokens twice."""
         name = f"{self._client.prefix}:limit:{{{tagged(key)}}}"
-        arguments = (name, repr(rate.per_second), rate.burst, repr(self._clock.now()))
-        wait: bytes = self._client.call(lambda redis: redis.eval(_TAKE, 1, *arguments))
-        return float(wait)
+        arguments = (name, repr(rate.per_second), rate.burst, repr(self._clock.now()), most)
+        answer: tuple[int, bytes] = self._client.call(lambda redis: redis.eval(_LEASE, 1, *arguments))
+        return Grant(int(answer[0]), float(answer[1]))

@@ -6,11 +6,10 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Final
 
 from asterism.core.errors import StoreUnavailableError, UnknownIdError
-from asterism.stores.catalogue import Catalogue, Item, StoredItem
+from asterism.stores.catalogue import ANY_ITEM, Catalogue, Item, ItemFilter, StoredItem
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ class RememberedCatalogue:
         """See `Catalogue.sync`."""
         rows = list(items)
         self._catalogue.sync(rows, images, version, beside)
-        self._remember(replace(one, has_image=one.item_id in images) for one in rows[: self._max_items])
+        self.many(one.item_id for one in rows[: self._max_items])
 
     def search(
         self, text: str = "", *, category: str | None = None, available: bool | None = True, limit: int = 20
@@ -104,9 +103,13 @@ class RememberedCatalogue:
                 self._items.pop(one, None)
         return deleted
 
-    def export(self) -> Iterator[StoredItem]:
+    def find(self, text: str, wanted: ItemFilter = ANY_ITEM, limit: int = 100) -> list[Item]:
+        """See `Catalogue.find`."""
+        return self._catalogue.find(text, wanted, limit)
+
+    def export(self, after: str = "") -> Iterator[StoredItem]:
         """See `Catalogue.export`."""
-        return self._catalogue.export()
+        return self._catalogue.export(after)
 
     def restore(self, items: Iterable[StoredItem]) -> None:
         """See `Catalogue.restore`."""

@@ -11,8 +11,9 @@ import fcntl
 import logging
 import os
 import struct
+import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,6 +22,7 @@ from asterism.core.errors import StorageError
 MAGIC: Final = b"\xa5AL1"  # its first byte is in no UTF-8 text, so no payload of JSON holds it
 _HEADER: Final = struct.Struct("<4sII")
 _SUFFIX: Final = ".log"
+_STAGED: Final = ".blanking"
 _LOCK_FILE: Final = "lock"
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,16 @@ class Position(NamedTuple):
     byte: int
 
 
+class LinePlace(NamedTuple):
+    """A line of a frame's payload; places of one log are ordered."""
+
+    segment: int
+    byte: int  # where the frame starts
+    line: int
+
+
 START: Final = Position(0, 0)
+EVERYTHING: Final = LinePlace(sys.maxsize, 0, 0)  # behind whatever may be written
 
 
 def read_on(folder: Path, position: Position) -> Iterator[tuple[bytes, Position]]:
@@ -77,12 +88,12 @@ class SegmentFiles:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._take_lock()
-            self._file, self._durable_bytes = self._open_last()
+            self._file, self._number, self._durable_bytes = self._open_last()
         except OSError as error:
             raise StorageError(f"{folder}: the log cannot be opened ({error})") from error
         self._broken = False
 
-    def append(self, payload: bytes) -> None:
+    def append(self, payload: bytes) -> Position:
         """Write one frame and wait until it is on the disk; raises `StorageError`, then nothing was added."""
         if not payload:
             raise ValueError("a frame without payload could not be told from a hole in the file")
@@ -90,7 +101,7 @@ class SegmentFiles:
             self._repair()
             if self._durable_bytes >= self._segment_bytes:
                 self._rotate()
-            frame = _HEADER.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload
+            frame = _framed(payload)
             self._broken = True
             _write_all(self._file, frame)
             os.fdatasync(self._file)
@@ -98,6 +109,34 @@ class SegmentFiles:
             raise StorageError(f"{self._folder}: the log cannot be written ({error}); make room on the disk") from error
         self._broken = False
         self._durable_bytes += len(frame)
+        return Position(self._number, self._durable_bytes - len(frame))
+
+    def blank(self, is_chosen: Callable[[bytes, LinePlace], bool]) -> int:
+        """Overwrite the chosen lines of payloads by spaces; returns how many. All positions stay what they were.
+
+        A segment is replaced by its new copy in one step: after a crash each is the old one or the new one. Raises
+        `StorageError`; then some segments may have been replaced, and the same call does the rest.
+        """
+        count = 0
+        try:
+            self._repair()
+            for path in self._segments():
+                fresh, blanks = _blanked(path, is_chosen)
+                if blanks:
+                    self._replace(path, fresh)
+                    count += blanks
+        except OSError as error:
+            raise StorageError(f"{self._folder}: nothing can be erased ({error}); make room on the disk") from error
+        return count
+
+    def lines(self) -> Iterator[tuple[bytes, LinePlace]]:
+        """All lines of all payloads and where they stand, oldest first; raises `StorageError` on damage."""
+        for path in self._segments():
+            start = 0
+            for frame in _frames(path.read_bytes(), path):
+                for number, line in enumerate(frame.payload.splitlines()):
+                    yield line, LinePlace(int(path.stem), start, number)
+                start = frame.end
 
     def replay(self) -> Iterator[bytes]:
         """All payloads, oldest first; raises `StorageError` on damage."""
@@ -123,10 +162,12 @@ class SegmentFiles:
     def _segments(self) -> list[Path]:
         return sorted(self._folder.glob(f"*{_SUFFIX}"))
 
-    def _open_last(self) -> tuple[int, int]:
+    def _open_last(self) -> tuple[int, int, int]:
+        for staged in self._folder.glob(f"*{_STAGED}"):
+            staged.unlink()
         segments = self._segments()
         if not segments:
-            return self._create(0), 0
+            return self._create(0), 0, 0
         last = segments[-1]
         data = last.read_bytes()
         end = _valid_end(data, last)
@@ -134,27 +175,69 @@ class SegmentFiles:
         if end < len(data):
             logger.warning("%s: cut a torn tail of %d bytes, which nobody was promised", last, len(data) - end)
         _cut(file, end)
-        return file, end
+        return file, int(last.stem), end
 
     def _create(self, number: int) -> int:
         file = os.open(self._folder / f"{number:012d}{_SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        self._sync_folder()
+        return file
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        staged = path.with_suffix(_STAGED)
+        file = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            _write_all(file, data)
+            os.fsync(file)
+            staged.replace(path)
+        except OSError:
+            os.close(file)
+            staged.unlink(missing_ok=True)
+            raise
+        if int(path.stem) == self._number:  # what is appended from now on must reach the copy
+            file, self._file = self._file, file
+        os.close(file)
+        self._sync_folder()
+
+    def _sync_folder(self) -> None:
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
-        return file
 
     def _rotate(self) -> None:
-        fresh = self._create(int(self._segments()[-1].stem) + 1)
+        fresh = self._create(self._number + 1)
         os.close(self._file)
-        self._file, self._durable_bytes = fresh, 0
+        self._file, self._number, self._durable_bytes = fresh, self._number + 1, 0
 
     def _repair(self) -> None:
         """After a failed write, cut the file back to what is known to be on the disk."""
         if self._broken:
             _cut(self._file, self._durable_bytes)
             self._broken = False
+
+
+def _framed(payload: bytes) -> bytes:
+    return _HEADER.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload
+
+
+def _blanked(path: Path, is_chosen: Callable[[bytes, LinePlace], bool]) -> tuple[bytes, int]:
+    """A segment's bytes with the chosen lines blank, and how many these are."""
+    data = path.read_bytes()
+    parts: list[bytes] = []
+    count, start = 0, 0
+    for frame in _frames(data, path):
+        lines = frame.payload.splitlines(keepends=True)
+        chosen = [n for n, line in enumerate(lines) if is_chosen(line, LinePlace(int(path.stem), start, n))]
+        for number in chosen:
+            text = lines[number].rstrip(b"\r\n")
+            lines[number] = b" " * len(text) + lines[number][len(text) :]
+        payload = b"".join(lines) if chosen else frame.payload
+        parts.append(
+            _HEADER.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload if chosen else data[start : frame.end]
+        )
+        count, start = count + len(chosen), frame.end
+    return b"".join(parts), count
 
 
 def _cut(file: int, length: int) -> None:

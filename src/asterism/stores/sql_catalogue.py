@@ -8,19 +8,37 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, Table, delete, exists, func, not_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    Table,
+    column,
+    delete,
+    exists,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    table,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
 from asterism.core.errors import AsterismError, UnknownIdError
-from asterism.stores.catalogue import Item, StoredItem
+from asterism.stores.catalogue import ANY_ITEM, Item, ItemFilter, StoredItem
 from asterism.stores.sql_database import Database
-from asterism.stores.sql_tables import CATALOGUE_CHANGES, IMAGES, IS_SHOWN, ITEMS, TITLE_START
+from asterism.stores.sql_tables import CATALOGUE_CHANGES, DELETED_ITEMS, IMAGES, IS_SHOWN, ITEMS, TITLE_START
+from asterism.stores.sql_texts import delete_texts, matching, put_texts
 
 logger = logging.getLogger(__name__)
 
 _FIELDS: Final = tuple(name for name in (column.name for column in ITEMS.c) if name not in {"hidden", "bundle_version"})
 _HAS_IMAGE: Final = exists().where(IMAGES.c.item_id == ITEMS.c.item_id)
+_TEXTS: Final = table("items_text", column("item_id"))
 _ROWS: Final = 1_000  # a statement's, and a page's
 _ROWS_PER_SECOND: Final = 500  # slower than this, and a bulk write is given up
 
@@ -46,12 +64,15 @@ class SqlCatalogue:
         self, items: Iterable[Item], images: Mapping[str, str], version: str, beside: Collection[str] = ()
     ) -> None:
         """See `Catalogue.sync`."""
+        if self._database.read(_read_bundle) == version:
+            return  # and what was changed by hand since stays so
         rows = [{**_row(item), "bundle_version": version} for item in items]
         other = ITEMS.c.bundle_version.is_not(None) & ITEMS.c.bundle_version.not_in({version, *beside})
 
         def write(connection: Connection) -> None:
             _put(connection, rows, images)
             connection.execute(update(ITEMS).where(other).values(available=False))
+            connection.execute(update(CATALOGUE_CHANGES).values(bundle_version=version))
 
         self._change_rows(write, len(rows))
 
@@ -94,6 +115,27 @@ class SqlCatalogue:
         order = (TITLE_START, func.lower(ITEMS.c.title), ITEMS.c.item_id)
         return self._items(query.order_by(*order).limit(limit))
 
+    def find(self, text: str, wanted: ItemFilter = ANY_ITEM, limit: int = 100) -> list[Item]:
+        """See `Catalogue.find`."""
+        dialect = self._database.engine.dialect.name
+        asked = matching(dialect, text)
+        if asked is None:
+            return []
+        query = _SHOWN_ITEMS.join_from(ITEMS, _TEXTS, _TEXTS.c.item_id == ITEMS.c.item_id).where(asked[0], IS_SHOWN)
+        return self._items(query.where(*self._conditions(wanted)).order_by(asked[1], ITEMS.c.item_id).limit(limit))
+
+    def _conditions(self, wanted: ItemFilter) -> list[ColumnElement[bool]]:
+        conditions: list[ColumnElement[bool]] = []
+        if wanted.categories:
+            conditions.append(or_(*(self._in_category(one) for one in wanted.categories)))
+        if wanted.brands:
+            conditions.append(ITEMS.c.brand.in_(wanted.brands))
+        if wanted.min_price is not None:
+            conditions.append(ITEMS.c.price >= wanted.min_price)
+        if wanted.max_price is not None:
+            conditions.append(ITEMS.c.price <= wanted.max_price)
+        return conditions
+
     def image(self, item_id: str) -> str | None:
         """See `Catalogue.image`."""
         self.get(item_id)
@@ -115,13 +157,18 @@ class SqlCatalogue:
             counts.clear()
             for start in range(0, len(wanted), _ROWS):
                 some = wanted[start : start + _ROWS]
+                of_bundle = select(ITEMS.c.item_id).where(
+                    ITEMS.c.item_id.in_(some), ITEMS.c.bundle_version.is_not(None)
+                )
+                connection.execute(insert(DELETED_ITEMS).from_select(["item_id"], of_bundle))
+                delete_texts(connection, some)
                 connection.execute(delete(IMAGES).where(IMAGES.c.item_id.in_(some)))
                 counts.append(connection.execute(delete(ITEMS).where(ITEMS.c.item_id.in_(some))).rowcount)
 
         self._change_rows(write, len(wanted))
         return sum(counts)
 
-    def export(self) -> Iterator[StoredItem]:
+    def export(self, after: str = "") -> Iterator[StoredItem]:
         """See `Catalogue.export`; each page is a transaction of its own."""
         query = (
             select(*(ITEMS.c[name] for name in _FIELDS), ITEMS.c.hidden, IMAGES.c.svg)
@@ -129,7 +176,7 @@ class SqlCatalogue:
             .order_by(ITEMS.c.item_id)
             .limit(_ROWS)
         )
-        page: Sequence[Row[Any]] = self._rows(query)
+        page: Sequence[Row[Any]] = self._rows(query.where(ITEMS.c.item_id > after) if after else query)
         while page:
             for row in page:
                 yield StoredItem(_item((*row[:-2], row.svg is not None)), row.hidden, row.svg)
@@ -206,7 +253,13 @@ def _read_change(connection: Connection) -> int:
 def _read_unavailable(connection: Connection) -> tuple[int, frozenset[str]]:
     """The number is read first: a change that comes between is then read twice, never missed."""
     number = _read_change(connection)
-    return number, frozenset(connection.execute(select(ITEMS.c.item_id).where(not_(IS_SHOWN))).scalars())
+    hidden = select(ITEMS.c.item_id).where(not_(IS_SHOWN))
+    return number, frozenset(connection.execute(union_all(hidden, select(DELETED_ITEMS.c.item_id))).scalars())
+
+
+def _read_bundle(connection: Connection) -> str | None:
+    found: str | None = connection.execute(select(CATALOGUE_CHANGES.c.bundle_version)).scalar_one()
+    return found
 
 
 def _row(item: Item) -> dict[str, Any]:
@@ -220,7 +273,12 @@ def _item(row: tuple[Any, ...]) -> Item:
 
 def _put(connection: Connection, rows: Sequence[dict[str, Any]], images: Mapping[str, str]) -> None:
     """In order of id: two clients that write the same rows wait for each other, and never in a circle."""
-    _upsert(connection, ITEMS, sorted(rows, key=lambda row: str(row["item_id"])))
+    ordered = sorted(rows, key=lambda row: str(row["item_id"]))
+    _upsert(connection, ITEMS, ordered)
+    for start in range(0, len(ordered), _ROWS):
+        some = ordered[start : start + _ROWS]
+        put_texts(connection, some)
+        connection.execute(delete(DELETED_ITEMS).where(DELETED_ITEMS.c.item_id.in_([row["item_id"] for row in some])))
     _upsert(connection, IMAGES, [{"item_id": one, "svg": svg} for one, svg in sorted(images.items())])
 
 

@@ -74,7 +74,10 @@ CATALOGUE_CHANGES: Final = Table(
     METADATA,
     Column("only", Integer(), primary_key=True, autoincrement=False),
     Column("number", BigInteger(), nullable=False),
+    Column("bundle_version", Text()),  # of the bundle whose items were taken over last
 )
+#: Items of a bundle that were deleted: the model still knows them, so they must not be recommended.
+DELETED_ITEMS: Final = Table("deleted_items", METADATA, Column("item_id", text(), primary_key=True, nullable=False))
 USERS: Final = Table(
     "users",
     METADATA,
@@ -95,4 +98,32 @@ BEHAVIOURS: Final = Table(
     Column("attribution_id", Text()),
     Index("behaviours_by_time", "visitor", "timestamp"),
     postgresql_partition_by="HASH (visitor)",
+)
+#: Who was forgotten, as a digest: the bundle that is served still holds their past, which must not come back.
+FORGOTTEN_USERS: Final = Table(
+    "forgotten_users",
+    METADATA,
+    Column("digest", text(), primary_key=True, nullable=False),
+    Column("at", BigInteger(), nullable=False),
+)
+API_KEYS: Final = Table(
+    "api_keys",
+    METADATA,
+    Column("key_id", text(), primary_key=True, nullable=False),
+    Column("name", Text(), nullable=False),
+    Column("scopes", document(), nullable=False),
+    Column("digest", Text(), nullable=False),  # SHA-256 of the token, as hex
+    Column("created_at", BigInteger(), nullable=False),
+    Column("expires_at", BigInteger()),
+    Column("revoked_at", BigInteger()),
+    Column("last_used_at", BigInteger()),
+    Column("change", BigInteger(), nullable=False),
+    Index("api_keys_by_change", "change"),
+)
+#: One row, whose number grows with every change of the keys.
+API_KEY_CHANGES: Final = Table(
+    "api_key_changes",
+    METADATA,
+    Column("only", Integer(), primary_key=True, autoincrement=False),
+    Column("number", BigInteger(), nullable=False),
 )

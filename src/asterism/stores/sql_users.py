@@ -13,9 +13,9 @@ from asterism.core.errors import UnknownIdError
 from asterism.core.records import Action
 from asterism.stores.event_log import Event
 from asterism.stores.sql_database import Database
-from asterism.stores.sql_tables import BEHAVIOURS, USERS
+from asterism.stores.sql_tables import BEHAVIOURS, FORGOTTEN_USERS, USERS
 from asterism.stores.user_state import Visitor, key_of
-from asterism.stores.users import User
+from asterism.stores.users import User, digest_of
 
 _ROWS: Final = 1_000
 _ROWS_PER_SECOND: Final = 500
@@ -54,20 +54,33 @@ class SqlUsers:
             raise UnknownIdError(f"user {user_id!r} is not known")
         return User(user_id, row[0])
 
-    def forget(self, user_id: str) -> bool:
+    def forget(self, user_id: str, at: int) -> bool:
         """See `Users.forget`."""
-        statements = (
-            delete(BEHAVIOURS).where(BEHAVIOURS.c.visitor == _name(Visitor(user_id))),
-            delete(USERS).where(USERS.c.user_id == user_id),
-        )
-        return self._database.write(
-            lambda connection: sum(connection.execute(statement).rowcount for statement in statements) > 0
-        )
+        digest = self._insert(FORGOTTEN_USERS).values(digest=digest_of(user_id), at=at)
+        digest = digest.on_conflict_do_update(index_elements=["digest"], set_={"at": digest.excluded.at})
 
-    def export(self) -> Iterator[User]:
+        def write(connection: Connection) -> bool:
+            found = self._delete_behaviours(connection, user_id)
+            if "\x00" not in user_id:
+                found += connection.execute(delete(USERS).where(USERS.c.user_id == user_id)).rowcount
+            connection.execute(digest)
+            return found > 0
+
+        return self._scrubbed(self._database.write(write))
+
+    def forget_behaviours(self, user_id: str) -> bool:
+        """See `Users.forget_behaviours`."""
+        return self._scrubbed(self._database.write(lambda connection: self._delete_behaviours(connection, user_id) > 0))
+
+    def forgotten(self) -> frozenset[str]:
+        """See `Users.forgotten`."""
+        query = select(FORGOTTEN_USERS.c.digest)
+        return self._database.read(lambda connection: frozenset(connection.execute(query).scalars()))
+
+    def export(self, after: str = "") -> Iterator[User]:
         """See `Users.export`; each page is a transaction of its own."""
         query = select(USERS.c.user_id, USERS.c.attributes).order_by(USERS.c.user_id).limit(_ROWS)
-        page = self._page(query)
+        page = self._page(query.where(USERS.c.user_id > after) if after else query)
         while page:
             yield from page
             page = self._page(query.where(USERS.c.user_id > page[-1].user_id))
@@ -107,6 +120,15 @@ class SqlUsers:
     def close(self) -> None:
         """See `Users.close`."""
         self._database.close()
+
+    def _delete_behaviours(self, connection: Connection, user_id: str) -> int:
+        if "\x00" in user_id:  # PostgreSQL keeps none
+            return 0
+        return connection.execute(delete(BEHAVIOURS).where(BEHAVIOURS.c.visitor == _name(Visitor(user_id)))).rowcount
+
+    def _scrubbed(self, found: bool) -> bool:
+        self._database.scrub()
+        return found
 
     def _page(self, query: Select[Any]) -> list[User]:
         return self._database.read(lambda connection: [User(*row) for row in connection.execute(query)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,6 +21,11 @@ class User:
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
 
+def digest_of(user_id: str) -> str:
+    """What stays of a user who was forgotten: who has the id can tell that it was, and nobody can tell the id."""
+    return hashlib.blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=16, person=b"forgotten").hexdigest()
+
+
 class Users(Protocol):
     """Users by id, and behaviours by visitor; every method may be called from any thread."""
 
@@ -31,12 +37,20 @@ class Users(Protocol):
         """One user; raises `UnknownIdError`."""
         ...
 
-    def forget(self, user_id: str) -> bool:
-        """Delete a user and all their behaviours; whether there was anything."""
+    def forget(self, user_id: str, at: int) -> bool:
+        """Delete a user and all their behaviours, and keep their digest; whether there was anything."""
         ...
 
-    def export(self) -> Iterator[User]:
-        """All users in order of id, read in parts."""
+    def forget_behaviours(self, user_id: str) -> bool:
+        """Delete a user's behaviours alone; whether there were any."""
+        ...
+
+    def forgotten(self) -> frozenset[str]:
+        """The digests, by `digest_of`, of all who were ever forgotten."""
+        ...
+
+    def export(self, after: str = "") -> Iterator[User]:
+        """All users behind an id, in order of id, read in parts."""
         ...
 
     def record(self, events: Sequence[Event]) -> list[bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from asterism.core.errors import DataError, StorageError, StoreUnavailableError
 from asterism.core.records import Action
 from asterism.serving.worker.batches import Arrival, Tally, deal_with
 from asterism.stores.event_bus import Consumer, Delivery
-from asterism.stores.event_log import Event, LocalEventLog
+from asterism.stores.event_log import Event, Forget, LocalEventLog
 from asterism.stores.local_bus import LocalEventBus, buried
 from asterism.stores.user_state import Offset
 
@@ -33,6 +34,8 @@ def consumer(tmp_path: Path) -> Iterator[Consumer]:
 class Store:
     """Takes events, but those whose ids it was told to refuse, for the reason it was told."""
 
+    has_more = False
+
     def __init__(self, refused: dict[str, Exception]) -> None:
         self.refused = refused
         self.taken: list[str] = []
@@ -45,6 +48,25 @@ class Store:
             if one in self.refused:
                 raise self.refused[one]
         self.taken += ids
+
+    def forget(self, user_id: str) -> None:
+        self.taken.append(f"forget {user_id}")
+
+    def close(self) -> None:
+        pass
+
+
+def test_who_is_forgotten_is_so_between_what_came_before_and_after(tmp_path: Path) -> None:
+    bus = LocalEventBus(LocalEventLog(tmp_path / "bus"), tmp_path / "bus")
+    bus.publish([replace(event(1), user_id="bob")]).result(5)
+    bus.forget(Forget("ada", 3)).result(5)
+    bus.publish([event(4)]).result(5)
+    member = bus.consumer("g")
+    store = Store({})
+    assert deal_with(member, member.poll(10, 1), store) == Tally(2, 0)
+    assert store.taken == ["e1", "forget ada", "e4"]
+    member.close()
+    bus.close()
 
 
 def test_a_good_batch_is_handled_at_once(consumer: Consumer) -> None:
@@ -61,7 +83,7 @@ def test_poison_is_buried_after_three_tries_and_the_rest_is_taken(consumer: Cons
     assert (store.taken, pauses) == (["e0", "e2", "e4"], [0.05, 0.1])
     assert store.tries.count(["e1"]) == 3
     reasons = buried(tmp_path, "g")
-    assert ["no event" in reasons[0], "DataError: too large" in reasons[1], "refused" in reasons[2]] == [True] * 3
+    assert ["DataError: too large" in reasons[0], "refused" in reasons[1], "no event" in reasons[2]] == [True] * 3
 
 
 def test_a_store_that_refuses_everything_is_to_blame_and_nothing_is_buried(consumer: Consumer, tmp_path: Path) -> None:

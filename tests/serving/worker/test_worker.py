@@ -41,6 +41,8 @@ def bus(tmp_path: Path) -> LocalEventBus:
 class Keeper:
     """Implements `Handler` by a list; fails as it is told."""
 
+    has_more = False
+
     def __init__(self, taken: list[str], failures: list[Exception]) -> None:
         self.taken = taken
         self.failures = failures
@@ -49,6 +51,9 @@ class Keeper:
         if self.failures:
             raise self.failures.pop(0)
         self.taken += [one.event.event_id for one in batch]
+
+    def forget(self, user_id: str) -> None:
+        self.taken.append(f"forget {user_id}")
 
     def close(self) -> None:
         self.failures.clear()

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from asterism.core.bundle import Bundle
 from asterism.serving.hot_state import PastEvent
 from asterism.stores.user_state import MAX_RECENT, RecentEvent, Visitor
+from asterism.stores.users import digest_of
 
 
-def earlier_events(past: Iterable[PastEvent]) -> Callable[[Visitor], Sequence[RecentEvent]]:
-    """What each visitor did before the service ran, in the order of the histories."""
-    by_user: dict[str, list[RecentEvent]] = defaultdict(list)
-    for one in past:
-        by_user[one.user_id].append(one.event)
+class EarlierEvents:
+    """The events of a bundle's histories by visitor, without those who were forgotten."""
 
-    def of(visitor: Visitor) -> Sequence[RecentEvent]:
-        return by_user.get(visitor.user_id, ()) if visitor.user_id is not None else ()
+    def __init__(self, past: Iterable[PastEvent], forgotten: Set[str] = frozenset()) -> None:
+        """Take the histories in their order, and the digests of the forgotten (`Users.forgotten`)."""
+        self._by_user: dict[str, list[RecentEvent]] = defaultdict(list)
+        for one in past:
+            self._by_user[one.user_id].append(one.event)
+        if forgotten:
+            for user_id in [one for one in self._by_user if digest_of(one) in forgotten]:
+                self.forget(user_id)
 
-    return of
+    def __call__(self, visitor: Visitor) -> Sequence[RecentEvent]:
+        """What a visitor did, in the order of the histories."""
+        return self._by_user.get(visitor.user_id, ()) if visitor.user_id is not None else ()
+
+    def forget(self, user_id: str) -> None:
+        """Leave a user out from now on."""
+        self._by_user.pop(user_id, None)
+
+    def all(self) -> list[PastEvent]:
+        """Everything that is left, one user after another."""
+        return [PastEvent(user_id, event) for user_id, events in self._by_user.items() for event in events]
 
 
 def recent_kept(bundle: Bundle) -> int:

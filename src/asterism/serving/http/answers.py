@@ -220,6 +220,21 @@ class ReadyData(BaseModel):
     engine: EngineData
 
 
+class UnreadyEnvelope(BaseModel):
+    """The one error that keeps its data: what the service runs on, while the model does not answer."""
+
+    code: int
+    message: str
+    data: ReadyData
+    trace_id: str
+
+
+class SessionData(BaseModel):
+    """An id that nobody else has, and that nothing is kept under yet."""
+
+    session_id: str
+
+
 class LiveData(BaseModel):
     """The process answers."""
 

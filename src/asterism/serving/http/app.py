@@ -13,7 +13,10 @@ from asterism.serving.http.asgi import RequestFrame
 from asterism.serving.http.envelope import install_error_handlers
 from asterism.serving.http.hot.road import HotRoad
 from asterism.serving.http.page_files import install_page
-from asterism.serving.http.routes import health_routes, item_routes, visitor_routes
+from asterism.serving.http.routes.health import health_routes
+from asterism.serving.http.routes.items import item_routes
+from asterism.serving.http.routes.users import user_routes
+from asterism.serving.http.routes.visitors import visitor_routes
 from asterism.serving.service import Service
 
 
@@ -44,6 +47,7 @@ def build_api(service: Service) -> FastAPI:
     )
     install_error_handlers(app)
     app.include_router(visitor_routes(service))
+    app.include_router(user_routes(service))
     app.include_router(item_routes(service))
     app.include_router(health_routes(service))
     install_page(app)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from math import ceil
+from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI, Request
@@ -22,6 +23,8 @@ from asterism.serving.http.errors import (
 )
 
 logger = logging.getLogger(__name__)
+
+_WAITING_HELPS: Final = frozenset({429, 503})
 
 _encode = msgspec.json.Encoder().encode
 
@@ -51,6 +54,9 @@ def success(request: Request, data: Any) -> EnvelopeResponse:
 def failure(request: Request, error: AsterismError, headers: dict[str, str] | None = None) -> EnvelopeResponse:
     """An answer that did not, with the error's own code and sentence."""
     printable = str(error).encode("utf-8", "backslashreplace").decode()
+    if STATUS_OF_CODE[error.code] in _WAITING_HELPS:
+        seconds = max(1, ceil(getattr(error, "retry_after_seconds", None) or 1))
+        headers = {"retry-after": str(seconds), **(headers or {})}
     return EnvelopeResponse(error.code, printable, None, trace_id_of(request), headers)
 
 

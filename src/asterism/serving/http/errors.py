@@ -32,6 +32,12 @@ class SlowRequestError(RequestError):
     code = 20007
 
 
+class ConflictError(RequestError):
+    """What is asked for does not go with what is there."""
+
+    code = 20013
+
+
 SUCCESS: Final = 0
 INTERNAL_ERROR: Final = 10000
 
@@ -51,6 +57,7 @@ STATUS_OF_CODE: Final[Mapping[int, int]] = {
     20006: 413,
     20007: 408,
     20008: 400,
+    20013: 409,
     30001: 503,
     30002: 503,
     30003: 500,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from itertools import groupby
+from typing import Final, NamedTuple, Protocol
 
 from asterism.core.errors import OverloadedError, StorageError, StoreUnavailableError
 from asterism.stores.event_bus import Consumer, Delivery
@@ -31,50 +32,79 @@ class Tally(NamedTuple):
     buried: int
 
 
-BatchHandler = Callable[[Sequence[Arrival]], None]
+class Handler(Protocol):
+    """What a group does with what the bus brings; for one thread."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is work left that needs nothing from the bus: then it is called again, with an empty batch."""
+        ...
+
+    def __call__(self, batch: Sequence[Arrival]) -> None:
+        """Deal with a batch that may have come before; raises `StorageError` where a store is down."""
+        ...
+
+    def forget(self, user_id: str) -> None:
+        """Erase what was written of a user's events, all of which came before."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the stores."""
+        ...
 
 
 def deal_with(
     consumer: Consumer,
     batch: Sequence[Delivery],
-    handle: BatchHandler,
+    handler: Handler,
     pause: Callable[[float], None] = time.sleep,
 ) -> Tally:
-    """Hand a batch to `handle`; bury what is no event, and what fails by itself while the store takes others.
+    """Hand a batch to a handler; bury what is no event, and what fails by itself while the store takes others.
 
     Raises `StorageError` or `OverloadedError` where the store takes nothing; then the batch has to come again.
     """
-    good: list[Arrival] = []
-    buried = 0
-    for one in batch:
-        if one.event is None:
-            consumer.bury(one, "the bytes are no event")
-            buried += 1
-        else:
-            good.append(Arrival(one.event, one.offset))
-    if not good:
-        return Tally(0, buried)
+    handled = buried = 0
+    for kind, run in groupby(batch, _kind):
+        some = list(run)
+        if kind == "event":
+            poison = _dealt_with([Arrival(one.event, one.offset) for one in some if one.event], handler, pause)
+            by_offset = {one.offset: one for one in some}
+            for arrival, reason in poison:
+                consumer.bury(by_offset[arrival.offset], reason)
+            handled, buried = handled + len(some) - len(poison), buried + len(poison)
+            continue
+        for one in some:
+            if one.forget is not None:
+                handler.forget(one.forget.user_id)
+            else:
+                consumer.bury(one, "the bytes are no event")
+                buried += 1
+    return Tally(handled, buried)
+
+
+def _kind(delivery: Delivery) -> str:
+    return "event" if delivery.event is not None else "other"
+
+
+def _dealt_with(good: Sequence[Arrival], handler: Handler, pause: Callable[[float], None]) -> list[tuple[Arrival, str]]:
+    """Hand all over at once, or else each by itself; returns those that cannot be dealt with, and why."""
     try:
-        handle(good)
+        handler(good)
     except (StoreUnavailableError, OverloadedError):
         raise
     except Exception as error:
         logger.warning("a batch of %d events failed, so each is tried by itself: %s", len(good), error)
-        poison = _poison(good, handle, pause)
-        by_offset = {one.offset: one for one in batch}
-        for arrival, reason in poison:
-            consumer.bury(by_offset[arrival.offset], reason)
-        return Tally(len(good) - len(poison), buried + len(poison))
-    return Tally(len(good), buried)
+        return _poison(good, handler, pause)
+    return []
 
 
-def _poison(good: Sequence[Arrival], handle: BatchHandler, pause: Callable[[float], None]) -> list[tuple[Arrival, str]]:
+def _poison(good: Sequence[Arrival], handler: Handler, pause: Callable[[float], None]) -> list[tuple[Arrival, str]]:
     """Events that fail by themselves, and why. Raises what a store says that refuses every one of them."""
     poison: list[tuple[Arrival, str]] = []
     refusal: StorageError | None = None
     refused = 0
     for arrival in good:
-        error = _tried(arrival, handle, pause)
+        error = _tried(arrival, handler, pause)
         if isinstance(error, StorageError):
             refused, refusal = refused + 1, error
         if error is not None:
@@ -84,10 +114,10 @@ def _poison(good: Sequence[Arrival], handle: BatchHandler, pause: Callable[[floa
     return poison
 
 
-def _tried(arrival: Arrival, handle: BatchHandler, pause: Callable[[float], None]) -> Exception | None:
+def _tried(arrival: Arrival, handler: Handler, pause: Callable[[float], None]) -> Exception | None:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            handle([arrival])
+            handler([arrival])
             return None
         except (StoreUnavailableError, OverloadedError):
             raise

@@ -6,12 +6,12 @@ import contextlib
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
 from asterism.core.errors import AsterismError, MissingDependencyError, StorageError
-from asterism.serving.worker.batches import Arrival, deal_with
+from asterism.serving.worker.batches import Handler, deal_with
 from asterism.stores.event_bus import Consumer
 
 logger = logging.getLogger(__name__)
@@ -28,18 +28,6 @@ class GroupState(StrEnum):
     PAUSED = "paused"  # its store failed; it tries again
     OFF = "off"  # a package is missing
     STOPPED = "stopped"
-
-
-class Handler(Protocol):
-    """What a group does with what the bus brings; for one thread."""
-
-    def __call__(self, batch: Sequence[Arrival]) -> None:
-        """Deal with a batch that may have come before; raises `StorageError` where a store is down."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the stores."""
-        ...
 
 
 class Group:
@@ -65,6 +53,7 @@ class Group:
         self.failures = 0  # in a row
         self.last_error: str | None = None
         self.lag = 0  # events on the bus behind what it got
+        self.handler: Handler | None = None  # the last one that was opened
         self._open_consumer = open_consumer
         self._open_handler = open_handler
         self._batch = batch
@@ -102,18 +91,20 @@ class Group:
 
     def _serve(self) -> None:
         with contextlib.ExitStack() as opened:
-            handler = self._open_handler()
+            handler = self.handler = self._open_handler()
             opened.callback(handler.close)
             consumer = self._open_consumer()
             opened.callback(consumer.close)
             while not self._stop.is_set():
-                batch = consumer.poll(self._batch, self._poll_seconds)
+                batch = consumer.poll(self._batch, 0.0 if handler.has_more else self._poll_seconds)
                 self.lag = len(batch) + consumer.lag() if len(batch) == self._batch else len(batch)
                 if batch:
                     tally = deal_with(consumer, batch, handler, self._stop_or_sleep)
                     consumer.commit()
                     self.handled += tally.handled
                     self.buried += tally.buried
+                elif handler.has_more:
+                    handler(())
                 self.lag = max(0, self.lag - len(batch))
                 self._is_well()
 

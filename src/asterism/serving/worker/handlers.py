@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from asterism.core.records import POSITIVE_ACTIONS
+from asterism.serving.features.earlier import EarlierEvents
 from asterism.serving.hot_state import recent_event
 from asterism.serving.worker.batches import Arrival
 from asterism.stores.opening import Hot
@@ -16,12 +17,18 @@ from asterism.stores.users import Users
 class Behaviours:
     """Implements `Handler`: what visitors did, once by their event ids."""
 
+    has_more: Final = False
+
     def __init__(self, users: Users) -> None:
         self._users = users
 
     def __call__(self, batch: Sequence[Arrival]) -> None:
         """See `Handler`."""
         self._users.record([one.event for one in batch])
+
+    def forget(self, user_id: str) -> None:
+        """See `Handler.forget`."""
+        self._users.forget_behaviours(user_id)
 
     def close(self) -> None:
         """See `Handler`."""
@@ -31,12 +38,18 @@ class Behaviours:
 class History:
     """Implements `Handler`: the cold history, where rows of one event become one."""
 
+    has_more: Final = False
+
     def __init__(self, history: Any) -> None:
         self._history = history
 
     def __call__(self, batch: Sequence[Arrival]) -> None:
         """See `Handler`."""
         self._history.append([one.event for one in batch])
+
+    def forget(self, user_id: str) -> None:
+        """See `Handler.forget`."""
+        self._history.forget(user_id)
 
     def close(self) -> None:
         """See `Handler`."""
@@ -46,8 +59,11 @@ class History:
 class States:
     """Implements `Handler`: states that gateways share, once by their offsets, and what is popular."""
 
-    def __init__(self, hot: Hot) -> None:
+    has_more: Final = False
+
+    def __init__(self, hot: Hot, earlier: EarlierEvents) -> None:
         self._hot = hot
+        self._earlier = earlier
 
     def __call__(self, batch: Sequence[Arrival]) -> None:
         """See `Handler`."""
@@ -59,6 +75,11 @@ class States:
                     wanted.append(event.item_id)
         finally:
             self._hot.counts.add(wanted)
+
+    def forget(self, user_id: str) -> None:
+        """See `Handler.forget`; what is popular stays, as it names nobody."""
+        self._earlier.forget(user_id)
+        self._hot.forget(Visitor(user_id=user_id))
 
     def close(self) -> None:
         """See `Handler`."""

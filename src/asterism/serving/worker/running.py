@@ -11,12 +11,16 @@ from asterism.config.stores import StoresConfig
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ConfigError
 from asterism.serving.bundle_tables import read_histories
-from asterism.serving.features.earlier import earlier_events, recent_kept
-from asterism.serving.worker.group import Group, Handler
+from asterism.serving.features.earlier import EarlierEvents, recent_kept
+from asterism.serving.grpc.remote_engine import RemoteEngine
+from asterism.serving.worker.batches import Handler
+from asterism.serving.worker.group import Group
 from asterism.serving.worker.handlers import Behaviours, History, States
+from asterism.serving.worker.nearline_group import Nearline
 from asterism.serving.worker.settings import GROUPS, WorkerSettings
+from asterism.serving.worker.visitors import GatewayVisitors, StoredVisitors, Visitors
 from asterism.stores.event_bus import Consumer
-from asterism.stores.opening import open_consumer, open_history, open_hot, open_warm
+from asterism.stores.opening import Hot, open_consumer, open_history, open_hot, open_warm
 
 logger = logging.getLogger(__name__)
 
@@ -71,15 +75,33 @@ def _group(name: str, stores: StoresConfig, opener: Callable[[], Handler]) -> Gr
     def consumer() -> Consumer:
         return open_consumer(stores.bus, name, stores.timeout_seconds)
 
-    return Group(name, consumer, opener, poll_seconds=_SOON_SECONDS if name == "state" else 0.2)
+    return Group(name, consumer, opener, poll_seconds=0.2 if name in {"behaviours", "history"} else _SOON_SECONDS)
+
+
+def _nearline(settings: WorkerSettings, stores: StoresConfig) -> Nearline:
+    def visitors() -> Visitors:
+        if stores.state != "memory":
+            return StoredVisitors(_shared(settings, stores)[0])
+        if settings.gateway_address is None:
+            raise ConfigError("state is 'memory', so the nearline group needs the address of the gateway that has it")
+        return GatewayVisitors(settings.gateway_address)
+
+    return Nearline(lambda: RemoteEngine(settings.engine_addresses), visitors, settings.slate_items)
 
 
 def _states(settings: WorkerSettings, stores: StoresConfig) -> States:
+    return States(*_shared(settings, stores))
+
+
+def _shared(settings: WorkerSettings, stores: StoresConfig) -> tuple[Hot, EarlierEvents]:
     bundle = Bundle.open(settings.bundle)
+    warm = open_warm(stores.catalogue, stores.timeout_seconds)
+    earlier = EarlierEvents(read_histories(bundle), warm.users.forgotten())
+    warm.users.close()
     hot = open_hot(
         stores.state,
         timeout_seconds=stores.timeout_seconds / 5,
         max_recent=recent_kept(bundle),
-        earlier=earlier_events(read_histories(bundle)),
+        earlier=earlier,
     )
-    return States(hot)
+    return hot, earlier

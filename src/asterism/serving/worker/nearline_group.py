@@ -1,0 +1,71 @@
+"""The nearline loop as a group of the worker: what the bus brings, on an event loop in a thread beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
+
+from asterism.core.clock import SystemClock
+from asterism.serving.ports import EngineHandle
+from asterism.serving.worker.batches import Arrival
+from asterism.serving.worker.nearline import NearlineSlates
+from asterism.serving.worker.visitors import Visitors
+from asterism.stores.user_state import Visitor
+
+T = TypeVar("T")
+
+_LONGEST_SECONDS: Final = 30.0
+
+
+class Nearline:
+    """Implements `Handler`. What waits for a slate is not on the bus any more: after a crash, requests ask instead."""
+
+    def __init__(
+        self, open_engine: Callable[[], EngineHandle], open_visitors: Callable[[], Visitors], slate_items: int
+    ) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="nearline-loop", daemon=True)
+        self._thread.start()
+        self._slate_items = slate_items
+        try:
+            self._engine, self._visitors, self.slates = self._on_loop(self._open(open_engine, open_visitors))
+        except BaseException:
+            self._end()
+            raise
+
+    @property
+    def has_more(self) -> bool:
+        """See `Handler.has_more`."""
+        return len(self.slates.stale) > 0
+
+    def __call__(self, batch: Sequence[Arrival]) -> None:
+        """See `Handler`."""
+        self.slates.stale.add(batch)
+        self._on_loop(self.slates.make_some())
+
+    def forget(self, user_id: str) -> None:
+        """See `Handler.forget`; the slate itself goes with the state."""
+        self.slates.stale.forget(Visitor(user_id=user_id))
+
+    def close(self) -> None:
+        """See `Handler.close`."""
+        self._on_loop(self._engine.stop())
+        self._on_loop(self._visitors.close())
+        self._end()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _open(
+        self, open_engine: Callable[[], EngineHandle], open_visitors: Callable[[], Visitors]
+    ) -> tuple[EngineHandle, Visitors, NearlineSlates]:
+        engine, visitors = open_engine(), open_visitors()
+        engine.start()
+        return engine, visitors, NearlineSlates(engine, visitors, SystemClock(), slate_items=self._slate_items)
+
+    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_LONGEST_SECONDS)

@@ -1,0 +1,230 @@
+"""Who is forgotten is in no byte of the logs, offsets stay, and a crash in the middle leaves either version."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asterism.core.errors import StorageError
+from asterism.core.records import Action
+from asterism.stores.event_bus import consume
+from asterism.stores.event_log import Event, Forget, LocalEventLog
+from asterism.stores.exposure_log import Exposure, LocalExposureLog
+from asterism.stores.local_bus import LocalConsumer, LocalEventBus, buried, erase_buried, read_by_all
+from asterism.stores.segments import EVERYTHING, LinePlace
+
+ADA = "adä-7e1"
+
+
+def event(number: int, user_id: str = "bob") -> Event:
+    return Event(f"{user_id}/{number}", f"i{number}", Action.CLICK, timestamp=number, user_id=user_id)
+
+
+@contextlib.contextmanager
+def opened(folder: Path, segment_bytes: int = 1 << 20) -> Iterator[LocalEventLog]:
+    log = LocalEventLog(folder, segment_bytes=segment_bytes)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def bytes_in(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def names(user_id: str) -> list[bytes]:
+    """A user's id as any of our files could write it."""
+    return [user_id.encode(), user_id.encode("unicode_escape").replace(rb"\x", rb"\u00")]
+
+
+def test_a_users_events_are_blanked_in_place_over_all_segments(tmp_path: Path) -> None:
+    events = [event(number, ADA if number % 3 else "bob") for number in range(30)]
+    with opened(tmp_path, segment_bytes=300) as log:
+        log.append(events[:4]).result(5)
+        for one in events[4:]:
+            log.append([one]).result(5)
+        sizes = {path.name: path.stat().st_size for path in tmp_path.glob("*.log")}
+        assert len(sizes) > 4
+        assert log.forget(Forget(ADA, 99)).result(5) == 20
+        last = max(sizes)
+        assert all((tmp_path / name).stat().st_size == size for name, size in sizes.items() if name != last)
+        assert log.append([event(1, ADA)]).result(5) == [31], "a later event starts anew, whatever its id"
+        assert log.append([event(3)]).result(5) == [None]
+        assert [one for one in log.replay() if one.user_id == ADA] == [event(1, ADA)]
+    with opened(tmp_path, segment_bytes=300) as log:
+        assert list(log.replay()) == [*(one for one in events if one.user_id == "bob"), event(1, ADA)]
+        assert log.forgets() == [Forget(ADA, 99)]
+        assert log.settle(EVERYTHING).result(5) == 1
+        assert log.forgets() == []
+        assert log.forget(Forget(ADA, 100)).result(5) == 1
+        log.settle(EVERYTHING).result(5)
+    assert not [name for name in names(ADA) if name in bytes_in(tmp_path)]
+    assert b"bob" in bytes_in(tmp_path)
+
+
+def test_a_name_that_only_contains_the_forgotten_one_stays(tmp_path: Path) -> None:
+    kept = [event(1, "ada2"), Event("ada", "ada", Action.CLICK, 2, session_id="ada", scene='"ada"')]
+    with opened(tmp_path) as log:
+        log.append([*kept, event(3, "ada")]).result(5)
+        assert log.forget(Forget("ada", 9)).result(5) == 1
+        assert list(log.replay()) == kept
+
+
+@given(
+    users=st.lists(st.sampled_from(["a", "b", 'q"\n', "\x00", "ü\u2028"]), max_size=12),
+    gone=st.sampled_from(["a", 'q"\n', "\x00", "ü\u2028"]),
+    segment_bytes=st.integers(1, 400),
+)
+@settings(deadline=None, max_examples=25)
+def test_all_others_stay_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, users: list[str], gone: str, segment_bytes: int
+) -> None:
+    folder = tmp_path_factory.mktemp("log")
+    events = [event(number, user) for number, user in enumerate(users)]
+    with opened(folder, segment_bytes) as log:
+        for start in range(0, len(events), 3):
+            log.append(events[start : start + 3]).result(5)
+        assert log.forget(Forget(gone, 0)).result(5) == users.count(gone)
+    with opened(folder, segment_bytes) as log:
+        assert list(log.replay()) == [one for one in events if one.user_id != gone]
+
+
+def test_a_follower_gets_the_others_at_the_same_offsets_and_hears_who_is_gone(tmp_path: Path) -> None:
+    with opened(tmp_path) as log:
+        log.append([event(0), event(1, ADA), event(2)]).result(5)
+        bus = LocalEventBus(log, tmp_path)
+        bus.forget(Forget(ADA, 9)).result(5)
+        bus.publish([event(3)]).result(5)
+        consumer = LocalConsumer(tmp_path, "g")
+        assert read_by_all(tmp_path) == LinePlace(0, 0, 0)
+        given_now = consumer.poll(9, 0.1)
+        assert [(one.offset.number, one.event, one.forget) for one in given_now] == [
+            (0, event(0), None),
+            (2, event(2), None),
+            (3, None, Forget(ADA, 9)),
+            (4, event(3), None),
+        ]
+        assert log.settle(read_by_all(tmp_path)).result(5) == 0, "the group has not committed yet"
+        consumer.commit()
+        assert log.settle(read_by_all(tmp_path)).result(5) == 1
+        consumer.close()
+        assert not [name for name in names(ADA) if name in bytes_in(tmp_path)]
+
+
+def test_consuming_hands_over_who_is_to_be_forgotten_in_order(tmp_path: Path) -> None:
+    with opened(tmp_path) as log:
+        log.append([event(0)]).result(5)
+        log.forget(Forget(ADA, 9)).result(5)
+        log.append([event(1)]).result(5)
+        heard: list[object] = []
+        consumer = LocalConsumer(tmp_path, "g")
+        consume(
+            consumer,
+            lambda one, _: heard.append(one),
+            until=lambda: len(heard) == 3,
+            forget=lambda one, _: heard.append(one),
+        )
+        assert heard == [event(0), Forget(ADA, 9), event(1)]
+        consumer.close()
+
+
+def test_what_could_not_be_dealt_with_is_erased_too(tmp_path: Path) -> None:
+    with opened(tmp_path) as log:
+        log.append([event(0, ADA), event(1)]).result(5)
+        consumer = LocalConsumer(tmp_path, "g")
+        for delivery in consumer.poll(2, 0.1):
+            consumer.bury(delivery, "poison")
+        assert erase_buried(tmp_path, ADA) == 1
+        (left,) = buried(tmp_path, "g")
+        assert "bob" in left
+        consumer.close()
+
+
+CHILD = """
+import os, signal, sys, pathlib
+from asterism.stores import segments
+from asterism.stores.event_log import Forget, LocalEventLog
+log = LocalEventLog(pathlib.Path(sys.argv[1]), segment_bytes=300)
+step, calls = int(sys.argv[2]), [0]
+def dying(real):
+    def call(*arguments, **more):
+        calls[0] += 1
+        if calls[0] == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **more)
+    return call
+segments.os.write = dying(os.write)
+segments.os.fsync = dying(os.fsync)
+pathlib.Path.replace = dying(pathlib.Path.replace)
+log.forget(Forget(sys.argv[3], 9)).result(5)
+print(calls[0])
+"""
+
+
+def forget_in_a_child(folder: Path, step: int) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, "-c", CHILD, str(folder), str(step), ADA]
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+
+
+def test_a_kill_at_any_step_leaves_all_events_or_none_and_the_next_start_ends_it(tmp_path: Path) -> None:
+    events = [event(number, ADA if number % 2 else "bob") for number in range(9)]
+
+    def fill(folder: Path) -> Path:
+        with opened(folder, segment_bytes=300) as log:
+            for one in events:
+                log.append([one]).result(5)
+        return folder
+
+    steps = int(forget_in_a_child(fill(tmp_path / "whole"), 0).stdout)
+    assert steps >= 9
+    for step in (1, 2, 3, 4, 5, steps - 2, steps):
+        folder = fill(tmp_path / str(step))
+        assert forget_in_a_child(folder, step).returncode == -signal.SIGKILL
+        with opened(folder, segment_bytes=300) as log:
+            was_promised = bool(log.forgets())
+            left = [one for one in log.replay() if one.user_id == ADA]
+            assert len(left) == (0 if was_promised else 4)
+            assert [one for one in log.replay() if one.user_id == "bob"] == events[::2]
+            log.append([event(50)]).result(5)
+        assert not list(folder.glob("*.blanking"))
+
+
+def test_a_disk_that_is_full_forgets_nothing_by_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as log:
+        log.append([event(0, ADA), event(1)]).result(5)
+        real = Path.replace
+
+        def full(path: Path, target: Path) -> Path:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "replace", full)
+        with pytest.raises(StorageError, match="nothing can be erased"):
+            log.forget(Forget(ADA, 9)).result(5)
+        monkeypatch.setattr(Path, "replace", real)
+        assert log.append([event(2)]).result(5) == [3]
+        assert log.forget(Forget(ADA, 10)).result(5) == 1
+        assert list(log.replay()) == [event(1), event(2)]
+        assert log.forgets() == [Forget(ADA, 10)], "the newer record stands for the older one"
+
+
+def test_exposures_are_erased_and_the_rest_is_read_on(tmp_path: Path) -> None:
+    shown = [Exposure(f"a{n}", n, ("x",), "model", user_id=ADA if n % 2 else None, session_id="s") for n in range(6)]
+    log = LocalExposureLog(tmp_path)
+    for one in shown:
+        log.record(one)
+    assert log.forget(ADA).result(5) == 3
+    log.record(shown[0])
+    log.close()
+    again = LocalExposureLog(tmp_path)
+    assert list(again.replay()) == [*shown[::2], shown[0]]
+    again.close()
+    assert not [name for name in names(ADA) if name in bytes_in(tmp_path)]
