@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Self
 
 from asterism.config.stores import StoresConfig
 from asterism.stores.event_log import LocalEventLog
@@ -29,6 +30,13 @@ class Deployment:
             options = ("--config", str(config), *options)
         self.server = Server(bundle, self.state, *options)
         self.server.wait_ready()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.server.process.poll() is None:
+            self.server.stop(signal.SIGKILL)
 
     @property
     def url(self) -> str:

@@ -18,14 +18,14 @@ from serving.faults.load import Line, Load, answered, answered_by_model
 def test_kill_9_of_a_process_loses_nothing(
     bundle: Path, tmp_path: Path, table: list[Line], name: str, most_errors: int
 ) -> None:
-    running = Deployment(bundle, tmp_path)
-    before = running.pid(name)
-    with Load(running.url) as load:
-        load.wait_whole(0.0, answered_by_model)
-        killed_at = running.kill(name)
-        running.wait_restarted(name, before)
-        load.wait_whole(time.monotonic(), answered_by_model)
-    line = load.line(f"kill -9 of the {name}", killed_at, answered_by_model)
-    table.append(line)
-    assert line.errors <= most_errors, [one for one in load.outcomes if not answered(one)]
-    running.check_books(load)
+    with Deployment(bundle, tmp_path) as running:
+        before = running.pid(name)
+        with Load(running.url) as load:
+            load.wait_whole(0.0, answered_by_model)
+            killed_at = running.kill(name)
+            running.wait_restarted(name, before)
+            load.wait_whole(time.monotonic(), answered_by_model)
+        line = load.line(f"kill -9 of the {name}", killed_at, answered_by_model)
+        table.append(line)
+        assert line.errors <= most_errors, [one for one in load.outcomes if not answered(one)]
+        running.check_books(load)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +53,7 @@ def scaled(
     redis: tuple[ServerProcess, int],
     postgres: Postgres,
     kafka: tuple[int, str],
-) -> tuple[Deployment, Servers]:
+) -> Iterator[tuple[Deployment, Servers]]:
     stores = StoresConfig(
         catalogue=postgres.database("faults"),
         state=f"redis://127.0.0.1:{redis[1]}/0",
@@ -62,32 +62,27 @@ def scaled(
         vectors="exact",
         blobs=f"file:{tmp_path / 'blobs'}",
     )
-    return Deployment(bundle, tmp_path, stores), Servers(redis[0], postgres, kafka[0])
+    with Deployment(bundle, tmp_path, stores) as running:
+        yield running, Servers(redis[0], postgres, kafka[0])
 
 
-def reads_answered(one: Outcome) -> bool:
-    return one.code == 0 or not one.is_read
+def refused(one: Outcome) -> bool:
+    return one.code != 0
 
 
-@pytest.mark.parametrize(
-    ("name", "must_hold"),
-    [
-        ("redis", reads_answered),  # popular items meanwhile, and feedback goes onto the bus
-        ("postgres", reads_answered),
-        ("kafka", reads_answered),  # a click that is on no bus is not acknowledged
-    ],
-)
+@pytest.mark.parametrize("name", ["redis", "postgres", "kafka"])
 def test_a_store_that_dies_under_load_loses_nothing(
-    scaled: tuple[Deployment, Servers], table: list[Line], name: str, must_hold: Callable[[Outcome], bool]
+    scaled: tuple[Deployment, Servers], table: list[Line], name: str
 ) -> None:
+    """Slates are given all the while; a click is refused only while it could not get onto the bus."""
     running, servers = scaled
     with Load(running.url) as load:
         load.wait_whole(0.0, answered_by_model)
         killed_at = time.monotonic()
         servers.down(name)
-        load.run_on(_DOWN_SECONDS)
+        time.sleep(_DOWN_SECONDS)
         servers.up(name)
         load.wait_whole(time.monotonic(), answered_by_model)
     table.append(load.line(f"{name} down for {_DOWN_SECONDS:g} s", killed_at, answered_by_model))
-    assert [one for one in load.outcomes if not must_hold(one)] == []
+    assert [one for one in load.outcomes if refused(one) and (one.is_read or name != "kafka")] == []
     running.check_books(load)
