@@ -22,10 +22,19 @@ VECTOR_WIDTH = 64
 MODEL = ModelConfig(width=128, blocks=4, heads=4, max_events=50)
 
 
-def write_reference_bundle(path: Path, *, items: int = 10_000, beam: int = 20, users: int = 0, seed: int = 0) -> Bundle:
+def write_reference_bundle(
+    path: Path,
+    *,
+    items: int = 10_000,
+    beam: int = 20,
+    users: int = 0,
+    seed: int = 0,
+    catalogue: pa.Table | None = None,
+) -> Bundle:
     """Three levels of 256 codes and a de-duplicating one; width 128, 4 blocks, 50 events, the items' own vectors.
 
-    With `users`, each of them has a history of fifty items at random.
+    With `users`, each of them has a history of fifty items at random. A catalogue has the ids of `item_ids_of(items)`
+    in their order; without one, items have nothing but titles.
     """
     random = np.random.default_rng(seed)
     torch.manual_seed(seed)
@@ -43,7 +52,8 @@ def write_reference_bundle(path: Path, *, items: int = 10_000, beam: int = 20, u
     item_ids = item_ids_of(items)
     writer = BundleWriter(path)
     writer.part(parts.CONFIG).write_text(config.model_dump_json(), encoding="utf-8")
-    pq.write_table(pa.table({"item_id": item_ids, "title": item_ids}), writer.part(parts.ITEMS))
+    titles = pa.table({"item_id": item_ids, "title": item_ids})
+    pq.write_table(titles if catalogue is None else catalogue, writer.part(parts.ITEMS))
     if users:
         pq.write_table(_histories(item_ids, users, random), writer.part(parts.HISTORIES))
     save_file({"vectors": vectors}, writer.part(parts.ITEM_VECTORS))

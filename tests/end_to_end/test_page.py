@@ -41,6 +41,39 @@ def url(bundle: Path) -> Iterator[str]:
             server.send_signal(signal.SIGTERM)
 
 
+def test_where_keys_are_asked_for_the_page_asks_for_one(bundle: Path) -> None:
+    state = bundle.parent / "state-keys"
+    scopes = [word for scope in ("recommend", "feedback", "profile") for word in ("--scope", scope)]
+    made = subprocess.run(
+        asterism("keys", "create", "--state", state, "--name", "page", *scopes),
+        capture_output=True, text=True, check=True, env=environment(),
+    )  # fmt: skip
+    found = re.search(r"^ast_\S+$", made.stdout, re.MULTILINE)
+    assert found is not None
+    command = asterism("serve", "--bundle", bundle, "--state", state, "--port", "0")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as server:
+        assert server.stdout is not None
+        try:
+            address = re.search(r"http://\S+", server.stdout.readline())
+            assert address is not None
+            with playwright.sync_playwright() as driver:
+                browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+                opened = browser.new_page(reduced_motion="reduce")
+                opened.set_default_timeout(20_000)
+                opened.goto(address[0])
+                box = opened.get_by_label("API key")
+                box.fill(found[0][:-1] + ("a" if found[0][-1] != "a" else "b"))
+                box.press("Enter")
+                opened.get_by_text("this API key is not known").wait_for()
+                box.fill(found[0])
+                box.press("Enter")
+                opened.locator("article.card").first.wait_for()
+                assert opened.locator("article.card img").first.evaluate("image => image.complete")
+                browser.close()
+        finally:
+            server.send_signal(signal.SIGTERM)
+
+
 @pytest.fixture
 def page(url: str) -> Iterator[playwright.Page]:
     """The page, opened; fails the test at its end if the browser complained about anything."""

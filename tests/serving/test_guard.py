@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from asterism.core.errors import ConfigError
 from asterism.serving.http.errors import STATUS_OF_CODE
 from asterism.serving.http.gate import Gate, gate_over
 from asterism.serving.http.listening import is_loopback
+from asterism.serving.http.middleware.access import scope_needed
 from asterism.serving.http.middleware.key_ring import KeyRing
 from asterism.serving.http.scopes import SCOPES
 from asterism.stores.api_keys import LocalApiKeys, new_key
@@ -162,6 +164,16 @@ def test_without_a_key_only_what_a_browser_loads_by_itself_is_open(keys: LocalAp
         assert code_of(answer) == 20009, path
         assert answer.headers["www-authenticate"] == "Bearer"
         assert "no API key was given" in answer.json()["message"]
+
+
+def test_no_described_route_is_open_by_mistake() -> None:
+    described = json.loads((Path(__file__).parents[2] / "web" / "openapi.json").read_text(encoding="utf-8"))["paths"]
+    routes = [(method.upper(), path.translate({123: "", 125: ""})) for path in described for method in described[path]]
+    open_ones = {path for method, path in routes if scope_needed(method, path) is None}
+    assert len(routes) > 8
+    assert open_ones == {"/healthz", "/readyz", "/api/v1/item/item_id/cover"}
+    assert {scope_needed(method, path) for method, path in routes} - {None} <= set(SCOPES)
+    assert {str(scope_needed(*one)).partition(":")[0] for one in routes if one[1].startswith("/admin")} <= {"admin"}
 
 
 def spoilt(token: str) -> dict[str, bytes]:

@@ -230,7 +230,7 @@ def test_cards_outlive_the_catalogue_and_what_was_never_read_is_shown_by_its_id(
         catalogue.fails = False
         found = await shelf.take(["mugs-02", "no such item"])
         assert list(found) == ["mugs-02"], "the catalogue says that there is no such item"
-        assert found["mugs-02"].title == "A star among mugs, no. 02"
+        assert found["mugs-02"].item.title == "A star among mugs, no. 02"
 
     runner.run(story())
 
@@ -246,11 +246,33 @@ def test_cards_are_read_once_and_bounded_and_follow_semantic_ids(ways: Ways, run
         assert catalogue.asked == 1
         codes["mugs-01"] = (4, 5)
         assert json.loads((await shelf.take(["mugs-01"]))["mugs-01"].start + b"}")["semantic_id"] == [4, 5]
-        assert catalogue.asked == 2
+        assert catalogue.asked == 1, "what is shown anew is not read anew"
         await shelf.take(["mugs-03"])
-        await shelf.take(["mugs-03", "mugs-01"])
-        assert catalogue.asked == 3
-        await shelf.take(["mugs-02"])
-        assert catalogue.asked == 4, "of two that are kept, it was the oldest"
+        await shelf.take(["mugs-02", "mugs-03"])
+        assert catalogue.asked == 2
+        await shelf.take(["mugs-01"])
+        assert catalogue.asked == 3, "of two that are kept, it was the oldest"
+
+    runner.run(story())
+
+
+def test_after_a_change_cards_are_read_anew_many_at_once(ways: Ways, runner: asyncio.Runner) -> None:
+    catalogue = Failing(ways.service.catalogue)
+    shelf = CardShelf(cast(Any, catalogue), lambda _: None)
+
+    async def story() -> None:
+        shown = ITEM_IDS[:50]
+        for one in shown:
+            await shelf.take([one])
+        before = catalogue.asked
+        ways.service.catalogue.set_hidden("books-02", True)
+        ways.service.catalogue.set_hidden("books-02", False)
+        for one in shown:
+            assert json.loads((await shelf.take([one]))[one].start + b"}")["item_id"] == one
+        assert (before, catalogue.asked) == (50, 51)
+        fresh = CardShelf(cast(Any, catalogue), lambda _: None, expected=ITEM_IDS)
+        assert list(await fresh.take(["mugs-01"])) == ["mugs-01"]
+        assert len(await fresh.take(ITEM_IDS)) == len(ITEM_IDS)
+        assert catalogue.asked == 52
 
     runner.run(story())

@@ -78,6 +78,21 @@ def test_what_hangs_counts_as_soon_as_it_is_slow_and_only_once() -> None:
     assert breaker.state is OPEN
 
 
+def test_a_call_from_before_it_opened_decides_nothing() -> None:
+    clock = ManualClock()
+    breaker = CircuitBreaker(BreakerSettings(10.0, 4, 0.5, slow_seconds=60.0, open_seconds=3.0), clock.now)
+    good, bad = begun(breaker), begun(breaker)
+    calls(breaker, *[True] * 4)
+    clock.advance(2.0)
+    breaker.end(bad, failed=True)
+    clock.advance(1.0)
+    probe = begun(breaker)
+    breaker.end(good, failed=False)
+    assert breaker.state is HALF_OPEN
+    breaker.end(probe, failed=False)
+    assert breaker.state is CLOSED
+
+
 def test_what_lies_behind_the_window_is_forgotten() -> None:
     clock = ManualClock(5.0)
     breaker = CircuitBreaker(SETTINGS, clock.now)
@@ -173,7 +188,7 @@ class SlowTwin:
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["begin", "good", "bad", "bad", "abandon", "look"]),
+        st.sampled_from(["begin", "begin", "begin", "good", "bad", "bad", "abandon", "look"]),
         st.integers(0, 40),  # which of the calls under way
         st.sampled_from([0.0, 0.0, 0.125, 0.5, 1.0, 3.0, 11.0]),  # seconds that pass before
     ),

@@ -21,8 +21,9 @@ from asterism.core.ids import IdMap
 from asterism.core.records import Action
 from asterism.serving.hot_state import PastEvent
 from asterism.stores.catalogue import Item
+from asterism.stores.opening import open_vectors
 from asterism.stores.user_state import RecentEvent
-from asterism.stores.vectors import ExactVectorIndex
+from asterism.stores.vectors import VectorIndex
 
 VECTORS_TENSOR = "vectors"
 
@@ -84,14 +85,18 @@ def read_histories(bundle: Bundle) -> list[PastEvent]:
         raise BundleError(f"{bundle.path / parts.HISTORIES}: {error}") from error
 
 
-def read_vectors(bundle: Bundle, ids: IdMap) -> ExactVectorIndex:
-    """The item vectors as an index; raises `BundleError`."""
+def read_vectors(bundle: Bundle, ids: IdMap, url: str = "exact", timeout_seconds: float = 3.0) -> VectorIndex:
+    """The item vectors as an index, where `url` says; raises `BundleError`."""
     path = bundle.part(parts.ITEM_VECTORS)
     try:
-        return ExactVectorIndex(ids, load_file(path)[VECTORS_TENSOR])
+        vectors = load_file(path)[VECTORS_TENSOR]
     except KeyError:
         raise BundleError(f"{path} holds no tensor `{VECTORS_TENSOR}`") from None
-    except (ValueError, SafetensorError, OSError) as error:
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{path}: {error}") from error
+    try:
+        return open_vectors(url, ids, vectors, timeout_seconds, bundle.version)
+    except ValueError as error:
         raise BundleError(f"{path}: {error}") from error
 
 

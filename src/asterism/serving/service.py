@@ -17,6 +17,7 @@ from asterism.serving.deploying import Deployer
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.features.earlier import EarlierEvents, recent_kept
+from asterism.serving.features.service import UserFeatureService
 from asterism.serving.feedback import FeedbackIntake
 from asterism.serving.forgetting import Forgetting
 from asterism.serving.grpc.remote_engine import RemoteEngine
@@ -35,6 +36,7 @@ from asterism.stores.opening import open_bus, open_hot, open_warm
 from asterism.stores.remembered_catalogue import RememberedCatalogue
 from asterism.stores.users import Users
 from asterism.stores.vectors import VectorIndex
+from asterism.stores.vectors_beside import VectorsBeside
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Service:
     engine: EngineHandle
     recommender: Recommender
     feedback: FeedbackIntake
+    features: UserFeatureService
     clock: Clock
     forgetting: Forgetting
     deployer: Deployer
@@ -86,6 +89,8 @@ class Service:
         """Start the engine, on the event loop that will serve."""
         self.engine.start()
         self._following = [asyncio.create_task(one) for one in (self.hot.follow(), self.forgetting.follow())]
+        if isinstance(self.vectors, VectorsBeside):
+            self._following.append(asyncio.create_task(asyncio.to_thread(self.vectors.fill)))
 
     async def stop(self) -> None:
         """End the engine process, write what waits, let go of all files and connections."""
@@ -95,6 +100,7 @@ class Service:
         self.bus.close()
         self.exposures.close()
         self.hot.close()
+        self.vectors.close()
         self.catalogue.close()  # and the users, who are in the same database
         await asyncio.to_thread(self.telemetry.close)
 
@@ -108,7 +114,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
     stores = settings.deployment
     bundle = Bundle.open(settings.bundle)
     table = read_catalogue(bundle)
-    vectors = read_vectors(bundle, table.ids)
+    vectors = read_vectors(bundle, table.ids, stores.vectors, stores.timeout_seconds)
     similar = SimilarItems(table.ids, vectors, read_neighbours(bundle, len(table.items)))
     exposures = LocalExposureLog(settings.state / "exposures")
     bus = open_bus(stores.bus, stores.timeout_seconds)
@@ -175,6 +181,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         engine=engine,
         recommender=recommender,
         feedback=feedback,
+        features=UserFeatureService(hot, warm.users),
         clock=clock,
         forgetting=forgetting,
         deployer=Deployer(bundle, engine, catalogue, settings.state, settings.bundles),

@@ -110,7 +110,11 @@ class Catalogue(Protocol):
         ...
 
     def unavailable(self) -> frozenset[str]:
-        """All ids that must not be recommended: unavailable or hidden."""
+        """All ids that must not be recommended: unavailable or hidden.
+
+        It is the same object until the catalogue has changed in any way, and another one then: who keeps what was read
+        of items sees by it whether that still holds.
+        """
         ...
 
     def delete(self, item_ids: Iterable[str]) -> int:

@@ -156,6 +156,7 @@ class KafkaConsumer:
                 "heartbeat.interval.ms": int(place.session_seconds * 300),
                 "error_cb": self._on_error,
                 "allow.auto.create.topics": True,
+                "fetch.wait.max.ms": 100,  # some brokers answer no sooner, also when an event arrives meanwhile
             }
         )
         self._given: dict[tuple[str, int], int] = {}

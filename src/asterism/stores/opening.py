@@ -24,6 +24,7 @@ from asterism.stores.urls import StoreUrl
 from asterism.stores.user_state import MAX_RECENT, LocalUserStates, RecentEvent, UserStates, Visitor
 from asterism.stores.users import Users
 from asterism.stores.vectors import ExactVectorIndex, VectorIndex
+from asterism.stores.vectors_beside import VectorsBeside
 
 #: A module, and the extra that brings what it imports.
 _NEEDED: Final = {
@@ -133,14 +134,25 @@ def open_history(url: str, timeout_seconds: float = 30.0) -> Any:
     return implementation(url).ColdHistory(url, timeout_seconds=timeout_seconds)
 
 
-def open_vectors(url: str, items: IdMap, vectors: Any, timeout_seconds: float = 3.0) -> VectorIndex:
-    """Item vectors compared in process, or in Milvus, which is given those it does not hold yet."""
+def open_vectors(
+    url: str, items: IdMap, vectors: Any, timeout_seconds: float = 3.0, version: str | None = None
+) -> VectorIndex:
+    """Item vectors compared in process, or beside that in Milvus, in a collection of its own for each version."""
+    here = ExactVectorIndex(items, vectors)
     if url == "exact":
-        return ExactVectorIndex(items, vectors)
+        return here
+    address, _, options = url.partition("?")
+    if version is not None:
+        place = address.rstrip("/")
+        place = place if StoreUrl.parse(place).rest.count("/") else f"{place}/items"
+        url = f"{place}_{version}" + (f"?{options}" if options else "")
     index = implementation(url).MilvusVectorIndex(url, timeout_seconds=timeout_seconds)
-    if len(index) < len(items):
-        index.put(items.ids, vectors)
-    return cast(VectorIndex, index)
+
+    def fill() -> None:
+        if len(index) < len(items):
+            index.put(items.ids, vectors)
+
+    return VectorsBeside(here, index, fill)
 
 
 def open_blobs(url: str, timeout_seconds: float = 5.0) -> Blobs:

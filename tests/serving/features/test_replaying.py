@@ -17,7 +17,6 @@ from asterism.data.item_attributes import Predicate
 from asterism.serving.bundle_tables import read_histories
 from asterism.serving.features.asking import engine_request
 from asterism.serving.features.replaying import asked_again
-from asterism.serving.hot_state import recent_event
 from asterism.serving.ports import EngineAnswer, EngineRequest
 from asterism.serving.recommendation import RecommendRequest
 from asterism.serving.service import Service, ServiceSettings, open_service
@@ -115,7 +114,8 @@ def test_what_was_served_is_what_the_logs_make_again(served: tuple[list[EngineRe
     compared = 0
     for turn, pair in enumerate(zip(*[iter(exposures_in(state / "exposures"))] * 2, strict=True)):
         event = events[turn]
-        states.apply(Visitor(event.user_id, event.session_id), recent_event(event))
+        kept = RecentEvent(event.timestamp, event.item_id, event.action, event.value, event.scene)  # by its fields
+        states.apply(Visitor(event.user_id, event.session_id), kept)
         for exposure in pair:
             recomputed = states.get(Visitor(exposure.user_id, exposure.session_id))
             assert exposure.used is not None

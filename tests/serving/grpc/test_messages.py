@@ -39,15 +39,14 @@ REQUESTS = st.builds(
     EngineRequest,
     st.lists(EVENTS, max_size=4).map(tuple),
     st.integers(1, 10_000),
-    st.frozensets(TEXT, max_size=4),
-    MAYBE,
-    st.none() | st.integers(0, 2**40),
-    MAYBE,
-    st.none(),
-    MAYBE,
-    st.none() | PREDICATES,
-    st.none() | st.frozensets(TEXT, max_size=3),
-    st.booleans(),
+    excluded=st.frozensets(TEXT, max_size=4),
+    user_id=MAYBE,
+    timestamp=st.none() | st.integers(0, 2**40),
+    scene=MAYBE,
+    device=MAYBE,
+    wanted=st.none() | PREDICATES,
+    allowed=st.none() | st.frozensets(TEXT, max_size=3),
+    background=st.booleans(),
 )
 
 

@@ -12,6 +12,8 @@ from serving.small_market import write_bundle
 from serving.telemetry.collector import Collector
 from serving.telemetry.scraping import value
 
+PATIENT = ("--deadline-ms", "10000")  # a busy machine must not change what is counted
+
 
 class Observed(NamedTuple):
     """A service of three processes whose metrics and traces somebody takes."""
@@ -51,7 +53,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     with Collector() as collector, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
         patch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
-        with Server(folder / "bundle", folder / "state", "--metrics-port", str(port)) as server:
+        with Server(folder / "bundle", folder / "state", "--metrics-port", str(port), *PATIENT) as server:
             running = Observed(server, collector, port)
             wait_until(lambda: works(running), 90)
             yield running

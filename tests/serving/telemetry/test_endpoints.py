@@ -50,13 +50,17 @@ def test_the_gateway_counts_what_it_does(observed: Observed) -> None:
     assert change("asterism_exposures_total", outcome="lost") == 0
     assert change("asterism_feedback_events_total", outcome="accepted") == 1
     assert change("asterism_feedback_events_total", outcome="duplicate") == 1
-    assert change("asterism_feedback_events_total", outcome="refused") == 1  # the other never came to be an event
+    assert change("asterism_feedback_events_total", outcome="refused") == 2
     assert change("asterism_feedback_commit_seconds_count") == 2
-    assert change("asterism_stage_seconds_count", stage="state") == 3
+    assert change("asterism_stage_seconds_count", stage="state") >= 3  # the worker may ask for one too
     assert change("asterism_stage_seconds_count", stage="engine") == 1
     assert change("asterism_stage_seconds_count", stage="encode") == 3
     assert change("asterism_stage_seconds_count", stage="guard") >= 7
-    assert change("asterism_engine_requests_total", outcome="answered") >= 1
+
+    def answered() -> float:  # which the engine tells twice a second
+        return changes(before, observed.scrape("gateway"))("asterism_engine_requests_total", outcome="answered")
+
+    wait_until(lambda: answered() >= 1)
 
 
 def test_engine_and_worker_tell_of_themselves(observed: Observed) -> None:
@@ -83,7 +87,8 @@ def test_every_process_says_what_it_is(observed: Observed) -> None:
         text = observed.scrape(role)
         assert value(text, "asterism_build_info", role=role, version=__version__) == 1
         assert (value(text, "process_resident_memory_bytes") or 0) > 1 << 20
-        assert (value(text, "asterism_bundle_created_seconds") or 0) > 1_700_000_000
+        if role != "worker":  # which may have none
+            assert (value(text, "asterism_bundle_created_seconds") or 0) > 1_700_000_000
     assert value(observed.scrape("gateway"), "asterism_engine_up") == 1
 
 

@@ -29,12 +29,34 @@ export class ApiError extends Error {
   }
 }
 
+/** What the service answers where it wants a key, or a key that may do more. */
+const KEY_CODES = [20009, 20010]
+const KEY_NAME = 'asterism-key'
+
+/** Whether an error is cured by another key. */
+export function wantsKey(error: unknown): boolean {
+  return error instanceof ApiError && KEY_CODES.includes(error.code)
+}
+
+/** Send a key with every request of this tab from now on; it is gone with the tab. */
+export function setKey(key: string) {
+  sessionStorage.setItem(KEY_NAME, key)
+}
+
+function headers(hasBody: boolean): Record<string, string> {
+  const key = sessionStorage.getItem(KEY_NAME)
+  return {
+    ...(hasBody ? { 'content-type': 'application/json' } : {}),
+    ...(key ? { authorization: `Bearer ${key}` } : {}),
+  }
+}
+
 async function call<T>(path: string, body?: unknown): Promise<T> {
   let response: Response
   try {
     response = await fetch(path, {
       method: body === undefined ? 'GET' : 'POST',
-      headers: body === undefined ? {} : { 'content-type': 'application/json' },
+      headers: headers(body !== undefined),
       body: body === undefined ? null : JSON.stringify(body),
     })
   } catch {

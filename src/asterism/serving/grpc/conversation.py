@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import grpc
 
-from asterism.core.errors import AsterismError, ModelError, OverloadedError
+from asterism.core.errors import ModelError, OverloadedError
 from asterism.serving.grpc.proto import model_pb2
 from asterism.serving.grpc.queries import answer_of, query_of
 from asterism.serving.ports import EngineAnswer, EngineRequest
@@ -32,7 +32,7 @@ class Conversation:
         self._packed_format = packed_format
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[EngineAnswer]] = {}
-        self._asked: list[tuple[int, EngineRequest]] = []
+        self._asked: list[tuple[int, model_pb2.Query]] = []
         self._withdrawn: list[int] = []
         self._something = asyncio.Event()
         self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._receive())]
@@ -50,11 +50,12 @@ class Conversation:
         """
         if self.is_over:
             raise EngineLostError("the engine was lost")
+        query = query_of(request, self._packed_format)
         loop = asyncio.get_running_loop()
         number = next(self._numbers)
         waiting: asyncio.Future[EngineAnswer] = loop.create_future()
         self._waiting[number] = waiting
-        self._asked.append((number, request))
+        self._asked.append((number, query))
         self._something.set()
         seconds = _NO_DEADLINE_SECONDS if request.deadline is None else request.deadline - time.monotonic()
         timer = loop.call_later(seconds + _LATE_SECONDS, _give_up, waiting)
@@ -89,10 +90,10 @@ class Conversation:
                 withdrawn, self._withdrawn = self._withdrawn, []
                 if not self._asked:
                     self._something.clear()
-                wanted = [(number, one) for number, one in asked if number in self._waiting]
+                wanted = [(number, query) for number, query in asked if number in self._waiting]
                 message = model_pb2.Asked(
                     numbers=[number for number, _ in wanted],
-                    queries=[query_of(one, self._packed_format) for _, one in wanted],
+                    queries=[query for _, query in wanted],
                     withdrawn=withdrawn,
                 )
                 await self._stream.write(message)
@@ -101,11 +102,12 @@ class Conversation:
         reason = "the engine ended the conversation"
         try:
             while (message := await self._stream.read()) is not grpc.aio.EOF:
-                for number, result in zip(message.numbers, message.results, strict=True):
+                for number, result in zip(message.numbers, message.results, strict=False):
                     self._resolve(number, result)
         except grpc.aio.AioRpcError as error:
             reason = f"the engine was lost ({error.details()})"
-        self.end(reason)
+        finally:
+            self.end(reason)
 
     def _resolve(self, number: int, result: model_pb2.Result) -> None:
         waiting = self._waiting.pop(number, None)
@@ -113,7 +115,7 @@ class Conversation:
             return
         try:
             waiting.set_result(answer_of(result))
-        except AsterismError as error:
+        except Exception as error:  # what cannot be read must not end the conversation of all others
             waiting.set_exception(error)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,8 @@ from asterism.serving.grpc.queries import failure_of, flatten, request_of, resul
 MOST_QUERIES: Final = 256
 WATCH_SECONDS: Final = 0.5
 _PAGE_ITEMS: Final = 4096
+
+logger = logging.getLogger(__name__)
 
 
 class ModelServicer(ModelServiceServicer):
@@ -98,9 +101,12 @@ class ModelServicer(ModelServiceServicer):
     async def _result(self, query: model_pb2.Query, call_seconds: float | None) -> model_pb2.Result:
         try:
             answer = await self._pool.recommend(request_of(query, call_seconds))
+            return result_of(answer, packed=bool(query.packed))
         except AsterismError as error:
             return failure_of(error)
-        return result_of(answer, packed=bool(query.packed))
+        except Exception:  # the caller must not wait for what will never come
+            logger.exception("a query failed")
+            return failure_of(ModelError("something unforeseen went wrong; the engine's log tells what"))
 
     def _description(self) -> model_pb2.Description:
         pool = self._pool

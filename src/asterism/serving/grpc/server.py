@@ -48,7 +48,7 @@ class GrpcServer:
     async def start(self) -> None:
         """Listen; raises `ConfigError` where the address cannot be had."""
         await asyncio.to_thread(make_room, self.address)
-        self._server = server = grpc.aio.server(options=_OPTIONS)
+        server = grpc.aio.server(options=_OPTIONS)
         for one in self._services:
             one.add(one.servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -56,6 +56,7 @@ class GrpcServer:
         reflection.enable_server_reflection(names, server)
         self._listen(server)
         await server.start()
+        self._server = server
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
     async def set_healthy(self, name: str, healthy: bool) -> None:

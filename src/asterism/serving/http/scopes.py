@@ -9,11 +9,12 @@ RECOMMEND: Final = "recommend"  # ask for slates, items and neighbours
 FEEDBACK: Final = "feedback"  # tell what visitors did
 PROFILE: Final = "profile"  # read what is known of a user
 FORGET: Final = "forget"  # erase a user
+METRICS: Final = "metrics"  # what Prometheus collects, and nothing about anybody
 ADMIN_READ: Final = "admin:read"
 ADMIN_WRITE: Final = "admin:write"  # items and users
 ADMIN_MODEL: Final = "admin:model"  # which bundle is served
 
-SCOPES: Final = (RECOMMEND, FEEDBACK, PROFILE, FORGET, ADMIN_READ, ADMIN_WRITE, ADMIN_MODEL)
+SCOPES: Final = (RECOMMEND, FEEDBACK, PROFILE, FORGET, METRICS, ADMIN_READ, ADMIN_WRITE, ADMIN_MODEL)
 
 _READING: Final = frozenset({"GET", "HEAD"})
 
@@ -41,7 +42,7 @@ NEEDS: Final = (
     Need(_ALL, "/api/v1/users/", PROFILE),
     Need(_ALL, "/api/v1/feedback", FEEDBACK),
     Need(_ALL, "/api/v1/", RECOMMEND),
-    Need(_ALL, "/metrics", ADMIN_READ),
+    Need(_ALL, "/metrics", METRICS),
     Need(_ALL, "/", None),  # the page, its files, the description, health
 )
 

@@ -22,7 +22,7 @@ from asterism.serving.http.listening import url_of
 from asterism.serving.service import Service
 
 _DRAIN_SECONDS: Final = 10
-_LINGER_SECONDS: Final = 0.2  # longer than a client takes from one request to the next while it has more to ask
+_LINGER_SECONDS: Final = 0.3  # longer than a client takes from one request to the next while it has more to ask
 _VISITORS_SECONDS: Final = 1.0
 _IDLE_SECONDS: Final = 75  # longer than the minute of usual proxies, who else send into a connection that is closing
 

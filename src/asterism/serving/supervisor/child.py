@@ -162,7 +162,8 @@ async def _forward(source: asyncio.StreamReader, target: TextIO, label: str) -> 
         if not line:
             return
         with contextlib.suppress(OSError):  # who listened has gone; the service goes on
-            target.write(f"{label}{line.decode(errors='replace')}")
+            own = "" if line.startswith(b"{") else label  # a record in JSON says itself whose it is
+            target.write(f"{own}{line.decode(errors='replace')}")
             target.flush()
 
 

@@ -53,7 +53,7 @@ class Lineup:
         arguments += ["--deadline-ms", str(self.deadline_ms), *_option("--reranking", self.reranking)]
         arguments += ["--listen-fd", str(taken.fileno())]
         host, port = taken.getsockname()[:2]
-        probe = http_probe({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
+        probe = http_probe({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # nosec B104
         command = self._command("gateway", arguments)
         return ChildSpec("gateway", command, probe, pass_fds=(taken.fileno(),), speaks=True)
 

@@ -21,7 +21,9 @@ Role = Literal["gateway", "engine", "worker"]
 class BuildInfo(Collector):
     """A metric that is always 1, and the age of the bundle."""
 
-    def __init__(self, role: Role, bundle: Bundle, version: Callable[[], str], registry: CollectorRegistry) -> None:
+    def __init__(
+        self, role: Role, bundle: Bundle | None, version: Callable[[], str], registry: CollectorRegistry
+    ) -> None:
         self._role = role
         self._bundle = bundle
         self._version = version  # that is served now: another one after a swap
@@ -34,13 +36,17 @@ class BuildInfo(Collector):
         )
         info.add_metric((__version__, self._version(), self._role), 1)
         yield info
+        if self._bundle is None:
+            return
         created = datetime.fromisoformat(self._bundle.manifest.created_at).timestamp()
         yield gauge("asterism_bundle_created_seconds", "When the bundle was trained, Unix seconds.", created)
 
 
-def new_registry(role: Role, bundle: Bundle, version: Callable[[], str] | None = None) -> CollectorRegistry:
-    """A registry of one service: its build, and its process's memory, time and files."""
+def new_registry(
+    role: Role, bundle: Bundle | None = None, version: Callable[[], str] | None = None
+) -> CollectorRegistry:
+    """A registry of one service: its build, its bundle where it has one, and its process's memory, time and files."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    BuildInfo(role, bundle, version or (lambda: bundle.version), registry)
+    BuildInfo(role, bundle, version or (lambda: bundle.version if bundle is not None else ""), registry)
     return registry

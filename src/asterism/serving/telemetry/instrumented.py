@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
 from prometheus_client.registry import CollectorRegistry
 from starlette.types import ASGIApp
@@ -17,7 +17,7 @@ from asterism.core.errors import AsterismError, RequestError, UnknownIdError
 from asterism.serving.breaker import GuardedEngine
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.engine.status import EngineStatus
-from asterism.serving.recommendation import Recommendation
+from asterism.serving.recommendation import Recommendation, RecommendRequest
 from asterism.serving.telemetry.batches import BatchTelemetry
 from asterism.serving.telemetry.build_info import new_registry
 from asterism.serving.telemetry.engine_metrics import BreakerCollector, EngineCollector
@@ -140,10 +140,12 @@ def _trace(parts: Parts, tracer: Tracer) -> None:
 
 
 def _counted_answers(metrics: GatewayMetrics, call: Call) -> Call:
+    answers = metrics.answers
+
     @functools.wraps(call)
-    async def counted(*args: Any, **kwargs: Any) -> Recommendation:
-        answer: Recommendation = await call(*args, **kwargs)
-        metrics.answers[answer.source].value += 1
+    async def counted(request: RecommendRequest) -> Recommendation:
+        answer: Recommendation = await call(request)
+        answers[answer.source._value_].value += 1  # an enum's own hash is Python, and costs a tenth of all this
         if answer.cached:
             metrics.cached.value += 1
         if answer.degraded:

@@ -13,7 +13,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from asterism.core.bundle import Bundle
 from asterism.serving.telemetry.build_info import new_registry
 from asterism.serving.telemetry.families import LOOP_BUCKETS, Histograms, Observations, gauge
 from asterism.serving.telemetry.nearline import NearlineMetrics
@@ -46,11 +45,11 @@ class WorkerTelemetry:
             self.tracer.close()
 
 
-def instrument_worker(worker: _Worker, bundle: Bundle) -> WorkerTelemetry:
+def instrument_worker(worker: _Worker) -> WorkerTelemetry:
     """Measure a worker that is not started yet; raises `ConfigError`, `MissingDependencyError`."""
     settings = trace_settings(os.environ)
     tracer = None if settings is None else open_tracer(settings, "worker")
-    registry = new_registry("worker", bundle)
+    registry = new_registry("worker")
     GroupCollector(worker.groups, registry)
     seconds = Histograms(
         "asterism_bus_batch_seconds", "Time to deal with a batch of events.", ("group",), LOOP_BUCKETS, registry

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 30.0
+_DOUBT_SECONDS: Final = 15.0  # that nothing failed without a batch proves little: the bus may not have given it yet
 
 
 class GroupState(StrEnum):
@@ -59,6 +61,7 @@ class Group:
         self._open_handler = open_handler
         self._batch = batch
         self._poll_seconds = poll_seconds
+        self._doubted_until = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"group-{name}", daemon=True)
 
@@ -97,10 +100,11 @@ class Group:
             self.handler = self._open_handler()
         with contextlib.closing(self._open_consumer()) as consumer:
             while not self._stop.is_set():
-                self._step(consumer, self.handler)
-                self._is_well()
+                if self._step(consumer, self.handler) or time.monotonic() > self._doubted_until:
+                    self._is_well()
 
-    def _step(self, consumer: Consumer, handler: Handler) -> None:
+    def _step(self, consumer: Consumer, handler: Handler) -> bool:
+        """Deal with what there is; whether there was anything."""
         batch = consumer.poll(self._batch, 0.0 if handler.has_more else self._poll_seconds)
         behind = consumer.lag() if len(batch) == self._batch else 0
         self.lag = len(batch) + behind
@@ -112,6 +116,7 @@ class Group:
         elif handler.has_more:
             handler(())
         self.lag = behind
+        return bool(batch)
 
     def _is_well(self) -> None:
         if self.failures:
@@ -120,6 +125,7 @@ class Group:
 
     def _rest(self, error: Exception) -> None:
         self.failures += 1
+        self._doubted_until = time.monotonic() + _DOUBT_SECONDS
         self.state, self.last_error = GroupState.PAUSED, str(error)
         seconds = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (self.failures - 1))
         level = logging.WARNING if self.failures == 1 or not isinstance(error, StorageError) else logging.INFO

@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 _LONGEST_SECONDS: Final = 30.0
 _READY_SECONDS: Final = 20.0
+_OPEN_SECONDS: Final = 300.0  # a bundle's histories may be long
 
 
 class Nearline:
@@ -32,7 +33,9 @@ class Nearline:
         self._thread.start()
         self._slate_items = slate_items
         try:
-            self.engine, self._visitors, self.slates = self._on_loop(self._open(open_engine, open_visitors))
+            self.engine, self._visitors, self.slates = self._on_loop(
+                self._open(open_engine, open_visitors), _OPEN_SECONDS
+            )
         except BaseException:
             self._end()
             raise
@@ -76,8 +79,8 @@ class Nearline:
             raise ModelError(f"no slate can be made: {error or 'the engine is loading'}") from error
         return engine, visitors, NearlineSlates(engine, visitors, SystemClock(), slate_items=self._slate_items)
 
-    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_LONGEST_SECONDS)
+    def _on_loop(self, work: Coroutine[Any, Any, T], seconds: float = _LONGEST_SECONDS) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
 
 
 async def _let_go() -> None:

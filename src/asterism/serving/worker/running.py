@@ -70,7 +70,7 @@ def open_worker(settings: WorkerSettings) -> Worker:
 def run_worker(settings: WorkerSettings, stop: threading.Event) -> None:
     """Work until `stop` is set, then commit and end."""
     worker = open_worker(settings)
-    telemetry = instrument_worker(worker, Bundle.open(settings.bundle))
+    telemetry = instrument_worker(worker)
     with serving_metrics(settings.metrics_port, telemetry.registry):
         worker.start()
         stop.wait()

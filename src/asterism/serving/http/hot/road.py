@@ -37,7 +37,7 @@ class HotRoad:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
-        self._shelf = CardShelf(service.catalogue, service.engine.semantic_id)
+        self._shelf = CardShelf(service.catalogue, service.engine.semantic_id, service.recommender.item_ids)
         self._encoded_in = service.telemetry.metrics.stages.encode.observe
         self._handlers: dict[str, Handler] = {
             "/api/v1/recommend": self._recommend,

@@ -1,0 +1,225 @@
+"""The service under load, over HTTP: capacity, latencies at a rate, and memory over time; one JSON line at the end.
+
+Real processes (`asterism serve`: supervisor, gateway, engine, worker) on a bundle of the reference shape. The load is
+a process of its own, on the same cores as everything else. `cached`: visitors whose slate is valid. `fresh`: requests
+that no kept slate may answer, so that the engine is asked. `feedback`: one click, durable before it is answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from asterism.core.progress import track
+from peers import commit
+from reference_shape import item_ids_of
+from serving_parts.load import Call, Outcomes, closed_loop, cycle_of, open_loop, post
+from serving_parts.shop import user_ids_of, write_shop
+
+MIXED = {"cached": 0.72, "fresh": 0.18, "feedback": 0.10}  # of reads 80 % and 20 %
+RECOMMEND, FEEDBACK = "/api/v1/recommend", "/api/v1/feedback"
+
+Row = dict[str, Any]
+
+
+@contextmanager
+def serving(bundle: Path, state: Path, options: list[str]) -> Iterator[tuple[tuple[str, int], int]]:
+    """`asterism serve` until the model answers: its address and the supervisor's process number."""
+    command = [sys.executable, "-m", "asterism", "serve", "--bundle", str(bundle), "--state", str(state), "--port", "0"]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    lines: list[str] = []
+    found = threading.Event()
+
+    def read() -> None:
+        for line in process.stdout or ():
+            lines.append(line)
+            if "http://" in line:
+                found.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        if not found.wait(60):
+            raise SystemExit(f"the service did not start: {''.join(lines)}")
+        host, port = re.search(r"http://([^:/]+):(\d+)", "".join(lines)).groups()  # type: ignore[union-attr]
+        wait_ready(f"http://{host}:{port}/readyz")
+        yield (host, int(port)), process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def wait_ready(url: str, patience_seconds: float = 120.0) -> None:
+    """Return once the model answers."""
+    end = time.monotonic() + patience_seconds
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            pass
+        time.sleep(0.2)
+    raise SystemExit("the model was not loaded in time")
+
+
+def family(pid: int) -> dict[int, str]:
+    """A process and all below it, by their command lines."""
+    parents, names = {}, {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            number = int(path.name)
+            parents[number] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            names[number] = (path / "cmdline").read_text().replace("\0", " ")
+        except (OSError, ValueError):
+            continue
+
+    def belongs(one: int) -> bool:
+        return one == pid or (one in parents and parents[one] > 1 and belongs(parents[one]))
+
+    return {one: names[one] for one in names if belongs(one)}
+
+
+def role_of(command: str) -> str:
+    """What a process of the family is."""
+    for role in ("serve gateway", "serve engine", "serve worker"):
+        if role in command:
+            return role.split()[1]
+    return "model" if "engine" in command else "supervisor"
+
+
+def rss_mb(pid: int) -> dict[str, float]:
+    """Resident memory of the family by role, in MB."""
+    found: dict[str, float] = {}
+    for one, command in family(pid).items():
+        try:
+            pages = int(Path(f"/proc/{one}/statm").read_text().split()[1])
+        except OSError:
+            continue
+        role = role_of(command)
+        found[role] = round(found.get(role, 0.0) + pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+    return found
+
+
+def calls_of(arguments: argparse.Namespace) -> dict[str, list[bytes]]:
+    """Requests of each kind; cached ones ask as `cached` users, who send no feedback."""
+    users, items = user_ids_of(arguments.users), item_ids_of(arguments.items)
+    random = np.random.default_rng(arguments.seed)
+    encode = msgspec.json.encode
+    cached, others = users[: arguments.cached_users], users[arguments.cached_users :]
+    count = {"count": 10, "scene": "home"}
+    return {
+        "cached": [post(RECOMMEND, encode({"user_id": user, **count})) for user in cached],
+        "fresh": [
+            post(RECOMMEND, encode({"user_id": user, **count, "exclude": [items[number % len(items)]]}))
+            for number, user in enumerate(others)
+        ],
+        "feedback": [
+            post(FEEDBACK, encode({"user_id": user, "item_id": items[int(one)], "action": "click"}))
+            for user, one in zip(others, random.integers(0, len(items), len(others)), strict=True)
+        ],
+    }
+
+
+def warm_up(address: tuple[str, int], calls: dict[str, list[bytes]]) -> None:
+    """Have every cached visitor's slate computed once, a few at a time."""
+    each = [Call("cached", one) for one in calls["cached"]]
+    closed_loop(address, each, max(2.0, len(each) / 400), connections=8)
+
+
+def cached_path(address: tuple[str, int], calls: dict[str, list[bytes]], arguments: argparse.Namespace) -> Row:
+    """Capacity of the cached read path, then its latencies at 70 % of that."""
+    each = [Call("cached", one) for one in calls["cached"]]
+    warm_up(address, calls)
+    full = closed_loop(address, each, arguments.seconds, connections=arguments.connections)
+    warm_up(address, calls)
+    capacity = full.counts["answered"] / full.seconds
+    steady = open_loop(address, each, 0.7 * capacity, arguments.seconds, seed=arguments.seed)
+    return {"capacity": round(capacity, 1), "closed": full.row(), "at_70_percent": steady.row()}
+
+
+def mixed(address: tuple[str, int], calls: dict[str, list[bytes]], rate: float, seconds: float, seed: int) -> Outcomes:
+    """80 % of reads cached, 20 % fresh, and a tenth of all requests feedback."""
+    warm_up(address, calls)
+    return open_loop(address, cycle_of(calls, MIXED, 50_000, seed), rate, seconds, seed=seed)
+
+
+def long_run(address: tuple[str, int], calls: dict[str, list[bytes]], pid: int, arguments: argparse.Namespace) -> Row:
+    """Minutes of mixed traffic, with the memory of all processes each minute."""
+    rows, memory = [], [rss_mb(pid)]
+    for minute in track(range(arguments.minutes), "minutes of mixed traffic"):
+        rows.append(mixed(address, calls, arguments.rate, 60.0, arguments.seed + minute).row())
+        memory.append(rss_mb(pid))
+    return {"minutes": rows, "rss_mb": memory}
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> Row:
+    """All figures asked for."""
+    bundle = arguments.bundle or folder / "bundle"
+    if arguments.bundle is None:
+        write_shop(bundle, items=arguments.items, users=arguments.users, seed=arguments.seed)
+    calls, found = calls_of(arguments), {}
+    with serving(bundle, folder / "state", arguments.serve.split()) as (address, pid):
+        found["processes"] = sorted(role_of(one) for one in family(pid).values())
+        found["rss_mb"] = rss_mb(pid)
+        if "cached" in arguments.only:
+            found["cached"] = cached_path(address, calls, arguments)
+            say("cached", found["cached"]["at_70_percent"], f"capacity {found['cached']['capacity']}/s; at 70 %: ")
+        if "mixed" in arguments.only:
+            found["mixed"] = mixed(address, calls, arguments.rate, arguments.seconds, arguments.seed).row()
+            say("mixed", found["mixed"])
+        if arguments.minutes:
+            found["long"] = long_run(address, calls, pid, arguments)
+            found["rss_mb_after"] = rss_mb(pid)
+    return found
+
+
+def say(name: str, row: Row, before: str = "") -> None:
+    """A scenario's figures in words."""
+    print(
+        f"{name}: {before}{row['per_second']}/s, p50 {row['p50_ms']} ms, p99 {row['p99_ms']} ms, "
+        f"p99.9 {row['p999_ms']} ms, errors {row['error_share']:.4%}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Run the scenarios that are asked for and print one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, default=12_000)
+    parser.add_argument("--users", type=int, default=20_000)
+    parser.add_argument("--cached-users", type=int, default=2_000)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each load")
+    parser.add_argument("--rate", type=float, default=2_000.0, help="requests a second of mixed traffic")
+    parser.add_argument("--minutes", type=int, default=0, help="of mixed traffic, with the memory of all processes")
+    parser.add_argument("--connections", type=int, default=16, help="of the closed loop")
+    parser.add_argument("--only", nargs="+", default=["cached", "mixed"], choices=["cached", "mixed"])
+    parser.add_argument("--bundle", type=Path, help="another bundle whose users and items are named as the made ones")
+    parser.add_argument("--serve", default="", help="further options of `asterism serve`, in one string")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(arguments, Path(folder))
+    settings = {name: value for name, value in vars(arguments).items() if name not in ("bundle",)}
+    print(json.dumps({"benchmark": "serving", "commit": commit(), "cores": os.cpu_count(), **settings, **found}))
+
+
+if __name__ == "__main__":
+    main()
