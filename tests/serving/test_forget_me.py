@@ -89,7 +89,8 @@ def test_a_kill_right_after_the_answer_undoes_nothing(tmp_path: Path) -> None:
         gateway = int((state / "run" / "gateway.pid").read_text())
         forget(server, ADA)
         os.kill(gateway, signal.SIGKILL)
-        wait_until(lambda: int((state / "run" / "gateway.pid").read_text()) != gateway)
+        pid_file = state / "run" / "gateway.pid"
+        wait_until(lambda: pid_file.exists() and pid_file.read_text() not in {"", str(gateway)})
         wait_until(lambda: files_with(state, ADA) == [])
     with Server(bundle, state) as server:
         assert server.http.get(f"/api/v1/user/{quote(ADA, safe='')}/profile").json()["code"] == 20003

@@ -1300,8 +1300,15 @@ export interface components {
         /**
          * ProfileData
          * @description A user as the service sees them; `recent` is newest first.
+         *
+         *     `interests` are shares by category that sum to one, an event weighing half as much as one 20 events newer.
+         *     `attributes` are null while the database does not answer.
          */
         ProfileData: {
+            /** Attributes */
+            attributes: {
+                [key: string]: string | number | boolean | null;
+            } | null;
             /** Events */
             events: number;
             /** Interests */
@@ -4099,6 +4106,9 @@ export interface operations {
                      * @example {
                      *       "code": 0,
                      *       "data": {
+                     *         "attributes": {
+                     *           "city": "Vega"
+                     *         },
                      *         "events": 12,
                      *         "interests": [
                      *           {
