@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -72,6 +73,14 @@ def test_a_batch_that_is_written_twice_counts_once_also_by_day(history: ColdHist
     today = [one for one in history.daily(date.fromtimestamp(NOW - 2 * DAY), date.fromtimestamp(NOW + 2 * DAY))]
     assert sum(one.events for one in today) == 6
     assert {one.item_id: (one.events, one.visitors) for one in today} == {f"i{one}": (2, 2) for one in range(3)}
+
+
+def test_an_event_that_was_sent_again_later_counts_once(history: ColdHistory) -> None:
+    first, again = event(1), replace(event(1), timestamp=NOW + 40 * DAY)
+    history.append([first, event(2)])
+    history.append([again])
+    assert all_events(history) == [event(2), again], "a client without a clock of its own, that asked twice"
+    assert len(history) == 2
 
 
 def test_days_are_in_utc_and_their_range_holds_both_ends(history: ColdHistory) -> None:

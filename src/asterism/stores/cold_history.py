@@ -55,7 +55,7 @@ _SCHEMA: Final = (
         action LowCardinality(String), value Nullable(Float64), session_id Nullable(String),
         scene LowCardinality(Nullable(String)), attribution_id Nullable(String)
     ) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(toDateTime64(timestamp, 0, 'UTC'))
-    ORDER BY (visitor, timestamp, event_id)
+    ORDER BY (visitor, event_id)
     TTL toDateTime(toDateTime64(timestamp, 0, 'UTC')) + toIntervalDay({keep_days})
     """,
     # distinct ids, not counts: a batch that is written twice changes nothing
@@ -123,25 +123,34 @@ class ColdHistory:
 
     def events(self, start: int, end: int, rows: int = 100_000) -> Iterator[pa.Table]:
         """Events with `start` ≤ timestamp < `end` by visitor and time, as Arrow tables of at most so many rows."""
-        after: tuple[str, int, str] | None = None
-        while True:
+        after = ""
+        while (last := self._last_visitor_of_page(after, start, end, rows)) is not None:
             # The names are those of our own columns, the values are bound.
-            query = (
-                f"SELECT visitor, {', '.join(_COLUMNS)} FROM events FINAL "  # nosec B608
-                "WHERE timestamp >= {start:Int64} AND timestamp < {end:Int64}"
+            page = self._query(
+                f"SELECT {', '.join(_COLUMNS)} FROM events FINAL "  # nosec B608
+                "WHERE visitor > {after:String} AND visitor <= {last:String} "
+                "AND timestamp >= {start:Int64} AND timestamp < {end:Int64} ORDER BY visitor, timestamp, event_id",
+                {"after": after, "last": last, "start": start, "end": end},
             )
-            values: dict[str, Any] = {"start": start, "end": end, "rows": rows}
-            if after is not None:
-                query += " AND (visitor, timestamp, event_id) > ({visitor:String}, {at:Int64}, {event:String})"
-                values |= {"visitor": after[0], "at": after[1], "event": after[2]}
-            query += " ORDER BY visitor, timestamp, event_id LIMIT {rows:UInt32}"
-            table = self._query(query, values)
-            if table.num_rows:
-                yield table.drop_columns(["visitor"])
-            if table.num_rows < rows:
-                return
-            last = table.slice(table.num_rows - 1).to_pylist()[0]
-            after = (last["visitor"], last["timestamp"], last["event_id"])
+            for first in range(0, page.num_rows, rows):
+                yield page.slice(first, rows)
+            after = last
+
+    def _last_visitor_of_page(self, after: str, start: int, end: int, rows: int) -> str | None:
+        """Whose events end a page of about so many rows; a visitor's events are of one page."""
+        counts = self._query(
+            "SELECT visitor, count() AS events FROM events WHERE visitor > {after:String} "
+            "AND timestamp >= {start:Int64} AND timestamp < {end:Int64} "
+            "GROUP BY visitor ORDER BY visitor LIMIT {rows:UInt32}",
+            {"after": after, "start": start, "end": end, "rows": rows},
+        )
+        last, total = None, 0
+        for visitor, events in zip(counts["visitor"].to_pylist(), counts["events"].to_pylist(), strict=True):
+            total += events
+            if last is not None and total > rows:
+                break
+            last = visitor
+        return last
 
     def daily(self, first: date, last: date) -> list[ItemDay]:
         """What was done with each item on each day from the first to the last, both included, by day and item."""
