@@ -150,7 +150,14 @@ def test_before_its_first_answer_a_process_may_take_its_time(tmp_path: Path, mon
         raise ConnectionError("still replaying")
 
     monkeypatch.setattr(child, "_FIRST_PAUSE_SECONDS", 0.02)
-    assert run([ChildSpec("gateway", script(PATIENT, log, "gateway"), probe)], tmp_path, lambda: len(asked) > 8) == 0
+    assert (
+        run(
+            [ChildSpec("gateway", script(PATIENT, log, "gateway"), probe)],
+            tmp_path,
+            lambda: len(asked) > 8 and lines(log),
+        )
+        == 0
+    )
     assert lines(log) == ["gateway began", "gateway ended"]
 
 
