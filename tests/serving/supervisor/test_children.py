@@ -123,6 +123,7 @@ def test_one_that_answers_no_more_is_killed_and_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(child, "_PROBE_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(child, "_PROBE_AGAIN_SECONDS", 0.02)
     log = tmp_path / "log"
     asked: list[float] = []
 
@@ -144,10 +145,19 @@ def test_before_its_first_answer_a_process_may_take_its_time(tmp_path: Path, mon
 
     async def probe() -> bool:
         asked.append(time.monotonic())
+        if len(asked) == 2:
+            return False  # it answers, and cannot do its work yet
         raise ConnectionError("still replaying")
 
     monkeypatch.setattr(child, "_FIRST_PAUSE_SECONDS", 0.02)
-    assert run([ChildSpec("gateway", script(PATIENT, log, "gateway"), probe)], tmp_path, lambda: len(asked) > 8) == 0
+    assert (
+        run(
+            [ChildSpec("gateway", script(PATIENT, log, "gateway"), probe)],
+            tmp_path,
+            lambda: len(asked) > 8 and lines(log),
+        )
+        == 0
+    )
     assert lines(log) == ["gateway began", "gateway ended"]
 
 

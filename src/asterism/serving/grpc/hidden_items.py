@@ -12,6 +12,7 @@ from asterism.stores.opening import open_warm
 
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 10.0
+_CLOSE_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class HiddenItems:
         """Let go of the catalogue."""
         self._closing.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(_CLOSE_SECONDS)  # it may wait for the database, and nobody for it
         if self._catalogue is not None:
             self._catalogue.close()
 

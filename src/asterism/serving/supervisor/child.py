@@ -22,6 +22,7 @@ _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 10.0
 _HEALTHY_AFTER_SECONDS: Final = 30.0
 _PROBE_EVERY_SECONDS: Final = 1.0
+_PROBE_AGAIN_SECONDS: Final = 4.0  # three times that is longer than a process may take to drain
 _PROBES_FAILED: Final = 3  # in a row; a process that is only busy answers one of them
 _LAST_WORDS_SECONDS: Final = 1.0
 _LINE_BYTES: Final = 1 << 20
@@ -130,15 +131,16 @@ class Child:
             await asyncio.sleep(PROBE_SECONDS)
             self.was_ready.set()
             return
-        answered, failed = False, 0
+        was_ready, failed = False, 0  # in this life
         while failed < _PROBES_FAILED and not self._stopping.is_set():
             await asyncio.sleep(_PROBE_EVERY_SECONDS if self.was_ready.is_set() else _FIRST_PAUSE_SECONDS)
             try:
                 is_ready = await asyncio.wait_for(self._spec.probe(), PROBE_SECONDS)
             except Exception:  # whatever it is, it is no answer
-                failed += answered  # before the first answer it is starting, which may take long
+                failed += was_ready  # before that it is starting, or giving up, which may take long
+                await asyncio.sleep(_PROBE_AGAIN_SECONDS if was_ready else 0.0)  # it may be finishing
                 continue
-            answered, failed = True, 0
+            was_ready, failed = was_ready or is_ready, 0
             if is_ready:
                 self.was_ready.set()
         if not self._stopping.is_set():
