@@ -10,12 +10,13 @@ export ASTERISM_DATA ?= ./data
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup page demo test check bench clean
+.PHONY: help setup page demo test check audit bench clean
 
 help:
 	@echo "make demo    simulate a market, train on it, measure, serve the feed (DEMO_SERVE=0: do not serve)"
-	@echo "make test    run the tests      make check   lint and types"
+	@echo "make test    run the tests      make check   lint, types and bandit"
 	@echo "make setup   .venv              make page    build the web page (needs Node 20)"
+	@echo "make audit   known vulnerabilities of the pinned packages (asks over the network)"
 	@echo "make bench   the benchmarks, each ending in one line of JSON"
 
 setup: .venv/.ready
@@ -54,6 +55,12 @@ check: .venv/.ready-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --recursive -c pyproject.toml src
+
+# Asks a database of known vulnerabilities over the network; what it has not heard of is a failure, not a pass.
+audit: .venv/.ready-for-tests
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict || \
+	{ echo "a pinned package is vulnerable, or the database cannot be asked from here; see above which" >&2; exit 1; }
 
 bench: setup
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

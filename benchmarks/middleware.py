@@ -12,6 +12,9 @@ import json
 import statistics
 import time
 
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asterism.config.guard import GuardConfig
@@ -38,12 +41,18 @@ async def answers(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"{}"})
 
 
+async def passing(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    """What a middleware of Starlette's own kind does at least."""
+    return await call_next(request)
+
+
 def layers(token: str, keys: LocalApiKeys) -> dict[str, tuple[ASGIApp, KeyRing | None]]:
-    """Applications by name, each with a layer more than the one before."""
+    """Applications by name, each of ours with a layer more than the one before."""
     ring = KeyRing(keys, SystemClock())
     unlimited = {"instance_per_second": 1e7}
     return {
         "nothing": (answers, None),
+        "an empty BaseHTTPMiddleware": (BaseHTTPMiddleware(answers, dispatch=passing), None),
         "frame": (RequestFrame(answers), None),
         "frame, bodies": (RequestFrame(BodyLimits(answers)), None),
         "all, open": (Gate(GuardConfig.model_validate(unlimited)).around(answers), None),
@@ -66,7 +75,14 @@ async def microseconds(app: ASGIApp, headers: list[tuple[bytes, bytes]], request
         return None
 
     def scope() -> Scope:
-        return {"type": "http", "method": "POST", "path": "/api/v1/recommend", "headers": headers, "state": {}}
+        return {
+            "type": "http",
+            "method": "POST",
+            "path": "/api/v1/recommend",
+            "query_string": b"",
+            "headers": headers,
+            "state": {},
+        }
 
     began = time.thread_time()
     for _ in range(requests):

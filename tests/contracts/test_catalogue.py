@@ -78,6 +78,26 @@ def test_a_hidden_item_is_unavailable_and_stays_hidden_after_an_upsert(opener: O
     catalogue.close()
 
 
+def test_what_is_unavailable_is_the_same_object_until_anything_changes(opener: Opener) -> None:
+    catalogue = opener()
+    catalogue.upsert([Item("a", "One"), Item("b", "Two")])
+    changes = [
+        lambda: catalogue.upsert([Item("a", "Another title")]),
+        lambda: catalogue.upsert([], {"a": "<svg/>"}),
+        lambda: catalogue.set_hidden("b", True),
+        lambda: catalogue.delete(["b"]),
+        lambda: catalogue.sync([Item("c", "Three")], {}, "v2"),
+    ]
+    for number, change in enumerate(changes):
+        before = catalogue.unavailable()
+        catalogue.many(["a", "b"])
+        time.sleep(0.25)  # longer than a look at what others changed
+        assert catalogue.unavailable() is before, number
+        change()
+        assert catalogue.unavailable() is not before, number
+    catalogue.close()
+
+
 def test_search_by_text_category_and_availability(opener: Opener) -> None:
     catalogue = opener()
     catalogue.upsert([VEGA, DENEB, GONE])

@@ -10,9 +10,15 @@ from serving.small_market import write_bundle
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the one server's bundle and state."""
+    return tmp_path_factory.mktemp("market")
+
+
+@pytest.fixture(scope="session")
+def server(market: Path) -> Iterator[Server]:
     """One server for the tests that need nothing but answers; each takes users of its own."""
-    folder = tmp_path_factory.mktemp("market")
+    folder = market
     write_bundle(folder / "bundle")
     with Server(folder / "bundle", folder / "state") as running:
         yield running

@@ -23,8 +23,7 @@ from asterism.serving.recommender import Recommender, RecommenderSettings
 from asterism.stores.catalogue import Catalogue
 from asterism.stores.event_log import Event
 from asterism.stores.exposure_log import Exposure
-from asterism.stores.opening import Hot, open_warm
-from asterism.stores.rate_limits import LocalRateLimits
+from asterism.stores.opening import open_hot, open_warm
 from asterism.stores.slates import LocalSlates
 from asterism.stores.user_state import LocalUserStates, Visitor
 from serving.small_market import SOLD_OUT, CooccurrenceEngine, write_bundle
@@ -105,7 +104,7 @@ class Shop:
         self.slates = Switch(LocalSlates(self.clock))
         self.vectors = Switch(read_vectors(bundle, table.ids))
         self.exposures = Switch(Shown(), "exposures")
-        stores = Hot(self.states, self.slates, LocalRateLimits(self.clock))  # type: ignore[arg-type]
+        stores = replace(open_hot("memory", self.clock), states=self.states, slates=self.slates)
         categories = {item.item_id: item.categories for item in table.items}
         self.hot = HotState(categories, read_histories(bundle), stores)
         self.recommender = Recommender(

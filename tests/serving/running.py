@@ -17,7 +17,8 @@ import httpx
 
 TESTS = Path(__file__).parents[1]
 ENGINE = "serving.small_market:load_engine"
-START_SECONDS = 30.0
+START_SECONDS = 60.0
+STOP_SECONDS = 40.0
 
 
 def command(*arguments: str) -> list[str]:
@@ -41,6 +42,7 @@ class Server:
 
     def __init__(self, bundle: Path, state: Path, *more: str, log: Path | None = None) -> None:
         arguments = ("--bundle", str(bundle), "--state", str(state), "--port", "0", "--engine", ENGINE, *more)
+        self.run_folder = state / "run"
         self._log = (log or state.parent / "server.log").open("ab")
         self.process = subprocess.Popen(
             command(*arguments), stdout=subprocess.PIPE, stderr=self._log, env=environment(), text=True
@@ -69,14 +71,19 @@ class Server:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        status = self.process.wait(15)
+        status = self.process.wait(STOP_SECONDS)
         self.http.close()
         assert self.process.stdout is not None
         self.process.stdout.close()
         self._log.close()
         return status
 
+    def pid_of(self, process: str) -> int:
+        """The number of the gateway, the engine or the worker, as it is just now."""
+        return int((self.run_folder / f"{process}.pid").read_text())
+
     def engine_pid(self) -> int:
+        """The number of the process that holds the model."""
         return int(self.http.get("/readyz").json()["data"]["engine"]["pid"])
 
     def recommend(self, user_id: str, **more: Any) -> dict[str, Any]:

@@ -83,9 +83,12 @@ def item_vectors() -> np.ndarray:
     return (centres + rng.normal(0, 0.1, centres.shape)).astype(np.float32)
 
 
-def write_bundle(path: Path) -> Bundle:
+def write_bundle(path: Path, brand: str | None = None) -> Bundle:
     writer = BundleWriter(path)
-    pq.write_table(items_table(), writer.part(parts.ITEMS))
+    items = items_table()
+    if brand is not None:  # another bundle, then
+        items = items.append_column("brand", [[brand] * len(items)])
+    pq.write_table(items, writer.part(parts.ITEMS))
     pq.write_table(histories_table(), writer.part(parts.HISTORIES))
     save_file({"vectors": item_vectors()}, writer.part(parts.ITEM_VECTORS))
     return writer.commit({"items": len(ITEM_IDS), "levels": LEVELS, "dataset": "small market"})

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from asterism.stores.event_log import LocalEventLog
-from serving.running import ENGINE, Server, command, environment, ids, wait_until
+from serving.running import ENGINE, STOP_SECONDS, Server, command, environment, ids, wait_until
 from serving.small_market import DELAY_FILE, ITEM_IDS
 
 
@@ -127,11 +127,11 @@ def test_a_full_disk_refuses_feedback_and_nothing_else(bundle: Path, tmp_path: P
         assert running.http.post("/api/v1/feedback", json=many).json()["data"]["accepted"] == 1000
         (segment,) = (tmp_path / "state" / "events").glob("*.log")
         full = (segment.stat().st_size + 10, resource.RLIM_INFINITY)
-        before = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, full)
+        before = resource.prlimit(running.pid_of("gateway"), resource.RLIMIT_FSIZE, full)
         refused = running.http.post("/api/v1/feedback", json={**event, "event_id": "during"})
         assert (refused.status_code, refused.json()["code"]) == (503, 10003)
         assert running.recommend("u1")["source"] == "model"
-        resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, before)
+        resource.prlimit(running.pid_of("gateway"), resource.RLIMIT_FSIZE, before)
         assert running.feedback("full", "lamps-00", event_id="during")["accepted"] == 1
     log = LocalEventLog(tmp_path / "state" / "events")
     assert [one.event_id for one in log.replay()] == [f"before-{number}" for number in range(1000)] + ["during"]
@@ -160,7 +160,7 @@ def test_a_signal_lets_requests_finish_and_the_status_is_0(
             time.sleep(0.2)
             running.process.send_signal(number)
             assert under_way.result()["source"] == "model"
-        assert running.process.wait(15) == 0
+        assert running.process.wait(STOP_SECONDS) == 0
         wait_until(lambda: not Path(f"/proc/{engine}").exists())
 
 
@@ -177,7 +177,7 @@ def test_ctrl_c_before_the_model_is_loaded_ends_quietly(bundle: Path, tmp_path: 
     assert started.stdout is not None
     started.stdout.readline()
     os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to the whole group
-    _, said = started.communicate(timeout=15)
+    _, said = started.communicate(timeout=STOP_SECONDS)
     assert started.returncode == 0
     assert "KeyboardInterrupt" not in said
     assert "ERROR" not in said
@@ -193,7 +193,7 @@ def test_a_supervisors_signal_to_every_process_lets_requests_finish(bundle: Path
             os.kill(engine, signal.SIGTERM)
             running.process.send_signal(signal.SIGTERM)
             assert under_way.result()["source"] == "model"
-        assert running.process.wait(15) == 0
+        assert running.process.wait(STOP_SECONDS) == 0
 
 
 def test_the_engine_ends_with_a_killed_server(bundle: Path, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_the_engine_ends_with_a_killed_server(bundle: Path, tmp_path: Path) -> N
 
 
 def run_to_its_end(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(), timeout=30)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(), timeout=60)
 
 
 def test_a_taken_port_is_a_sentence(bundle: Path) -> None:

@@ -335,3 +335,17 @@ def test_a_forgotten_visitor_is_served_nothing_that_was_theirs(shop: Shop) -> No
         assert (again.cached, ids(again)) == (False, ids(theirs))
 
     in_loop(story, shop)
+
+
+def test_an_answer_that_comes_after_a_visitor_was_forgotten_is_not_kept(shop: Shop) -> None:
+    async def story(shop: Shop) -> None:
+        shop.tell("ada", "tents-00")
+        shop.engine.delay_seconds = 0.03
+        asking = asyncio.ensure_future(shop.ask("ada"))
+        await asyncio.sleep(0.01)
+        shop.hot.states.forget(Visitor("ada"))
+        shop.hot.slates.forget(Visitor("ada"))
+        await asking
+        assert shop.hot.slates.get(Visitor("ada")) is None
+
+    in_loop(story, shop)

@@ -23,9 +23,7 @@ _NEVER = "never"
 
 Config = Annotated[Path | None, typer.Option(help="The deployment's file, whose catalogue holds the keys.")]
 State = Annotated[Path | None, typer.Option(help="The state folder of a service on this machine.")]
-Scopes = Annotated[
-    list[str], typer.Option("--scope", help="What the key may do, again and again; `all` is everything.")
-]
+Scopes = Annotated[list[str], typer.Option("--scope", help="What the key may do, once or often; `all` is everything.")]
 Expires = Annotated[str, typer.Option(help="After how long the key ends: 12h, 90d, 52w or never.")]
 KeyId = Annotated[str, typer.Argument(help="The id of the key, as `list` shows it.")]
 
@@ -58,20 +56,19 @@ def create(
 @app.command("list")
 def list_command(config: Config = None, state: State = None) -> None:
     """List all keys, oldest first; no token is kept, so none is shown."""
-    from rich.console import Console
-    from rich.table import Table
-
     with closing(_opened(config, state)) as keys:
         found = keys.all()
-    table = Table("id", "state", "name", "scopes", "made", "ends", "last used", box=None)
-    for column in table.columns:
-        column.no_wrap = column.header != "scopes"
+    if not found:
+        print("there is no key yet; `asterism keys create` makes one")
+        return
     now = time.time()
+    rows = [("id", "state", "made", "ends", "last used", "name", "scopes")]
     for key in found:
-        scopes = ", ".join(sorted(key.scopes))
         times = (_when(key.created_at), _when(key.expires_at), _when(key.last_used_at))
-        table.add_row(key.key_id, _state_of(key, now), key.name, scopes, *times)
-    Console(soft_wrap=True, markup=False).print(table if found else "there is no key yet; `asterism keys create`")
+        rows.append((key.key_id, _state_of(key, now), *times, key.name, " ".join(sorted(key.scopes))))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
 
 
 @app.command()
@@ -111,15 +108,13 @@ def rotate(
 
 
 def _opened(config: Path | None, state: Path | None) -> ApiKeys:
-    from asterism.config.stores import load_deployment
+    from asterism.config.stores import StoresConfig, load_deployment
     from asterism.stores.opening import open_keys
 
     if (config is None) == (state is None):
         raise ConfigError("say whose keys: --config with the deployment's file, or --state with a service's folder")
-    if config is not None:
-        stores = load_deployment(config).stores
-        return open_keys(stores.catalogue, stores.timeout_seconds)
-    return open_keys(f"sqlite:///{state}/catalogue.db")
+    stores = load_deployment(config).stores if config is not None else StoresConfig.embedded(state or Path())
+    return open_keys(stores.catalogue, stores.timeout_seconds)
 
 
 def _end(after: str, now: float) -> int | None:

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import logging
 import os
 import signal
 import socket
 import threading
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import click
 import typer
 
+from asterism.config import RerankingConfig, StoresConfig, load_deployment, load_reranking_config
+from asterism.config.guard import GuardConfig
 from asterism.core.errors import ConfigError, MissingDependencyError
+from asterism.serving.places import DEFAULT_ENGINE, default_state_folder
 
 _NEEDED = ("fastapi", "uvicorn", "msgspec", "grpc", "grpc_health", "grpc_reflection")
+
+_LOG_FORMAT = "ASTERISM_LOG_FORMAT"
+
+
+class LogFormat(StrEnum):
+    """For people at a terminal, or a JSON object a line."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -64,6 +76,13 @@ EngineAtOption = Annotated[
         "By default the one of the state folder.",
     ),
 ]
+MetricsPortOption = Annotated[
+    int | None,
+    typer.Option("--metrics-port", min=1, max=65534, help="Where Prometheus finds /metrics on this machine."),
+]
+LogFormatOption = Annotated[
+    LogFormat, typer.Option("--log-format", envvar=_LOG_FORMAT, help="How the log is written to stderr.")
+]
 SupervisedOption = Annotated[bool, typer.Option("--supervised", hidden=True, help="End when stdin ends.")]
 
 
@@ -80,26 +99,40 @@ def serve(
     min_beam: MinBeamOption = None,
     pin: PinOption = False,
     reranking: RerankingOption = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65534,
+            help="Where Prometheus finds /metrics of the engine; the worker has the next port, the gateway its own.",
+        ),
+    ] = None,
     engine: FactoryOption = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Serve recommendations over HTTP until SIGTERM or Ctrl-C: engine, worker and gateway under one supervisor."""
     if context.invoked_subcommand is not None:
         _refuse_options_before(context)
         return
+    _begin("supervisor", log_format)
     from asterism.core.bundle import Bundle
-    from asterism.serving.http.server import take_port
+    from asterism.serving.http.listening import is_loopback, take_port
     from asterism.serving.supervisor.lineup import Lineup
     from asterism.serving.supervisor.run_folder import RunFolder
     from asterism.serving.supervisor.supervising import supervise
 
-    settings = _settings(
-        bundle, state, config, deadline_ms, engine, engines=engines, min_beam=min_beam, pin=pin, reranking=reranking
-    )
-    Bundle.open(settings.bundle)
+    served, folder, stores = _places(bundle, state, config)
+    Bundle.open(served)
+    if reranking is not None:
+        load_reranking_config(reranking)
     taken = take_port(host, port)
-    folder = RunFolder(settings.state)
-    children = Lineup(settings, config, reranking).children(taken)
-    raise typer.Exit(asyncio.run(supervise(children, folder, taken.close)))
+    if not is_loopback(taken.getsockname()[0]):
+        from asterism.serving.gate_check import check_gate
+
+        check_gate(_guard(config), stores or StoresConfig.embedded(folder), taken.getsockname()[0])
+    lineup = Lineup(served, folder, config, deadline_ms, reranking, engines, min_beam, pin, engine, metrics_port)
+    status = asyncio.run(supervise(lineup.children(taken), RunFolder(folder), taken.close))
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -120,25 +153,37 @@ def gateway(
         bool, typer.Option("--share-port", help="Let other gateways listen on the same port (needs states in Redis).")
     ] = False,
     listen_fd: Annotated[int | None, typer.Option(hidden=True, help="A socket that listens already.")] = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
     supervised: SupervisedOption = False,
 ) -> None:
     """Serve HTTP alone; the model's answers come from engines elsewhere."""
-    settings = _settings(
-        bundle, state, config, deadline_ms, reranking=reranking, supervised=supervised, engine_at=engine_at
-    )
+    _begin("gateway", log_format, supervised)
+    from asterism.serving.deploying import deployed_bundle
     from asterism.serving.http import server
-    from asterism.serving.service import open_service
-    from asterism.serving.supervisor.run_folder import gateway_address
+    from asterism.serving.http.gate import open_gate
+    from asterism.serving.http.listening import take_port
+    from asterism.serving.service import ServiceSettings, open_service
+    from asterism.serving.supervisor.run_folder import engine_address, gateway_address
 
+    served, folder, stores = _places(bundle, state, config)
+    settings = ServiceSettings(
+        bundle=deployed_bundle(folder, served),
+        state=folder,
+        deadline_seconds=deadline_ms / 1000,
+        engine_addresses=tuple(engine_at or [engine_address(folder)]),
+        reranking=load_reranking_config(reranking) if reranking is not None else RerankingConfig(),
+        stores=stores,
+    )
     if share_port and settings.deployment.state == "memory":
         raise ConfigError(
             "users' states are in this gateway's memory, so a second one on its port would not know them; "
             "give `state` a redis:// URL in the file that --config names, or leave out --share-port"
         )
-    taken = server.take_port(host, port, shared=share_port) if listen_fd is None else socket.socket(fileno=listen_fd)
+    taken = take_port(host, port, shared=share_port) if listen_fd is None else socket.socket(fileno=listen_fd)
     service = open_service(settings)
+    gate = open_gate(_guard(config), settings.deployment, service.hot.limits, taken.getsockname()[0])
     address = listen or gateway_address(settings.state)
-    server.run(service, taken, lambda line: print(line, flush=True), address)
+    server.run(service, taken, lambda line: print(line, flush=True), address, gate)
 
 
 @app.command(name="engine")
@@ -154,22 +199,27 @@ def engine_command(
     min_beam: MinBeamOption = None,
     pin: PinOption = False,
     engine: FactoryOption = None,
+    metrics_port: MetricsPortOption = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
     supervised: SupervisedOption = False,
 ) -> None:
     """Serve the model alone, over gRPC."""
-    settings = _settings(bundle, state, config, supervised=supervised)
+    _begin("engine", log_format, supervised)
+    from asterism.serving.deploying import deployed_bundle
     from asterism.serving.engine.limits import EngineLimits
     from asterism.serving.grpc.engine_process import EngineProcessSettings, serve_engine
-    from asterism.serving.service import DEFAULT_ENGINE
     from asterism.serving.supervisor.run_folder import engine_address
 
+    served, folder, stores = _places(bundle, state, config)
+    deployment = stores or StoresConfig.embedded(folder)
     process = EngineProcessSettings(
-        bundle=settings.bundle,
-        address=listen or engine_address(settings.state),
+        bundle=deployed_bundle(folder, served),
+        address=listen or engine_address(folder),
         factory=engine or DEFAULT_ENGINE,
-        catalogue=settings.deployment.catalogue,
-        timeout_seconds=settings.deployment.timeout_seconds,
+        catalogue=deployment.catalogue,
+        timeout_seconds=deployment.timeout_seconds,
         limits=EngineLimits(engines=engines, min_beam=min_beam, pin=pin),
+        metrics_port=metrics_port,
     )
     say = (lambda _: None) if supervised else (lambda line: print(line, flush=True))
     asyncio.run(serve_engine(process, say))
@@ -185,14 +235,18 @@ def worker(
         str | None,
         typer.Option(help="Where the gateway that holds users' states answers; in the state folder by default."),
     ] = None,
+    metrics_port: MetricsPortOption = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
     supervised: SupervisedOption = False,
 ) -> None:
     """Follow the feedback alone: behaviours, history, shared states, slates made anew."""
-    settings = _settings(bundle, state, config, supervised=supervised, engine_at=engine_at)
-    from asterism.serving.supervisor.run_folder import gateway_address
+    _begin("worker", log_format, supervised)
+    from asterism.serving.deploying import deployed_bundle
+    from asterism.serving.supervisor.run_folder import engine_address, gateway_address
     from asterism.serving.worker.running import run_worker
     from asterism.serving.worker.settings import WorkerSettings
 
+    served, folder, stores = _places(bundle, state, config)
     stop = threading.Event()
 
     def on_signal(*_: object) -> None:
@@ -204,63 +258,49 @@ def worker(
         signal.signal(number, on_signal)
     run_worker(
         WorkerSettings(
-            bundle=settings.bundle,
-            state=settings.state,
-            stores=settings.stores,
-            engine_addresses=settings.engine_addresses,
-            gateway_address=gateway_at or gateway_address(settings.state),
+            bundle=deployed_bundle(folder, served),
+            state=folder,
+            stores=stores,
+            engine_addresses=tuple(engine_at or [engine_address(folder)]),
+            gateway_address=gateway_at or gateway_address(folder),
+            metrics_port=metrics_port,
         ),
         stop,
     )
 
 
-def _settings(
-    bundle: Path | None,
-    state: Path | None,
-    config: Path | None,
-    deadline_ms: int = 200,
-    factory: str | None = None,
-    *,
-    reranking: Path | None = None,
-    supervised: bool = False,
-    engine_at: list[str] | None = None,
-    **engines: Any,
-) -> Any:
-    """What the options say, as `ServiceSettings`; raises `ConfigError`, `MissingDependencyError`."""
+def _begin(role: str, log_format: LogFormat, supervised: bool = False) -> None:
+    """What every process does first; raises `MissingDependencyError`."""
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependencyError(f"serving needs {', '.join(missing)}; run: pip install 'asterism[serve]'")
-    from asterism.config import RerankingConfig, load_reranking_config
-    from asterism.config.stores import load_deployment
-    from asterism.serving.service import DEFAULT_ENGINE, ServiceSettings, default_state_folder
+    from asterism.serving.logs import configure_logging
     from asterism.serving.supervisor.lifeline import end_with_supervisor
-    from asterism.serving.supervisor.run_folder import engine_address
 
+    os.environ[_LOG_FORMAT] = log_format.value  # for the processes that this one starts
+    configure_logging(role, log_format.value)
     if supervised:
         end_with_supervisor()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _places(bundle: Path | None, state: Path | None, config: Path | None) -> tuple[Path, Path, StoresConfig | None]:
+    """The bundle, the state folder, and the stores where a deployment names them; raises `ConfigError`."""
     deployment = load_deployment(config) if config is not None else None
-    if bundle is None and (deployment is None or deployment.bundle is None):
-        raise click.UsageError("Missing option '--bundle'.")
-    served = bundle if bundle is not None else Path(str(deployment and deployment.bundle))
-    folder = state or default_state_folder(served)
-    return ServiceSettings(
-        bundle=served,
-        state=folder,
-        engine=factory or DEFAULT_ENGINE,
-        deadline_seconds=deadline_ms / 1000,
-        engine_addresses=tuple(engine_at or [engine_address(folder)]),
-        reranking=load_reranking_config(reranking) if reranking is not None else RerankingConfig(),
-        stores=deployment.stores if deployment is not None else None,
-        **engines,
-    )
+    named = deployment.bundle if deployment is not None else None
+    if bundle is None and named is None:
+        raise typer.BadParameter("name the bundle to serve", param_hint="'--bundle'")
+    served = bundle if bundle is not None else Path(str(named))
+    return served, state or default_state_folder(served), deployment.stores if deployment is not None else None
+
+
+def _guard(config: Path | None) -> GuardConfig:
+    return load_deployment(config).guard if config is not None else GuardConfig()
 
 
 def _refuse_options_before(context: typer.Context) -> None:
     """Options of the whole service say nothing to one process of it, so they must not vanish."""
-    given = [
-        one for one in context.params if context.get_parameter_source(one) is click.core.ParameterSource.COMMANDLINE
-    ]
+    sources = {one: context.get_parameter_source(one) for one in context.params}
+    given = [one for one, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     if given:
         name = given[0].replace("_", "-")
-        raise click.UsageError(f"--{name} stands before '{context.invoked_subcommand}'; put it after.")
+        raise typer.BadParameter(f"--{name} stands before '{context.invoked_subcommand}'; put it after.")

@@ -18,5 +18,5 @@ os.register_at_fork(after_in_child=_seed)
 
 
 def drawn_id() -> str:
-    """32 hexadecimal digits, for names and not for secrets: the system is asked once, as each time costs 2 to 20 µs."""
+    """32 hexadecimal digits, for names and not for secrets: the system is asked once, as it takes up to 20 µs."""
     return f"{_drawn.getrandbits(128):032x}"

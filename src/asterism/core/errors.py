@@ -7,7 +7,8 @@
     │   └── StoreUnavailableError      10005  a store cannot be reached just now
     ├── OverloadedError                10004  no capacity left within the deadline
     ├── RequestError                   20001  a request is malformed
-    │   └── CursorError                20008  a scroll's cursor is not one that an answer held
+    │   ├── CursorError                20008  a scroll's cursor is not one that an answer held
+    │   └── ConflictError              20013  what is asked for does not go with what is there
     ├── DataError                      20002  a file or row breaks the data contract
     ├── UnknownIdError                 20003  a user or item nobody has heard of
     ├── BundleError                    30001  a trained recommender is broken or mismatched
@@ -74,6 +75,12 @@ class CursorError(RequestError):
     """A scroll's cursor is not one that an answer held."""
 
     code = 20008
+
+
+class ConflictError(RequestError):
+    """What is asked for does not go with what is there."""
+
+    code = 20013
 
 
 class DataError(AsterismError):

@@ -11,6 +11,7 @@ from asterism.core.clock import Clock
 from asterism.core.errors import AsterismError
 from asterism.serving.features.earlier import EarlierEvents
 from asterism.serving.hot_state import HotState
+from asterism.serving.recommender import Recommender
 from asterism.stores.event_bus import EventBus
 from asterism.stores.event_log import Forget
 from asterism.stores.exposure_log import ExposureLog
@@ -46,6 +47,7 @@ class Forgetting:
         bus: EventBus,
         exposures: ExposureLog,
         hot: HotState,
+        recommender: Recommender,
         earlier: EarlierEvents,
         clock: Clock,
     ) -> None:
@@ -53,6 +55,7 @@ class Forgetting:
         self._bus = bus
         self._exposures = exposures
         self._hot = hot
+        self._recommender = recommender
         self._earlier = earlier
         self._clock = clock
         self._known: dict[str, int] = {}
@@ -67,6 +70,7 @@ class Forgetting:
         self._earlier.forget(user_id)
         events = await asyncio.wrap_future(self._bus.forget(Forget(user_id, now)))
         await self._hot.forget(Visitor(user_id=user_id))
+        self._recommender.forget(Visitor(user_id=user_id))
         exposures = await asyncio.wrap_future(self._exposures.forget({digest_of(user_id): now}))
         return Erased(had_profile, events if isinstance(events, int) else None, exposures)
 

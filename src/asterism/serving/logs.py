@@ -17,14 +17,13 @@ import sys
 import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Final, Literal, TextIO
+from typing import Final, TextIO
 
 import msgspec
 
 from asterism.core.errors import AsterismError
 from asterism.stores.api_keys import TOKEN_PATTERN
-
-LogFormat = Literal["text", "json"]
+from asterism.stores.reaching import MAX_REASON
 
 #: Of the request that is being answered; whoever takes over a request from another process sets it.
 TRACE_ID: Final[ContextVar[str | None]] = ContextVar("trace_id", default=None)
@@ -33,7 +32,7 @@ SALT_VARIABLE: Final = "ASTERISM_LOG_SALT"
 
 _PERSONAL: Final = re.compile(
     rf"(?P<key>{TOKEN_PATTERN})"
-    r"|(?P<email>[^\s'\"<>()=,;:/]+@[^\s'\"<>()=,;/]+)"
+    r"|(?P<email>[^\s'\"<>()=,;:/*]+@[^\s'\"<>()=,;:/]+\.[^\s'\"<>()=,;:/]+)"
     r"|(?P<open>['\"`])(?P<quoted>(?:\\.|(?!(?P=open))[^\\\n])*)(?P=open)(?!\w)"
     r"|(?<=/user/)(?P<user>[^/\s]+)"
     r"|(?<==)\(?(?P<value>[^\s,;)]+)"
@@ -71,12 +70,24 @@ class Scrubber:
     def _one_error(self, error: BaseException) -> str:
         frames = traceback.extract_tb(error.__traceback__)
         places = "".join(f"\n  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
-        said = ""
-        if isinstance(error, AsterismError):
-            said = f": {self.scrub(str(error))}"
-        elif isinstance(error, OSError) and error.strerror:
-            said = f": {error.strerror}"
-        return f"{type(error).__name__}{said}{places}"
+        said = self.sentence(error)
+        return f"{type(error).__name__}{': ' + said if said else ''}{places}"
+
+    def sentence(self, error: BaseException) -> str:
+        """What an error of ours or of the machine says, without the words of others that led to it."""
+        if isinstance(error, OSError):
+            return error.strerror or ""
+        if not isinstance(error, AsterismError):
+            return ""
+        said = str(error)
+        cause = error.__cause__ or error.__context__
+        while cause is not None:
+            if not isinstance(cause, AsterismError):
+                for words in (str(cause), *str(cause).splitlines()):
+                    if words.strip():
+                        said = said.replace(words.strip()[:MAX_REASON], type(cause).__name__)
+            cause = cause.__cause__ or cause.__context__
+        return self.scrub(said)
 
     def _replaced(self, found: re.Match[str]) -> str:
         if found["key"]:
@@ -95,7 +106,15 @@ class _Formatter(logging.Formatter):
         self._scrubber = scrubber
 
     def _message(self, record: logging.LogRecord) -> str:
+        """What was said; of errors among its arguments no more than of those that were raised."""
+        given = record.args if isinstance(record.args, tuple) else ()
+        if any(isinstance(one, BaseException) for one in given):
+            told = (self._told(one) if isinstance(one, BaseException) else one for one in given)
+            return self._scrubber.scrub(str(record.msg) % tuple(told))
         return self._scrubber.scrub(record.getMessage())
+
+    def _told(self, error: BaseException) -> str:
+        return self._scrubber.sentence(error) or type(error).__name__
 
     def _error(self, record: logging.LogRecord) -> str | None:
         error = record.exc_info[1] if record.exc_info else None
@@ -137,9 +156,9 @@ class TextLines(_Formatter):
 
 
 def configure_logging(
-    role: str, log_format: LogFormat = "text", level: int = logging.WARNING, stream: TextIO | None = None
+    role: str, log_format: str = "text", level: int = logging.WARNING, stream: TextIO | None = None
 ) -> None:
-    """Send all records of this process to `stream` (stderr); processes that it starts share its salt."""
+    """Send all records to `stream` (stderr), as `text` or `json`; processes that this one starts share its salt."""
     salt = os.environ.setdefault(SALT_VARIABLE, secrets.token_hex(16))
     scrubber = Scrubber(salt.encode())
     handler = logging.StreamHandler(stream or sys.stderr)

@@ -88,7 +88,7 @@ class ModelAnswers:
             flight.add_done_callback(_tell_failure)
             if question is not None:
                 self._flights.add(question, flight, count, self._deadline_seconds / 2)
-        await asyncio.wait({flight}, timeout=self._deadline_seconds)
+        await asyncio.wait({flight}, timeout=request.patience_seconds(self._deadline_seconds))
         if not flight.done() or flight.cancelled() or flight.exception() is not None:
             return None
         return flight.result()
@@ -112,6 +112,8 @@ class ModelAnswers:
     def _question(
         self, request: RecommendRequest, visit: Visit, excluded: frozenset[str], count: int, at_seconds: float
     ) -> EngineRequest:
+        most = self._deadline_seconds  # that of a slate, which is kept for others
+        patience = most if request.takes_slate else request.patience_seconds(most)
         return engine_request(
             visit.state,
             user_id=request.visitor.user_id,
@@ -122,7 +124,7 @@ class ModelAnswers:
             device=request.device,
             wanted=request.wanted,
             allowed=request.allowed,
-            deadline=time.monotonic() + self._deadline_seconds,
+            deadline=time.monotonic() + patience,
         )
 
 

@@ -42,6 +42,7 @@ class EngineRequest:
     device: str | None = None  # of the request
     wanted: Predicate | None = None  # what every item must answer
     allowed: frozenset[str] | None = None  # only these, where they are named
+    trace: str | None = None  # W3C trace context of the caller, where that is recorded
     background: bool = False  # nobody waits in person: whoever does goes first
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -46,6 +47,11 @@ class RecommendRequest:
     allowed: frozenset[str] | None = None  # only these
     boosts: tuple[Boost, ...] = ()
     cursor: str | None = None
+    deadline: float | None = None  # of the caller, on the clock of time.monotonic
+
+    def patience_seconds(self, most: float) -> float:
+        """How long the model may take: four fifths of what the caller leaves, and `most` at the most."""
+        return most if self.deadline is None else max(0.0, min(most, 0.8 * (self.deadline - time.monotonic())))
 
     @property
     def is_open(self) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from asterism.config.reranking import RerankingConfig
 from asterism.core.clock import Clock
 from asterism.core.drawn_ids import drawn_id
+from asterism.core.ids import IdMap
 from asterism.serving.features.replaying import used_features
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import Eligible, ItemFacts
@@ -92,6 +93,16 @@ class Recommender:
     def bundle_version(self) -> str:
         """Of the bundle that answers now."""
         return self._engine.bundle_version or self._first_version
+
+    @property
+    def reranker(self) -> Reranker:
+        """What makes slates of candidates."""
+        return self._reranker
+
+    @property
+    def item_ids(self) -> IdMap:
+        """The items that it chooses from."""
+        return self._facts.ids
 
     async def recommend(self, request: RecommendRequest) -> Recommendation:
         """The best slate that can be had within the deadline; raises `RequestError` on a category that no item has."""

@@ -11,7 +11,9 @@ from asterism.config.stores import StoresConfig
 from asterism.core.bundle import Bundle
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.progress import track
+from asterism.serving.breaker import GuardedEngine
 from asterism.serving.bundle_tables import read_catalogue, read_histories, read_neighbours, read_vectors
+from asterism.serving.deploying import Deployer
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.features.earlier import EarlierEvents, recent_kept
@@ -21,9 +23,12 @@ from asterism.serving.forgetting import Forgetting
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import ItemFacts
+from asterism.serving.places import DEFAULT_ENGINE as DEFAULT_ENGINE
+from asterism.serving.places import default_state_folder as default_state_folder
 from asterism.serving.ports import EngineHandle
 from asterism.serving.recommender import Recommender, RecommenderSettings
 from asterism.serving.similar import SimilarItems
+from asterism.serving.telemetry.instrumented import Telemetry, instrument, open_telemetry
 from asterism.stores.event_bus import EventBus
 from asterism.stores.exposure_log import ExposureLog, LocalExposureLog
 from asterism.stores.local_bus import LocalEventBus
@@ -32,9 +37,6 @@ from asterism.stores.remembered_catalogue import RememberedCatalogue
 from asterism.stores.users import Users
 from asterism.stores.vectors import VectorIndex
 from asterism.stores.vectors_beside import VectorsBeside
-
-#: The adapter over `asterism.decoding`; another engine is named the same way.
-DEFAULT_ENGINE = "asterism.serving.engine.generator:load_engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class ServiceSettings:
     engine_addresses: tuple[str, ...] = ()  # of engine processes; without one, the service starts its own
     reranking: RerankingConfig = field(default_factory=RerankingConfig)
     stores: StoresConfig | None = None  # by default embedded ones, below the state folder
+    bundles: Path | None = None  # the folder of those that may be deployed; by default the one where `bundle` lies
     beside: tuple[str, ...] = ()  # versions of other bundles that are served from the same stores
 
     @property
@@ -78,6 +81,8 @@ class Service:
     features: UserFeatureService
     clock: Clock
     forgetting: Forgetting
+    deployer: Deployer
+    telemetry: Telemetry
     _following: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
     def start(self) -> None:
@@ -97,12 +102,7 @@ class Service:
         self.hot.close()
         self.vectors.close()
         self.catalogue.close()  # and the users, who are in the same database
-
-
-def default_state_folder(bundle: Path) -> Path:
-    """Beside the bundle, by its name: feedback outlives the bundle that is trained in its place."""
-    folder = bundle.resolve()
-    return folder.parent / f"state-{folder.name}"
+        await asyncio.to_thread(self.telemetry.close)
 
 
 def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Service:
@@ -144,6 +144,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         if settings.engine_addresses
         else EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
     )
+    engine = GuardedEngine(engine, slow_seconds=settings.deadline_seconds)
     recommender = Recommender(
         engine=engine,
         hot=hot,
@@ -158,8 +159,17 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         ),
     )
     feedback = FeedbackIntake(bus=bus, hot=hot, catalogue=catalogue, clock=clock)
-    forgetting = Forgetting(users=warm.users, bus=bus, exposures=exposures, hot=hot, earlier=earlier, clock=clock)
-    return Service(
+    telemetry = open_telemetry(bundle)
+    forgetting = Forgetting(
+        users=warm.users,
+        bus=bus,
+        exposures=exposures,
+        hot=hot,
+        recommender=recommender,
+        earlier=earlier,
+        clock=clock,
+    )
+    service = Service(
         bundle=bundle,
         catalogue=catalogue,
         users=warm.users,
@@ -174,4 +184,8 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         features=UserFeatureService(hot, warm.users),
         clock=clock,
         forgetting=forgetting,
+        deployer=Deployer(bundle, engine, catalogue, settings.state, settings.bundles),
+        telemetry=telemetry,
     )
+    instrument(service, telemetry)
+    return service

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from asterism.core.errors import AsterismError
@@ -41,7 +42,7 @@ class Visits:
         key = visitor.key
         if key is None:
             return _NOBODY
-        state = await self._asked(lambda: self._hot.states.get(key), self._states)
+        state = await self._asked(partial(self._hot.states.get, key), self._states)
         if state is not None:
             return Visit(key, state)
         with contextlib.suppress(AsterismError):
@@ -53,13 +54,17 @@ class Visits:
         return await self._asked(lambda: self._hot.slates.get(key), self._slates)
 
     def keep(self, key: Visitor, slate: Slate) -> None:
-        """Remember a slate, soon; one that cannot be written is lost."""
+        """Remember a slate, soon; one that cannot be written is lost, and one of a visitor forgotten meanwhile too."""
         if self._hot.is_local:
-            self._slates.spared(lambda: self._hot.slates.keep(key, slate))
+            self._slates.spared(partial(self._kept, key, slate))
             return
-        task = asyncio.ensure_future(self._asked(lambda: self._hot.slates.keep(key, slate), self._slates))
+        task = asyncio.ensure_future(self._asked(partial(self._kept, key, slate), self._slates))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
+
+    def _kept(self, key: Visitor, slate: Slate) -> None:
+        if self._hot.states.get(key).revision:
+            self._hot.slates.keep(key, slate)
 
     async def _asked(self, action: Callable[[], T], outage: Outage) -> T | None:
         return outage.spared(action) if self._hot.is_local else await self._hot.asked(action)

@@ -80,6 +80,10 @@ class Catalogue(Protocol):
         """One item; raises `UnknownIdError`."""
         ...
 
+    def stored(self, item_id: str) -> StoredItem:
+        """All that is known of an item; raises `UnknownIdError`."""
+        ...
+
     def many(self, item_ids: Iterable[str]) -> dict[str, Item]:
         """The items that exist among the given ids."""
         ...
@@ -106,7 +110,11 @@ class Catalogue(Protocol):
         ...
 
     def unavailable(self) -> frozenset[str]:
-        """All ids that must not be recommended: unavailable or hidden."""
+        """All ids that must not be recommended: unavailable or hidden.
+
+        It is the same object until the catalogue has changed in any way, and another one then: who keeps what was read
+        of items sees by it whether that still holds.
+        """
         ...
 
     def delete(self, item_ids: Iterable[str]) -> int:

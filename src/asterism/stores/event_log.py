@@ -30,6 +30,7 @@ class Event:
     value: float | None = None
     scene: str | None = None
     attribution_id: str | None = None
+    trace: str | None = None  # W3C trace context of the request that brought it, where that is recorded
 
 
 @dataclass(frozen=True, slots=True)

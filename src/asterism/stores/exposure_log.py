@@ -44,6 +44,11 @@ class Exposure:
 class ExposureLog(Protocol):
     """Takes exposures off the path of the request."""
 
+    @property
+    def lost(self) -> int:
+        """Exposures that were taken since the start and could not be written."""
+        ...
+
     def record(self, exposure: Exposure) -> None:
         """Queue an exposure; raises `OverloadedError` when too many wait."""
         ...
@@ -82,6 +87,7 @@ class LocalExposureLog:
         self._files = SegmentFiles(folder, segment_bytes)
         self._max_pending = max_pending
         self._gathering_seconds = gathering_seconds
+        self.lost = 0  # exposures that were taken and could not be written
         self._waiting: list[Exposure] = []
         self._features = FeatureWriter()
         self._group: GroupCommit[tuple[Exposure, ...] | dict[str, int], int] = GroupCommit(
@@ -138,8 +144,14 @@ class LocalExposureLog:
             if not batch:
                 return None
             written = self._group.submit(batch)
-        written.add_done_callback(partial(_warn_if_lost, len(batch)))
+        written.add_done_callback(partial(self._note_if_lost, len(batch)))
         return written
+
+    def _note_if_lost(self, count: int, written: Future[int]) -> None:
+        error = written.exception()
+        if error is not None:
+            self.lost += count
+            logger.warning("%d exposures were lost: %s", count, error)
 
     def _commit(self, entries: list[tuple[Exposure, ...] | dict[str, int]]) -> list[int | Exception]:
         """In order; a run of exposures is written together."""
@@ -170,12 +182,6 @@ class LocalExposureLog:
             return user_id is not None and raw["timestamp"] <= until.get(digest_of(user_id), -1)
 
         return [self._files.blank(is_chosen)] + [0] * (len(forgets) - 1)
-
-
-def _warn_if_lost(count: int, written: Future[int]) -> None:
-    error = written.exception()
-    if error is not None:
-        logger.warning("%d exposures were lost: %s", count, error)
 
 
 class _Line(msgspec.Struct, omit_defaults=True):

@@ -34,22 +34,22 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
 
 def export_items(catalogue: Catalogue, stream: IO[str]) -> int:
     """Write all items with their images, one a line; returns how many."""
-    return _write((_item_line(one) for one in catalogue.export()), stream, "exporting items")
+    return _write(map(item_line, catalogue.export()), stream, "exporting items")
 
 
 def import_items(catalogue: Catalogue, lines: Iterable[str], source: str = "items") -> int:
     """Add or replace items; returns how many. Raises `DataError` naming the line; those of earlier parts are kept."""
-    return _read(lines, source, _stored_item, catalogue.restore, "importing items")
+    return _read(lines, source, stored_item, catalogue.restore, "importing items")
 
 
 def export_users(users: Users, stream: IO[str]) -> int:
     """Write all users, one a line; returns how many."""
-    return _write(({"user_id": one.user_id, **one.attributes} for one in users.export()), stream, "exporting users")
+    return _write(map(user_line, users.export()), stream, "exporting users")
 
 
 def import_users(users: Users, lines: Iterable[str], source: str = "users") -> int:
     """Add or replace users; returns how many. Raises `DataError` naming the line; those of earlier parts are kept."""
-    return _read(lines, source, _user, users.upsert, "importing users")
+    return _read(lines, source, user_of, users.upsert, "importing users")
 
 
 def _write(values: Iterable[Mapping[str, Any]], stream: IO[str], description: str) -> int:
@@ -90,13 +90,20 @@ def _parsed(lines: Iterable[str], source: str, parse: Callable[[dict[str, Any]],
             raise DataError(error.reason, file=source, line=number, field=error.field) from None
 
 
-def _item_line(stored: StoredItem) -> dict[str, Any]:
+def item_line(stored: StoredItem) -> dict[str, Any]:
+    """An item as a line holds it."""
     line = {**dataclasses.asdict(stored.item), "hidden": stored.hidden, "image": stored.image}
     del line["has_image"]
     return line
 
 
-def _stored_item(raw: dict[str, Any]) -> StoredItem:
+def user_line(user: User) -> dict[str, Any]:
+    """A user as a line holds them."""
+    return {"user_id": user.user_id, **user.attributes}
+
+
+def stored_item(raw: dict[str, Any]) -> StoredItem:
+    """The item of a line; raises `DataError`."""
     for name, value in raw.items():
         if name not in _TYPES:
             raise DataError(f"it is not known; known here: {', '.join(_TYPES)}", field=name)
@@ -114,7 +121,8 @@ def _stored_item(raw: dict[str, Any]) -> StoredItem:
     return StoredItem(Item(**raw, categories=tuple(categories), has_image=image is not None), hidden, image)
 
 
-def _user(raw: dict[str, Any]) -> User:
+def user_of(raw: dict[str, Any]) -> User:
+    """The user of a line; raises `DataError`."""
     user_id = raw.pop("user_id", None)
     if not isinstance(user_id, str) or not user_id:
         raise DataError("it is missing or no text; give one", field="user_id")

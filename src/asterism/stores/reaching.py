@@ -6,14 +6,17 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
 
 from asterism.core.errors import AsterismError, StorageError, StoreUnavailableError
+from asterism.stores.breaker import CircuitBreaker
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+MAX_REASON: Final = 300  # characters of what a store's client says
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,10 @@ ONCE = Tries(attempts=1)
 
 @dataclass(frozen=True)
 class Reach:
-    """One store, as its errors are told: which, where, and what to do when it cannot be reached."""
+    """One store, as its errors are told: which, where, and what to do when it cannot be reached.
+
+    A store that is down or drags is left alone for a second at a time, by its breaker.
+    """
 
     store: str
     where: str  # without a password
@@ -45,12 +51,29 @@ class Reach:
     sleep: Callable[[float], None] = time.sleep
     draw: Callable[[], float] = random.random
     monotonic: Callable[[], float] = time.monotonic
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
 
     def call(self, action: Callable[[], T]) -> T:
         """The action's result; it must be one that may be done twice.
 
-        Raises `StoreUnavailableError` after the last try, `StorageError` where the store refuses.
+        Raises `StoreUnavailableError` after the last try or while the breaker is open, `StorageError` where
+        the store refuses.
         """
+        call = self.breaker.begin()
+        if call is None:
+            raise self.unavailable("it failed too often just now and is left alone for a second")
+        try:
+            result = self._tried(action)
+        except StoreUnavailableError:
+            self.breaker.end(call, failed=True)
+            raise
+        except BaseException:
+            self.breaker.end(call, failed=False)
+            raise
+        self.breaker.end(call, failed=False)
+        return result
+
+    def _tried(self, action: Callable[[], T]) -> T:
         began = self.monotonic()
         failures = 0
         while True:
@@ -85,4 +108,4 @@ class Reach:
 
 def _first_line(reason: object) -> str:
     lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(reason).__name__
+    return lines[0][:MAX_REASON] if lines else type(reason).__name__

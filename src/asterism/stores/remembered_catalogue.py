@@ -82,6 +82,10 @@ class RememberedCatalogue:
         """See `Catalogue.search`."""
         return self._catalogue.search(text, category=category, available=available, limit=limit)
 
+    def stored(self, item_id: str) -> StoredItem:
+        """See `Catalogue.stored`."""
+        return self._catalogue.stored(item_id)
+
     def find(self, text: str, wanted: ItemFilter = ANY_ITEM, limit: int = 100) -> list[Item]:
         """See `Catalogue.find`."""
         return self._catalogue.find(text, wanted, limit)

@@ -99,6 +99,13 @@ class SqlCatalogue:
             found |= {item.item_id: item for item in self._items(_SHOWN_ITEMS.where(ITEMS.c.item_id.in_(some)))}
         return found
 
+    def stored(self, item_id: str) -> StoredItem:
+        """See `Catalogue.stored`."""
+        rows = self._rows(_STORED_ITEMS.where(ITEMS.c.item_id == item_id)) if "\x00" not in item_id else ()
+        if not rows:
+            raise UnknownIdError(f"item {item_id!r} is not in the catalogue")
+        return _stored(rows[0])
+
     def search(
         self, text: str = "", *, category: str | None = None, available: bool | None = True, limit: int = 20
     ) -> list[Item]:
@@ -170,16 +177,11 @@ class SqlCatalogue:
 
     def export(self, after: str = "") -> Iterator[StoredItem]:
         """See `Catalogue.export`; each page is a transaction of its own."""
-        query = (
-            select(*(ITEMS.c[name] for name in _FIELDS), ITEMS.c.hidden, IMAGES.c.svg)
-            .select_from(ITEMS.outerjoin(IMAGES, IMAGES.c.item_id == ITEMS.c.item_id))
-            .order_by(ITEMS.c.item_id)
-            .limit(_ROWS)
-        )
+        query = _STORED_ITEMS.order_by(ITEMS.c.item_id).limit(_ROWS)
         page: Sequence[Row[Any]] = self._rows(query.where(ITEMS.c.item_id > after) if after else query)
         while page:
             for row in page:
-                yield StoredItem(_item((*row[:-2], row.svg is not None)), row.hidden, row.svg)
+                yield _stored(row)
             page = self._rows(query.where(ITEMS.c.item_id > page[-1][0]))
 
     def unavailable(self) -> frozenset[str]:
@@ -246,6 +248,11 @@ _SHOWN_ITEMS: Final = select(
 )
 
 
+_STORED_ITEMS: Final = select(*(ITEMS.c[name] for name in _FIELDS), ITEMS.c.hidden, IMAGES.c.svg).select_from(
+    ITEMS.outerjoin(IMAGES, IMAGES.c.item_id == ITEMS.c.item_id)
+)
+
+
 def _read_change(connection: Connection) -> int:
     return int(connection.execute(select(CATALOGUE_CHANGES.c.number)).scalar_one())
 
@@ -264,6 +271,10 @@ def _read_bundle(connection: Connection) -> str | None:
 
 def _row(item: Item) -> dict[str, Any]:
     return {name: getattr(item, name) for name in _FIELDS} | {"categories": list(item.categories)}
+
+
+def _stored(row: Row[Any]) -> StoredItem:
+    return StoredItem(_item((*row[:-2], row.svg is not None)), row.hidden, row.svg)
 
 
 def _item(row: tuple[Any, ...]) -> Item:

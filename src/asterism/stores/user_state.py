@@ -31,7 +31,7 @@ class Visitor(NamedTuple):
     def key(self) -> Visitor | None:
         """What the state is kept under: the user where there is one; None for nobody in particular."""
         if self.user_id is not None:
-            return Visitor(user_id=self.user_id)
+            return self if self.session_id is None else Visitor(user_id=self.user_id)
         return Visitor(session_id=self.session_id) if self.session_id is not None else None
 
 

@@ -4,6 +4,236 @@
  */
 
 export interface paths {
+    "/admin/api/v1/dashboard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Figures of the service */
+        get: operations["dashboard_admin_api_v1_dashboard_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/v1/export/items": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All items, one a line */
+        get: operations["exported_admin_api_v1_export_items_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/v1/export/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All users, one a line */
+        get: operations["exported_admin_api_v1_export_users_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/v1/hidden-items/{item_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Hide an item from every answer */
+        put: operations["hide_admin_api_v1_hidden_items__item_id__put"];
+        post?: never;
+        /** Show a hidden item again */
+        delete: operations["show_admin_api_v1_hidden_items__item_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/v1/import/items": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Add or replace items, one a line */
+        post: operations["imported_admin_api_v1_import_items_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/v1/import/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Add or replace users, one a line */
+        post: operations["imported_admin_api_v1_import_users_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/v1/items": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Items in order of id */
+        get: operations["listed_admin_api_v1_items_get"];
+        put?: never;
+        /** Make an item */
+        post: operations["make_admin_api_v1_items_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/v1/items/{item_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One item, hidden or not */
+        get: operations["one_admin_api_v1_items__item_id__get"];
+        /** Make an item, or replace it */
+        put: operations["put_admin_api_v1_items__item_id__put"];
+        post?: never;
+        /** Delete an item */
+        delete: operations["delete_admin_api_v1_items__item_id__delete"];
+        options?: never;
+        head?: never;
+        /** Change some fields of an item */
+        patch: operations["change_admin_api_v1_items__item_id__patch"];
+        trace?: never;
+    };
+    "/admin/api/v1/model": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The bundle that is served */
+        get: operations["status_admin_api_v1_model_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/v1/model/deploy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Serve another bundle */
+        post: operations["deploy_admin_api_v1_model_deploy_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/v1/model/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Serve again what was served before */
+        post: operations["rollback_admin_api_v1_model_rollback_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/v1/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Users in order of id */
+        get: operations["listed_admin_api_v1_users_get"];
+        put?: never;
+        /** Make a user */
+        post: operations["make_admin_api_v1_users_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api/v1/users/{user_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One user */
+        get: operations["one_admin_api_v1_users__user_id__get"];
+        /** Make a user, or replace all that is known of them */
+        put: operations["put_admin_api_v1_users__user_id__put"];
+        post?: never;
+        /** Forget a user */
+        delete: operations["forget_admin_api_v1_users__user_id__delete"];
+        options?: never;
+        head?: never;
+        /** Change some attributes of a user */
+        patch: operations["change_admin_api_v1_users__user_id__patch"];
+        trace?: never;
+    };
     "/api/v1/feedback": {
         parameters: {
             query?: never;
@@ -89,6 +319,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Items for a question */
+        get: operations["search_api_v1_search_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** An id for an anonymous visitor */
+        post: operations["session_api_v1_session_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/similar/{item_id}": {
         parameters: {
             query?: never;
@@ -101,6 +365,23 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/user/{user_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Forget a user */
+        delete: operations["forget_api_v1_user__user_id__delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -185,6 +466,75 @@ export interface components {
          */
         Action: "impression" | "click" | "view" | "cart" | "purchase" | "favorite" | "share" | "rating" | "skip" | "dislike";
         /**
+         * AdminItem
+         * @description An item with what visitors do not see.
+         *
+         *     `recommendable` is false where the served model does not know the item: it is in catalogue and search, and is
+         *     recommended once a bundle with it is served.
+         */
+        AdminItem: {
+            /** Available */
+            available: boolean;
+            /** Brand */
+            brand: string | null;
+            /** Categories */
+            categories: string[];
+            /** Cover */
+            cover: string | null;
+            /** Created At */
+            created_at: number | null;
+            /** Description */
+            description: string | null;
+            /** Hidden */
+            hidden: boolean;
+            /** Item Id */
+            item_id: string;
+            /** Kind */
+            kind: string;
+            /** Price */
+            price: number | null;
+            /** Recommendable */
+            recommendable: boolean;
+            /** Semantic Id */
+            semantic_id: number[] | null;
+            /** Semantic Id Text */
+            semantic_id_text: string | null;
+            /** Title */
+            title: string;
+        };
+        /**
+         * AdminItems
+         * @description Items in order of id; `next` is where the next page begins, null at the end.
+         */
+        AdminItems: {
+            /** Items */
+            items: components["schemas"]["AdminItem"][];
+            /** Next */
+            next: string | null;
+        };
+        /**
+         * AdminUser
+         * @description A user and the attributes that are known.
+         */
+        AdminUser: {
+            /** Attributes */
+            attributes: {
+                [key: string]: string | number | boolean | null;
+            };
+            /** User Id */
+            user_id: string;
+        };
+        /**
+         * AdminUsers
+         * @description Users in order of id; `next` is where the next page begins, null at the end.
+         */
+        AdminUsers: {
+            /** Next */
+            next: string | null;
+            /** Users */
+            users: components["schemas"]["AdminUser"][];
+        };
+        /**
          * BatchData
          * @description Answers in the order of the requests.
          */
@@ -245,6 +595,56 @@ export interface components {
         ContextBody: {
             /** Device */
             device?: string | null;
+        };
+        /**
+         * DashboardData
+         * @description How the service is.
+         */
+        DashboardData: {
+            engine: components["schemas"]["EngineData"];
+            items: components["schemas"]["ItemCounts"];
+            model: components["schemas"]["DeploymentData"];
+            /** Started At */
+            started_at: number;
+            users: components["schemas"]["UserCounts"];
+        };
+        /**
+         * DeletedItem
+         * @description An item that was deleted.
+         */
+        DeletedItem: {
+            /** Item Id */
+            item_id: string;
+        };
+        /**
+         * DeployBody
+         * @description A bundle by the name of its folder, beside the one that is served.
+         * @example {
+         *       "bundle": "beauty-2026-11"
+         *     }
+         */
+        DeployBody: {
+            /** Bundle */
+            bundle: string;
+        };
+        /**
+         * DeploymentData
+         * @description The bundle that is served, where a rollback leads, and what may be deployed.
+         *
+         *     After a deploy, filters, explanations, similar items and search read the tables of the bundle that the gateway
+         *     was started with, until it is started again: `restart_needed`.
+         */
+        DeploymentData: {
+            /** Bundles */
+            bundles: string[];
+            /** Name */
+            name: string;
+            /** Previous */
+            previous: string | null;
+            /** Restart Needed */
+            restart_needed: boolean;
+            /** Version */
+            version: string;
         };
         /**
          * EngineData
@@ -323,6 +723,46 @@ export interface components {
             /** Starts */
             starts: number;
         };
+        /** Envelope[AdminItem] */
+        Envelope_AdminItem_: {
+            /** Code */
+            code: number;
+            data: components["schemas"]["AdminItem"];
+            /** Message */
+            message: string;
+            /** Trace Id */
+            trace_id: string;
+        };
+        /** Envelope[AdminItems] */
+        Envelope_AdminItems_: {
+            /** Code */
+            code: number;
+            data: components["schemas"]["AdminItems"];
+            /** Message */
+            message: string;
+            /** Trace Id */
+            trace_id: string;
+        };
+        /** Envelope[AdminUser] */
+        Envelope_AdminUser_: {
+            /** Code */
+            code: number;
+            data: components["schemas"]["AdminUser"];
+            /** Message */
+            message: string;
+            /** Trace Id */
+            trace_id: string;
+        };
+        /** Envelope[AdminUsers] */
+        Envelope_AdminUsers_: {
+            /** Code */
+            code: number;
+            data: components["schemas"]["AdminUsers"];
+            /** Message */
+            message: string;
+            /** Trace Id */
+            trace_id: string;
+        };
         /** Envelope[BatchData] */
         Envelope_BatchData_: {
             /** Code */
@@ -333,11 +773,61 @@ export interface components {
             /** Trace Id */
             trace_id: string;
         };
+        /** Envelope[DashboardData] */
+        Envelope_DashboardData_: {
+            /** Code */
+            code: number;
+            data: components["schemas"]["DashboardData"];
+            /** Message */
+            message: string;
+            /** Trace Id */
+            trace_id: string;
+        };
+        /** Envelope[DeletedItem] */
+        Envelope_DeletedItem_: {
+            /** Code */
+            code: number;
+            data: components["schemas"]["DeletedItem"];
+            /** Message */
+            message: string;
+            /** Trace Id */
+            trace_id: string;
+        };
+        /** Envelope[DeploymentData] */
+        Envelope_DeploymentData_: {
+            /** Code */
+            code: number;
+            data: components["schemas"]["DeploymentData"];
+            /** Message */
+            message: string;
+            /** Trace Id */
+            trace_id: string;
+        };
+        /** Envelope[ErasedData] */
+        Envelope_ErasedData_: {
+            /** Code */
+            code: number;
+            data: components["schemas"]["ErasedData"];
+            /** Message */
+            message: string;
+            /** Trace Id */
+            trace_id: string;
+        };
         /** Envelope[FeedbackData] */
         Envelope_FeedbackData_: {
             /** Code */
             code: number;
             data: components["schemas"]["FeedbackData"];
+            /** Message */
+            message: string;
+            /** Trace Id */
+            trace_id: string;
+        };
+        /** Envelope[ImportData] */
+        Envelope_ImportData_: {
+            /** Code */
+            code: number;
+            data: components["schemas"]["ImportData"];
             /** Message */
             message: string;
             /** Trace Id */
@@ -393,6 +883,26 @@ export interface components {
             /** Trace Id */
             trace_id: string;
         };
+        /** Envelope[SearchData] */
+        Envelope_SearchData_: {
+            /** Code */
+            code: number;
+            data: components["schemas"]["SearchData"];
+            /** Message */
+            message: string;
+            /** Trace Id */
+            trace_id: string;
+        };
+        /** Envelope[SessionData] */
+        Envelope_SessionData_: {
+            /** Code */
+            code: number;
+            data: components["schemas"]["SessionData"];
+            /** Message */
+            message: string;
+            /** Trace Id */
+            trace_id: string;
+        };
         /** Envelope[SimilarData] */
         Envelope_SimilarData_: {
             /** Code */
@@ -412,6 +922,18 @@ export interface components {
             message: string;
             /** Trace Id */
             trace_id: string;
+        };
+        /**
+         * ErasedData
+         * @description What was erased of a user; `events` is null where a bus erases by its retention.
+         */
+        ErasedData: {
+            /** Events */
+            events: number | null;
+            /** Exposures */
+            exposures: number;
+            /** Profile */
+            profile: boolean;
         };
         /**
          * ErrorEnvelope
@@ -538,6 +1060,18 @@ export interface components {
             min_price?: number | null;
         };
         /**
+         * ImportData
+         * @description What became of an import; of the refused lines the first hundred are named.
+         */
+        ImportData: {
+            /** Imported */
+            imported: number;
+            /** Lines */
+            lines: components["schemas"]["RefusedLine"][];
+            /** Refused */
+            refused: number;
+        };
+        /**
          * Interest
          * @description A share of a user's interest.
          */
@@ -546,6 +1080,45 @@ export interface components {
             category: string;
             /** Weight */
             weight: number;
+        };
+        /**
+         * ItemBody
+         * @description An item as a whole; what is not named is empty.
+         * @example {
+         *       "price": 24.5,
+         *       "title": "Lamp with a paper shade"
+         *     }
+         */
+        ItemBody: {
+            /**
+             * Available
+             * @default true
+             */
+            available: boolean;
+            /** Brand */
+            brand?: string | null;
+            /**
+             * Categories
+             * @default []
+             */
+            categories: string[];
+            /** Created At */
+            created_at?: number | null;
+            /** Description */
+            description?: string | null;
+            /**
+             * Hidden
+             * @default false
+             */
+            hidden: boolean;
+            /** Image */
+            image?: string | null;
+            /** @default product */
+            kind: components["schemas"]["Kind"];
+            /** Price */
+            price?: number | null;
+            /** Title */
+            title: string;
         };
         /**
          * ItemCard
@@ -576,6 +1149,66 @@ export interface components {
             title: string;
         };
         /**
+         * ItemChanges
+         * @description What is to be changed of an item; all else stays.
+         * @example {
+         *       "price": 17.5
+         *     }
+         * @example {
+         *       "available": false
+         *     }
+         */
+        ItemChanges: {
+            /**
+             * Available
+             * @default true
+             */
+            available: boolean;
+            /** Brand */
+            brand?: string | null;
+            /**
+             * Categories
+             * @default []
+             */
+            categories: string[];
+            /** Created At */
+            created_at?: number | null;
+            /** Description */
+            description?: string | null;
+            /**
+             * Hidden
+             * @default false
+             */
+            hidden: boolean;
+            /** Image */
+            image?: string | null;
+            /** @default product */
+            kind: components["schemas"]["Kind"];
+            /** Price */
+            price?: number | null;
+            /**
+             * Title
+             * @default
+             */
+            title: string;
+        };
+        /**
+         * ItemCounts
+         * @description Items of the catalogue, and those that must not be recommended.
+         */
+        ItemCounts: {
+            /** Total */
+            total: number;
+            /** Unavailable */
+            unavailable: number;
+        };
+        /**
+         * Kind
+         * @description What an item is.
+         * @enum {string}
+         */
+        Kind: "product" | "video" | "article" | "music" | "movie";
+        /**
          * LiveData
          * @description The process answers.
          */
@@ -585,6 +1218,73 @@ export interface components {
              * @constant
              */
             status: "live";
+        };
+        /**
+         * NewItemBody
+         * @description A new item.
+         * @example {
+         *       "categories": [
+         *         "home",
+         *         "lamps"
+         *       ],
+         *       "item_id": "i43",
+         *       "price": 19,
+         *       "title": "Lamp"
+         *     }
+         */
+        NewItemBody: {
+            /**
+             * Available
+             * @default true
+             */
+            available: boolean;
+            /** Brand */
+            brand?: string | null;
+            /**
+             * Categories
+             * @default []
+             */
+            categories: string[];
+            /** Created At */
+            created_at?: number | null;
+            /** Description */
+            description?: string | null;
+            /**
+             * Hidden
+             * @default false
+             */
+            hidden: boolean;
+            /** Image */
+            image?: string | null;
+            /** Item Id */
+            item_id: string;
+            /** @default product */
+            kind: components["schemas"]["Kind"];
+            /** Price */
+            price?: number | null;
+            /** Title */
+            title: string;
+        };
+        /**
+         * NewUserBody
+         * @description A new user.
+         * @example {
+         *       "attributes": {
+         *         "city": "Vega"
+         *       },
+         *       "user_id": "u9"
+         *     }
+         */
+        NewUserBody: {
+            /**
+             * Attributes
+             * @default {}
+             */
+            attributes: {
+                [key: string]: string | boolean | number | null;
+            };
+            /** User Id */
+            user_id: string;
         };
         /**
          * PastEventCard
@@ -707,15 +1407,19 @@ export interface components {
         };
         /**
          * RecommendData
-         * @description A slate.
+         * @description A slate; `cached` tells that the model had said it before, `degraded` that it had less time than it wants.
          */
         RecommendData: {
             /** Attribution Id */
             attribution_id: string;
             /** Bundle Version */
             bundle_version: string;
+            /** Cached */
+            cached: boolean;
             /** Cursor */
             cursor: string | null;
+            /** Degraded */
+            degraded: boolean;
             /** Items */
             items: components["schemas"]["RecommendedCard"][];
             /** Latency Ms */
@@ -768,6 +1472,16 @@ export interface components {
             weighed: components["schemas"]["WeighedCard"] | null;
         };
         /**
+         * RefusedLine
+         * @description A line that was not taken, from 1.
+         */
+        RefusedLine: {
+            /** Line */
+            line: number;
+            /** Reason */
+            reason: string;
+        };
+        /**
          * SampledUser
          * @description A user to try the service as.
          */
@@ -778,6 +1492,63 @@ export interface components {
             interest: string | null;
             /** User Id */
             user_id: string;
+        };
+        /**
+         * SearchData
+         * @description Items, best first; `vectors` says whether those of the best hits widened them.
+         */
+        SearchData: {
+            /** Items */
+            items: components["schemas"]["SearchedCard"][];
+            /** Latency Ms */
+            latency_ms: number;
+            /**
+             * Vectors
+             * @enum {string}
+             */
+            vectors: "hits" | "none" | "unavailable";
+        };
+        /**
+         * SearchedCard
+         * @description An item that was found: the sum of its 1 / (60 + place), and its places in the two lists that were fused.
+         */
+        SearchedCard: {
+            /** Available */
+            available: boolean;
+            /** Brand */
+            brand: string | null;
+            /** Categories */
+            categories: string[];
+            /** Cover */
+            cover: string | null;
+            /** Description */
+            description: string | null;
+            /** Item Id */
+            item_id: string;
+            /** Kind */
+            kind: string;
+            /** Price */
+            price: number | null;
+            /** Score */
+            score: number;
+            /** Semantic Id */
+            semantic_id: number[] | null;
+            /** Semantic Id Text */
+            semantic_id_text: string | null;
+            /** Text Place */
+            text_place: number | null;
+            /** Title */
+            title: string;
+            /** Vector Place */
+            vector_place: number | null;
+        };
+        /**
+         * SessionData
+         * @description An id that nobody else has, and that nothing is kept under yet.
+         */
+        SessionData: {
+            /** Session Id */
+            session_id: string;
         };
         /**
          * SimilarCard
@@ -823,6 +1594,63 @@ export interface components {
             mode: "semantic" | "collaborative" | "hybrid";
         };
         /**
+         * UnreadyEnvelope
+         * @description The one error that keeps its data: what the service runs on, while the model does not answer.
+         */
+        UnreadyEnvelope: {
+            /** Code */
+            code: number;
+            data: components["schemas"]["ReadyData"];
+            /** Message */
+            message: string;
+            /** Trace Id */
+            trace_id: string;
+        };
+        /**
+         * UserBody
+         * @description All that is known of a user.
+         * @example {
+         *       "attributes": {
+         *         "age": 31,
+         *         "city": "Vega"
+         *       }
+         *     }
+         */
+        UserBody: {
+            /**
+             * Attributes
+             * @default {}
+             */
+            attributes: {
+                [key: string]: string | boolean | number | null;
+            };
+        };
+        /**
+         * UserChanges
+         * @description Attributes that are to be changed; null takes one away.
+         * @example {
+         *       "attributes": {
+         *         "age": 32
+         *       }
+         *     }
+         */
+        UserChanges: {
+            /** Attributes */
+            attributes: {
+                [key: string]: string | boolean | number | null;
+            };
+        };
+        /**
+         * UserCounts
+         * @description Users with attributes; those with a history, where the state is in this process.
+         */
+        UserCounts: {
+            /** Active */
+            active: number | null;
+            /** Profiles */
+            profiles: number;
+        };
+        /**
          * UsersData
          * @description Some users with a history.
          */
@@ -853,6 +1681,1678 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    dashboard_admin_api_v1_dashboard_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "engine": {
+                     *           "bundle_version": "fead9dfd5493dd01",
+                     *           "engines": [
+                     *             {
+                     *               "kept_bytes": {
+                     *                 "states": 1048576
+                     *               },
+                     *               "pid": 4711,
+                     *               "ready": true,
+                     *               "starts": 1
+                     *             }
+                     *           ],
+                     *           "figures": {
+                     *             "answered": 1201,
+                     *             "batches": 640,
+                     *             "degraded": 3,
+                     *             "failed": 0,
+                     *             "full_ms": 19,
+                     *             "late": 0,
+                     *             "lone_ms": 2.4,
+                     *             "mean_rows": 1.9,
+                     *             "shed": 0,
+                     *             "speed": 1,
+                     *             "spread": 1.2,
+                     *             "under_way": 1,
+                     *             "waiting": 0,
+                     *             "widths": {
+                     *               "14": 3,
+                     *               "20": 637
+                     *             },
+                     *             "withdrawn": 1
+                     *           },
+                     *           "pid": 4711,
+                     *           "ready": true,
+                     *           "starts": 1,
+                     *           "widths": [
+                     *             20,
+                     *             14,
+                     *             10
+                     *           ]
+                     *         },
+                     *         "items": {
+                     *           "total": 20000,
+                     *           "unavailable": 12
+                     *         },
+                     *         "model": {
+                     *           "bundles": [
+                     *             "beauty",
+                     *             "beauty-2026-11"
+                     *           ],
+                     *           "name": "beauty-2026-11",
+                     *           "previous": "beauty",
+                     *           "restart_needed": true,
+                     *           "version": "fead9dfd5493dd01"
+                     *         },
+                     *         "started_at": 1767225600,
+                     *         "users": {
+                     *           "active": 21000,
+                     *           "profiles": 300
+                     *         }
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_DashboardData_"];
+                };
+            };
+            /** @description Code 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    exported_admin_api_v1_export_items_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": unknown;
+                };
+            };
+            /** @description Code 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    exported_admin_api_v1_export_users_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": unknown;
+                };
+            };
+            /** @description Code 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    hide_admin_api_v1_hidden_items__item_id__put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                item_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "available": true,
+                     *         "brand": "Vega",
+                     *         "categories": [
+                     *           "home",
+                     *           "lamps"
+                     *         ],
+                     *         "cover": "/api/v1/item/i42/cover",
+                     *         "created_at": 1767225600,
+                     *         "hidden": false,
+                     *         "item_id": "i42",
+                     *         "kind": "product",
+                     *         "price": 24.5,
+                     *         "recommendable": true,
+                     *         "semantic_id": [
+                     *           12,
+                     *           201,
+                     *           7
+                     *         ],
+                     *         "semantic_id_text": "<a_12><b_201><c_7>",
+                     *         "title": "Lamp with a paper shade"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_AdminItem_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20003 */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    show_admin_api_v1_hidden_items__item_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                item_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "available": true,
+                     *         "brand": "Vega",
+                     *         "categories": [
+                     *           "home",
+                     *           "lamps"
+                     *         ],
+                     *         "cover": "/api/v1/item/i42/cover",
+                     *         "created_at": 1767225600,
+                     *         "hidden": false,
+                     *         "item_id": "i42",
+                     *         "kind": "product",
+                     *         "price": 24.5,
+                     *         "recommendable": true,
+                     *         "semantic_id": [
+                     *           12,
+                     *           201,
+                     *           7
+                     *         ],
+                     *         "semantic_id_text": "<a_12><b_201><c_7>",
+                     *         "title": "Lamp with a paper shade"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_AdminItem_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20003 */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    imported_admin_api_v1_import_items_post: {
+        parameters: {
+            query?: {
+                on_error?: "stop" | "skip";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/x-ndjson": unknown;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "imported": 1999,
+                     *         "lines": [
+                     *           {
+                     *             "line": 7,
+                     *             "reason": "field `price`: 'cheap' is no float; correct it"
+                     *           }
+                     *         ],
+                     *         "refused": 1
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_ImportData_"];
+                };
+            };
+            /** @description Code 20001 or 20002 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20006 */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    imported_admin_api_v1_import_users_post: {
+        parameters: {
+            query?: {
+                on_error?: "stop" | "skip";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/x-ndjson": unknown;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "imported": 1999,
+                     *         "lines": [
+                     *           {
+                     *             "line": 7,
+                     *             "reason": "field `price`: 'cheap' is no float; correct it"
+                     *           }
+                     *         ],
+                     *         "refused": 1
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_ImportData_"];
+                };
+            };
+            /** @description Code 20001 or 20002 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20006 */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    listed_admin_api_v1_items_get: {
+        parameters: {
+            query?: {
+                after?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "items": [
+                     *           {
+                     *             "available": true,
+                     *             "brand": "Vega",
+                     *             "categories": [
+                     *               "home",
+                     *               "lamps"
+                     *             ],
+                     *             "cover": "/api/v1/item/i42/cover",
+                     *             "created_at": 1767225600,
+                     *             "hidden": false,
+                     *             "item_id": "i42",
+                     *             "kind": "product",
+                     *             "price": 24.5,
+                     *             "recommendable": true,
+                     *             "semantic_id": [
+                     *               12,
+                     *               201,
+                     *               7
+                     *             ],
+                     *             "semantic_id_text": "<a_12><b_201><c_7>",
+                     *             "title": "Lamp with a paper shade"
+                     *           }
+                     *         ],
+                     *         "next": "i42"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_AdminItems_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    make_admin_api_v1_items_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewItemBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "available": true,
+                     *         "brand": "Vega",
+                     *         "categories": [
+                     *           "home",
+                     *           "lamps"
+                     *         ],
+                     *         "cover": "/api/v1/item/i42/cover",
+                     *         "created_at": 1767225600,
+                     *         "hidden": false,
+                     *         "item_id": "i42",
+                     *         "kind": "product",
+                     *         "price": 24.5,
+                     *         "recommendable": true,
+                     *         "semantic_id": [
+                     *           12,
+                     *           201,
+                     *           7
+                     *         ],
+                     *         "semantic_id_text": "<a_12><b_201><c_7>",
+                     *         "title": "Lamp with a paper shade"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_AdminItem_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20013 */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    one_admin_api_v1_items__item_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                item_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "available": true,
+                     *         "brand": "Vega",
+                     *         "categories": [
+                     *           "home",
+                     *           "lamps"
+                     *         ],
+                     *         "cover": "/api/v1/item/i42/cover",
+                     *         "created_at": 1767225600,
+                     *         "hidden": false,
+                     *         "item_id": "i42",
+                     *         "kind": "product",
+                     *         "price": 24.5,
+                     *         "recommendable": true,
+                     *         "semantic_id": [
+                     *           12,
+                     *           201,
+                     *           7
+                     *         ],
+                     *         "semantic_id_text": "<a_12><b_201><c_7>",
+                     *         "title": "Lamp with a paper shade"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_AdminItem_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20003 */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    put_admin_api_v1_items__item_id__put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                item_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ItemBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "available": true,
+                     *         "brand": "Vega",
+                     *         "categories": [
+                     *           "home",
+                     *           "lamps"
+                     *         ],
+                     *         "cover": "/api/v1/item/i42/cover",
+                     *         "created_at": 1767225600,
+                     *         "hidden": false,
+                     *         "item_id": "i42",
+                     *         "kind": "product",
+                     *         "price": 24.5,
+                     *         "recommendable": true,
+                     *         "semantic_id": [
+                     *           12,
+                     *           201,
+                     *           7
+                     *         ],
+                     *         "semantic_id_text": "<a_12><b_201><c_7>",
+                     *         "title": "Lamp with a paper shade"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_AdminItem_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    delete_admin_api_v1_items__item_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                item_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "item_id": "i42"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_DeletedItem_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20003 */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    change_admin_api_v1_items__item_id__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                item_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ItemChanges"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "available": true,
+                     *         "brand": "Vega",
+                     *         "categories": [
+                     *           "home",
+                     *           "lamps"
+                     *         ],
+                     *         "cover": "/api/v1/item/i42/cover",
+                     *         "created_at": 1767225600,
+                     *         "hidden": false,
+                     *         "item_id": "i42",
+                     *         "kind": "product",
+                     *         "price": 24.5,
+                     *         "recommendable": true,
+                     *         "semantic_id": [
+                     *           12,
+                     *           201,
+                     *           7
+                     *         ],
+                     *         "semantic_id_text": "<a_12><b_201><c_7>",
+                     *         "title": "Lamp with a paper shade"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_AdminItem_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20003 */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    status_admin_api_v1_model_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "bundles": [
+                     *           "beauty",
+                     *           "beauty-2026-11"
+                     *         ],
+                     *         "name": "beauty-2026-11",
+                     *         "previous": "beauty",
+                     *         "restart_needed": true,
+                     *         "version": "fead9dfd5493dd01"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": unknown;
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    deploy_admin_api_v1_model_deploy_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DeployBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "bundles": [
+                     *           "beauty",
+                     *           "beauty-2026-11"
+                     *         ],
+                     *         "name": "beauty-2026-11",
+                     *         "previous": "beauty",
+                     *         "restart_needed": true,
+                     *         "version": "fead9dfd5493dd01"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": unknown;
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20003 */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20013 */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 30001 or 30002 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    rollback_admin_api_v1_model_rollback_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "bundles": [
+                     *           "beauty",
+                     *           "beauty-2026-11"
+                     *         ],
+                     *         "name": "beauty-2026-11",
+                     *         "previous": "beauty",
+                     *         "restart_needed": true,
+                     *         "version": "fead9dfd5493dd01"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": unknown;
+                };
+            };
+            /** @description Code 20013 */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 30001 or 30002 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    listed_admin_api_v1_users_get: {
+        parameters: {
+            query?: {
+                after?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "users": [
+                     *           {
+                     *             "attributes": {
+                     *               "age": 31,
+                     *               "city": "Vega"
+                     *             },
+                     *             "user_id": "u9"
+                     *           }
+                     *         ]
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_AdminUsers_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    make_admin_api_v1_users_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewUserBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "attributes": {
+                     *           "age": 31,
+                     *           "city": "Vega"
+                     *         },
+                     *         "user_id": "u9"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_AdminUser_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20013 */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    one_admin_api_v1_users__user_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "attributes": {
+                     *           "age": 31,
+                     *           "city": "Vega"
+                     *         },
+                     *         "user_id": "u9"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_AdminUser_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20003 */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    put_admin_api_v1_users__user_id__put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "attributes": {
+                     *           "age": 31,
+                     *           "city": "Vega"
+                     *         },
+                     *         "user_id": "u9"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_AdminUser_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    forget_admin_api_v1_users__user_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "events": 12,
+                     *         "exposures": 7,
+                     *         "profile": true
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_ErasedData_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    change_admin_api_v1_users__user_id__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserChanges"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "attributes": {
+                     *           "age": 31,
+                     *           "city": "Vega"
+                     *         },
+                     *         "user_id": "u9"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_AdminUser_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20003 */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
     feedback_api_v1_feedback_post: {
         parameters: {
             query?: never;
@@ -872,10 +3372,56 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "accepted": 1,
+                     *         "duplicates": 0,
+                     *         "events": [
+                     *           {
+                     *             "event_id": "9f1c",
+                     *             "new": true
+                     *           }
+                     *         ]
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Envelope_FeedbackData_"];
                 };
             };
-            /** @description An error in the envelope; docs/api.md lists the codes */
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20003 */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10004 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -903,10 +3449,65 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "available": true,
+                     *         "brand": "Vega",
+                     *         "categories": [
+                     *           "home",
+                     *           "lamps"
+                     *         ],
+                     *         "cover": "/api/v1/item/i42/cover",
+                     *         "item_id": "i42",
+                     *         "kind": "product",
+                     *         "price": 24.5,
+                     *         "semantic_id": [
+                     *           12,
+                     *           201,
+                     *           7
+                     *         ],
+                     *         "semantic_id_text": "<a_12><b_201><c_7>",
+                     *         "title": "Lamp with a paper shade"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Envelope_ItemCard_"];
                 };
             };
-            /** @description An error in the envelope; docs/api.md lists the codes */
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20003 */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -934,11 +3535,39 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
                     "image/svg+xml": unknown;
                 };
             };
-            /** @description An error in the envelope; docs/api.md lists the codes */
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20003 */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -968,10 +3597,74 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "attribution_id": "0b9f6d2b8c7a4a6f9f6f4f6b3c1d2e3f",
+                     *         "bundle_version": "fead9dfd5493dd01",
+                     *         "cursor": "AQAAAAA",
+                     *         "items": [
+                     *           {
+                     *             "available": true,
+                     *             "because": {
+                     *               "item_id": "i7",
+                     *               "similarity": 0.81,
+                     *               "title": "Candle holder"
+                     *             },
+                     *             "brand": "Vega",
+                     *             "categories": [
+                     *               "home",
+                     *               "lamps"
+                     *             ],
+                     *             "cover": "/api/v1/item/i42/cover",
+                     *             "explored": false,
+                     *             "item_id": "i42",
+                     *             "kind": "product",
+                     *             "price": 24.5,
+                     *             "propensity": 1,
+                     *             "score": -1.73,
+                     *             "semantic_id": [
+                     *               12,
+                     *               201,
+                     *               7
+                     *             ],
+                     *             "semantic_id_text": "<a_12><b_201><c_7>",
+                     *             "source": "model",
+                     *             "title": "Lamp with a paper shade"
+                     *           }
+                     *         ],
+                     *         "latency_ms": 6.1,
+                     *         "source": "model"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Envelope_RecommendData_"];
                 };
             };
-            /** @description An error in the envelope; docs/api.md lists the codes */
+            /** @description Code 20001 or 20008 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10004 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1001,10 +3694,216 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "answers": [
+                     *           {
+                     *             "code": 0,
+                     *             "data": {
+                     *               "attribution_id": "0b9f6d2b8c7a4a6f9f6f4f6b3c1d2e3f",
+                     *               "bundle_version": "fead9dfd5493dd01",
+                     *               "cursor": "AQAAAAA",
+                     *               "items": [
+                     *                 {
+                     *                   "available": true,
+                     *                   "because": {
+                     *                     "item_id": "i7",
+                     *                     "similarity": 0.81,
+                     *                     "title": "Candle holder"
+                     *                   },
+                     *                   "brand": "Vega",
+                     *                   "categories": [
+                     *                     "home",
+                     *                     "lamps"
+                     *                   ],
+                     *                   "cover": "/api/v1/item/i42/cover",
+                     *                   "explored": false,
+                     *                   "item_id": "i42",
+                     *                   "kind": "product",
+                     *                   "price": 24.5,
+                     *                   "propensity": 1,
+                     *                   "score": -1.73,
+                     *                   "semantic_id": [
+                     *                     12,
+                     *                     201,
+                     *                     7
+                     *                   ],
+                     *                   "semantic_id_text": "<a_12><b_201><c_7>",
+                     *                   "source": "model",
+                     *                   "title": "Lamp with a paper shade"
+                     *                 }
+                     *               ],
+                     *               "latency_ms": 6.1,
+                     *               "source": "model"
+                     *             },
+                     *             "message": "ok"
+                     *           },
+                     *           {
+                     *             "code": 20008,
+                     *             "message": "the cursor is garbled; send the request again without one"
+                     *           }
+                     *         ]
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Envelope_BatchData_"];
                 };
             };
-            /** @description An error in the envelope; docs/api.md lists the codes */
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10004 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    search_api_v1_search_get: {
+        parameters: {
+            query: {
+                q: string;
+                count?: number;
+                category?: string[];
+                brand?: string[];
+                min_price?: number | null;
+                max_price?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "items": [
+                     *           {
+                     *             "available": true,
+                     *             "brand": "Vega",
+                     *             "categories": [
+                     *               "home",
+                     *               "lamps"
+                     *             ],
+                     *             "cover": "/api/v1/item/i42/cover",
+                     *             "item_id": "i42",
+                     *             "kind": "product",
+                     *             "price": 24.5,
+                     *             "score": 0.0325,
+                     *             "semantic_id": [
+                     *               12,
+                     *               201,
+                     *               7
+                     *             ],
+                     *             "semantic_id_text": "<a_12><b_201><c_7>",
+                     *             "text_place": 1,
+                     *             "title": "Lamp with a paper shade",
+                     *             "vector_place": 2
+                     *           }
+                     *         ],
+                     *         "latency_ms": 7.9,
+                     *         "vectors": "hits"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_SearchData_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    session_api_v1_session_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "session_id": "kQ1zq2m0dXo9mJrQn0gk4vJ3tTq8sV5u"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_SessionData_"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1035,10 +3934,134 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "items": [
+                     *           {
+                     *             "available": true,
+                     *             "brand": "Vega",
+                     *             "categories": [
+                     *               "home",
+                     *               "lamps"
+                     *             ],
+                     *             "cover": "/api/v1/item/i42/cover",
+                     *             "item_id": "i42",
+                     *             "kind": "product",
+                     *             "price": 24.5,
+                     *             "semantic_id": [
+                     *               12,
+                     *               201,
+                     *               7
+                     *             ],
+                     *             "semantic_id_text": "<a_12><b_201><c_7>",
+                     *             "similarity": 0.93,
+                     *             "title": "Lamp with a paper shade"
+                     *           }
+                     *         ],
+                     *         "mode": "semantic"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Envelope_SimilarData_"];
                 };
             };
-            /** @description An error in the envelope; docs/api.md lists the codes */
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20003 */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+        };
+    };
+    forget_api_v1_user__user_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "events": 12,
+                     *         "exposures": 7,
+                     *         "profile": true
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Envelope_ErasedData_"];
+                };
+            };
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10003 or 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1068,10 +4091,86 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "events": 12,
+                     *         "interests": [
+                     *           {
+                     *             "category": "lamps",
+                     *             "weight": 0.75
+                     *           },
+                     *           {
+                     *             "category": "garden",
+                     *             "weight": 0.25
+                     *           }
+                     *         ],
+                     *         "recent": [
+                     *           {
+                     *             "action": "click",
+                     *             "item": {
+                     *               "available": true,
+                     *               "brand": "Vega",
+                     *               "categories": [
+                     *                 "home",
+                     *                 "lamps"
+                     *               ],
+                     *               "cover": "/api/v1/item/i42/cover",
+                     *               "item_id": "i42",
+                     *               "kind": "product",
+                     *               "price": 24.5,
+                     *               "semantic_id": [
+                     *                 12,
+                     *                 201,
+                     *                 7
+                     *               ],
+                     *               "semantic_id_text": "<a_12><b_201><c_7>",
+                     *               "title": "Lamp with a paper shade"
+                     *             },
+                     *             "timestamp": 1767225600
+                     *           }
+                     *         ],
+                     *         "segment": "lamps",
+                     *         "user_id": "u1"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Envelope_ProfileData_"];
                 };
             };
-            /** @description An error in the envelope; docs/api.md lists the codes */
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 20003 */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1099,10 +4198,46 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "users": [
+                     *           {
+                     *             "events": 12,
+                     *             "interest": "lamps",
+                     *             "user_id": "u1"
+                     *           }
+                     *         ]
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Envelope_UsersData_"];
                 };
             };
-            /** @description An error in the envelope; docs/api.md lists the codes */
+            /** @description Code 20001 */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description Code 10005 */
+            503: {
+                headers: {
+                    /** @description seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1128,10 +4263,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "status": "live"
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Envelope_LiveData_"];
                 };
             };
-            /** @description An error in the envelope; docs/api.md lists the codes */
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1157,10 +4302,72 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "code": 0,
+                     *       "data": {
+                     *         "bundle_name": "bundle",
+                     *         "bundle_version": "fead9dfd5493dd01",
+                     *         "engine": {
+                     *           "bundle_version": "fead9dfd5493dd01",
+                     *           "engines": [
+                     *             {
+                     *               "kept_bytes": {
+                     *                 "states": 1048576
+                     *               },
+                     *               "pid": 4711,
+                     *               "ready": true,
+                     *               "starts": 1
+                     *             }
+                     *           ],
+                     *           "figures": {
+                     *             "answered": 1201,
+                     *             "batches": 640,
+                     *             "degraded": 3,
+                     *             "failed": 0,
+                     *             "full_ms": 19,
+                     *             "late": 0,
+                     *             "lone_ms": 2.4,
+                     *             "mean_rows": 1.9,
+                     *             "shed": 0,
+                     *             "speed": 1,
+                     *             "spread": 1.2,
+                     *             "under_way": 1,
+                     *             "waiting": 0,
+                     *             "widths": {
+                     *               "14": 3,
+                     *               "20": 637
+                     *             },
+                     *             "withdrawn": 1
+                     *           },
+                     *           "pid": 4711,
+                     *           "ready": true,
+                     *           "starts": 1,
+                     *           "widths": [
+                     *             20,
+                     *             14,
+                     *             10
+                     *           ]
+                     *         },
+                     *         "items": 20000
+                     *       },
+                     *       "message": "ok",
+                     *       "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Envelope_ReadyData_"];
                 };
             };
-            /** @description An error in the envelope; docs/api.md lists the codes */
+            /** @description Code 30002: answers are popular items meanwhile */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnreadyEnvelope"];
+                };
+            };
+            /** @description An error in the envelope: among others 408 (the body came too slowly), 413 (it is too large), 429 (too many requests; `Retry-After` says when to come back) and 500. docs/api.md lists the codes. */
             default: {
                 headers: {
                     [name: string]: unknown;

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError, OverloadedError
@@ -15,7 +16,7 @@ from asterism.serving.engine import messages
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pending import PendingRequests, Place
 from asterism.serving.engine.replica import Replica
-from asterism.serving.ports import EngineAnswer
+from asterism.serving.ports import EngineAnswer, EngineRequest
 from asterism.serving.scheduling import (
     CostModel,
     CostSample,
@@ -47,6 +48,19 @@ class Shared:
         self.tally = Tally()
         self.pending = PendingRequests()
         self.changes = Changes()
+        self.watcher: BatchWatcher | None = None
+
+
+class BatchWatcher(Protocol):
+    """Is told of every batch."""
+
+    def begun(self, batch: ScheduledBatch, requests: Sequence[EngineRequest]) -> None:
+        """It was given to an engine."""
+        ...
+
+    def ended(self, batch: ScheduledBatch, error: str | None) -> None:
+        """It was answered, or failed."""
+        ...
 
 
 class Changes:
@@ -160,6 +174,8 @@ class Fleet:
         """See `ReplicaListener.on_reply`."""
         served = reply.error is None and any(one is not None for one in reply.answers)
         self.scheduler.finish(batch, time.monotonic(), served=served)
+        if self._shared.watcher is not None:
+            self._shared.watcher.ended(batch, reply.error)
         if reply.error is not None:
             self._fail(batch.tickets, reply.error)
         elif len(reply.answers) == len(batch.tickets):
@@ -174,6 +190,8 @@ class Fleet:
         self.scheduler.engines -= was_loaded
         if batch is not None:
             self.scheduler.finish(batch, time.monotonic(), served=False)
+            if self._shared.watcher is not None:
+                self._shared.watcher.ended(batch, reason)
             again = [one for one in batch.tickets if one.lives > 0 and self._shared.may_retry()]
             self._fail([one for one in batch.tickets if one not in again], reason)
             for one in again:
@@ -199,6 +217,8 @@ class Fleet:
             pending.place = Place(replica, batch.number, row)
             requests.append(pending.request)
         replica.begin(batch, requests, self._shared.unavailable())
+        if self._shared.watcher is not None:
+            self._shared.watcher.begun(batch, requests)
 
     def _answer(self, batch: ScheduledBatch, answers: Sequence[EngineAnswer | None]) -> None:
         beam = batch.width or None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from typing import BinaryIO
 
 from asterism.serving.engine import messages
@@ -12,8 +13,10 @@ from asterism.serving.engine import messages
 class Inbox:
     """Batches and changes of items in their order; rows that were withdrawn are known at once."""
 
-    def __init__(self, source: BinaryIO) -> None:
+    def __init__(self, source: BinaryIO, on_end: Callable[[], None] = lambda: None) -> None:
+        """`on_end` is called, on the thread that reads, when the service has gone."""
         self._source = source
+        self._on_end = on_end
         self._messages: queue.SimpleQueue[messages.Batch | messages.Availability | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._batch = 0  # the newest that was taken
@@ -43,4 +46,5 @@ class Inbox:
                         self._withdrawn.setdefault(message.batch, set()).update(message.rows)
             else:
                 self._messages.put(message)
+        self._on_end()
         self._messages.put(None)

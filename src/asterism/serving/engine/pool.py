@@ -12,7 +12,7 @@ from dataclasses import replace
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError
 from asterism.core.semantic_id import SemanticId
-from asterism.serving.engine.fleet import Fleet, Shared
+from asterism.serving.engine.fleet import BatchWatcher, Fleet, Shared
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pending import Pending
 from asterism.serving.engine.status import EngineStatus, ReplicaStatus
@@ -83,6 +83,10 @@ class EnginePool:
         """The semantic id of every item that the model knows; empty until it is loaded."""
         return self._fleet.semantic_ids
 
+    def watch_batches(self, watcher: BatchWatcher) -> None:
+        """Tell somebody of every batch from now on, also of other bundles'."""
+        self._shared.watcher = watcher
+
     async def wait_changed(self, seconds: float) -> None:
         """Return when an engine became able or unable to answer, or after so long."""
         await self._shared.changes.wait(seconds)
@@ -119,7 +123,7 @@ class EnginePool:
             raise ModelError(f"the engine is not ready: {self._fleet.error or 'it is loading'}")
         now = time.monotonic()
         deadline = now + self._limits.max_wait_seconds if request.deadline is None else request.deadline
-        ticket = Ticket(next(self._numbers), now, deadline, request.count)
+        ticket = Ticket(next(self._numbers), now, deadline, request.count, background=request.background)
         self._fleet.scheduler.admit(ticket, now)
         pending = self._shared.pending.add(ticket, replace(request, deadline=deadline))
         timer = asyncio.get_running_loop().call_at(deadline, self._expire, ticket)

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -74,6 +75,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     start = messages.decode_start(sys.argv[1])
     sink = _own_stdout()
+    is_loaded = threading.Event()
+    inbox = Inbox(sys.stdin.buffer, lambda: None if is_loaded.is_set() else os._exit(1))  # nobody waits for the model
     try:
         keep_freed_memory()
         keep_to_core(start.core)
@@ -84,9 +87,10 @@ def main() -> None:
         sink.write(messages.pack(messages.Loaded(refusal=f"{type(error).__name__}: {error}")))
         sink.flush()
         sys.exit(2)
+    is_loaded.set()
     sink.write(messages.pack(loaded))
     sink.flush()
-    Answering(engine).run(Inbox(sys.stdin.buffer), sink)
+    Answering(engine).run(inbox, sink)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where a gRPC server listens: `unix:/folder/name.sock` on one machine, `host:port` between machines."""
+"""Where a gRPC server listens: `unix:/folder/name.sock` on one machine, `host:port` between machines; and the names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from asterism.core.errors import ConfigError
+
+MODEL_SERVICE: Final = "asterism.v1.ModelService"
+FEATURE_SERVICE: Final = "asterism.v1.FeatureService"
+SLATE_SERVICE: Final = "asterism.v1.SlateService"
 
 _UNIX: Final = "unix:"
 _LONGEST_PATH: Final = 100  # the kernel takes 107 bytes

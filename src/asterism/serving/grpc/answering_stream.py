@@ -25,6 +25,7 @@ class AnsweringStream:
         self._answer = answer
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._ready: list[tuple[int, model_pb2.Result]] = []
+        self._unsent = 0
         self._something = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -44,7 +45,7 @@ class AnsweringStream:
     async def _settle(self, reading: asyncio.Task[None]) -> None:
         while not reading.done():
             await asyncio.sleep(_SETTLED_SECONDS)
-            if not self._under_way and not self._ready:
+            if not self._under_way and not self._unsent:
                 return
 
     async def _read(self) -> None:
@@ -60,7 +61,9 @@ class AnsweringStream:
 
     async def _answered(self, number: int, query: model_pb2.Query) -> None:
         try:
-            self._ready.append((number, await self._answer(query)))
+            result = await self._answer(query)
+            self._ready.append((number, result))
+            self._unsent += 1
             self._something.set()
         finally:
             self._under_way.pop(number, None)
@@ -74,3 +77,4 @@ class AnsweringStream:
             ready, self._ready = self._ready, []
             message = model_pb2.Answered(numbers=[one for one, _ in ready], results=[one for _, one in ready])
             await self._context.write(message)
+            self._unsent -= len(ready)

@@ -50,6 +50,7 @@ class EngineLink:
         self._on_change = on_change
         self._ids_version: str | None = None
         self._conversation: Conversation | None = None
+        self._leaving: Conversation | None = None  # with a process that shuts down
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
         self._watcher: asyncio.Task[None] | None = None
@@ -74,6 +75,8 @@ class EngineLink:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
         self._lose("the engine was let go of")
+        if self._leaving is not None:
+            self._leaving.end("the engine was let go of")
         if self._channel is not None:
             await self._channel.close()
 
@@ -95,7 +98,7 @@ class EngineLink:
         while True:
             try:
                 await self._watch()
-                self._lose(f"the engine at {self.address} is shutting down")
+                self._retire(f"the engine at {self.address} is shutting down")
             except grpc.aio.AioRpcError as error:
                 self._lose(f"the engine at {self.address} cannot be reached ({error.details()})")
             except TimeoutError:
@@ -139,14 +142,19 @@ class EngineLink:
             found.update(zip(page.item_ids, paths, strict=True))
         self.semantic_ids, self._ids_version = found, version
 
-    def _lose(self, reason: str) -> None:
-        """Nothing more is expected of the process: whoever waits for it hears so now."""
+    def _retire(self, reason: str) -> None:
+        """Ask nothing more of the process, which still answers what it was asked."""
         was_ready = self.status.ready
         engines = tuple(one._replace(ready=False) for one in self.status.engines)
         self.status = self.status._replace(ready=False, error=reason, engines=engines)
         if self._conversation is not None:
-            self._conversation.end(reason)
-            self._conversation = None
+            self._leaving, self._conversation = self._conversation, None
         if was_ready and not self._is_stopping:
             logger.warning("%s", reason)
         self._on_change()
+
+    def _lose(self, reason: str) -> None:
+        """Nothing more is expected of the process: whoever waits for it hears so now."""
+        if self._conversation is not None:
+            self._conversation.end(reason)
+        self._retire(reason)

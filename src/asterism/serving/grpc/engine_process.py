@@ -12,14 +12,15 @@ from typing import Final
 from asterism.core.bundle import Bundle
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
+from asterism.serving.grpc.addresses import MODEL_SERVICE
+from asterism.serving.grpc.hidden_items import HiddenItems
 from asterism.serving.grpc.model_service import ModelServicer
-from asterism.serving.grpc.proto import model_pb2
 from asterism.serving.grpc.proto.model_pb2_grpc import add_ModelServiceServicer_to_server
 from asterism.serving.grpc.server import GrpcServer, HostedService
 from asterism.serving.stopping import StopSignals
-from asterism.stores.opening import open_warm
+from asterism.serving.telemetry.engine_process import instrument_engine
+from asterism.serving.telemetry.exposition import serving_metrics
 
-MODEL_SERVICE: Final[str] = model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 _HEALTH_SECONDS: Final = 1.0
 
 
@@ -33,33 +34,38 @@ class EngineProcessSettings:
     catalogue: str  # URL
     timeout_seconds: float = 5.0  # of the catalogue
     limits: EngineLimits = field(default_factory=EngineLimits)
+    metrics_port: int | None = None  # where Prometheus finds `/metrics`
 
 
 async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then let calls finish; a second signal ends at once.
 
-    Raises `BundleError`, `ConfigError`, `StorageError`, and `ModelError` where the model refuses to load at first.
+    Raises `BundleError`, `ConfigError`, and `ModelError` where the model refuses to load at first.
     """
     stop = StopSignals()
     bundle = Bundle.open(settings.bundle)
-    catalogue = (await asyncio.to_thread(open_warm, settings.catalogue, settings.timeout_seconds)).catalogue
-    pool = EnginePool(settings.factory, bundle, catalogue.unavailable, settings.limits)
+    hidden = HiddenItems(settings.catalogue, settings.timeout_seconds)
+    pool = EnginePool(settings.factory, bundle, hidden.now, settings.limits)
     servicer = ModelServicer(pool)
+    telemetry = instrument_engine(pool, bundle, servicer)
     server = GrpcServer(settings.address, [HostedService(MODEL_SERVICE, add_ModelServiceServicer_to_server, servicer)])
     telling: asyncio.Task[None] | None = None
     try:
         await server.start()
-        say(f"the engine of {bundle.path} listens at {server.address}")
         pool.start()
+        hidden.start()
+        say(f"the engine of {bundle.path} listens at {server.address}")
         telling = asyncio.create_task(_tell_health(pool, server))
-        await _until_stopped(pool, stop, say)
+        with serving_metrics(settings.metrics_port, telemetry.registry):
+            await _until_stopped(pool, stop, say)
     finally:
         servicer.drain()
         await stop.unless_hurried(server.stop())
         if telling is not None:
             telling.cancel()
         await pool.stop()
-        await asyncio.to_thread(catalogue.close)
+        await asyncio.to_thread(hidden.close)
+        await asyncio.to_thread(telemetry.close)
 
 
 async def _until_stopped(pool: EnginePool, stop: StopSignals, say: Callable[[str], None]) -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from grpc.aio import ServicerContext
 
 from asterism.core.errors import RequestError
+from asterism.serving.grpc.addresses import FEATURE_SERVICE, SLATE_SERVICE
 from asterism.serving.grpc.errors import told
 from asterism.serving.grpc.proto import model_pb2, visitors_pb2, visitors_pb2_grpc
 from asterism.serving.grpc.queries import flatten, unflattened
@@ -18,10 +19,6 @@ from asterism.stores.slates import ScoredItem, Slate
 from asterism.stores.user_state import UserState, Visitor
 
 T = TypeVar("T")
-
-_SERVICES = visitors_pb2.DESCRIPTOR.services_by_name
-FEATURE_SERVICE: str = _SERVICES["FeatureService"].full_name
-SLATE_SERVICE: str = _SERVICES["SlateService"].full_name
 
 
 def visitor_server(address: str, hot: HotState) -> GrpcServer:

@@ -9,6 +9,10 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from asterism import __version__
+from asterism.serving.http.admin import items, users
+from asterism.serving.http.admin.bulk import bulk_routes
+from asterism.serving.http.admin.dashboard import dashboard_routes
+from asterism.serving.http.admin.model import model_routes
 from asterism.serving.http.envelope import install_error_handlers
 from asterism.serving.http.gate import Gate
 from asterism.serving.http.hot.road import HotRoad
@@ -19,11 +23,14 @@ from asterism.serving.http.routes.search import search_routes
 from asterism.serving.http.routes.users import user_routes
 from asterism.serving.http.routes.visitors import visitor_routes
 from asterism.serving.service import Service
+from asterism.serving.telemetry.metrics_route import metrics_routes
 
 
 def build_app(service: Service, gate: Gate | None = None) -> ASGIApp:
     """An application that starts the engine with itself and stops the service at its end; without a gate, open."""
-    return (gate or Gate()).around(HotRoad(build_api(service), service))
+    api, telemetry = build_api(service), service.telemetry
+    guarded = (gate or Gate()).around(telemetry.inside(HotRoad(api, service)))
+    return telemetry.around(guarded, [*api.openapi()["paths"], "/openapi.json", "/metrics"])
 
 
 def build_api(service: Service) -> FastAPI:
@@ -50,5 +57,8 @@ def build_api(service: Service) -> FastAPI:
     app.include_router(search_routes(service))
     app.include_router(item_routes(service))
     app.include_router(health_routes(service))
+    for admin in (items.item_routes, users.user_routes, bulk_routes, model_routes, dashboard_routes):
+        app.include_router(admin(service))
+    app.include_router(metrics_routes(service.telemetry.registry))
     install_page(app)
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from math import ceil
 from typing import Any, Final
 
@@ -73,11 +74,23 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
-        return failure(request, _known_error(request, error), dict(error.headers or {}))
+        headers = (
+            {"allow": allowed_methods(app, request.url.path)} if error.status_code == 405 else dict(error.headers or {})
+        )
+        return failure(request, _known_error(request, error), headers)
 
     @app.exception_handler(Exception)
     async def on_unknown(request: Request, error: Exception) -> Response:
         return unforeseen(request, error)
+
+
+def allowed_methods(app: FastAPI, path: str) -> str:
+    """The methods that the description knows for a path, of which the router names those of one route alone."""
+    for template, methods in app.openapi()["paths"].items():
+        pattern = ".+".join(re.escape(part) for part in re.split(r"\{\w+\}", template))
+        if re.fullmatch(pattern, path, re.DOTALL):
+            return ", ".join(sorted(method.upper() for method in methods))
+    return "GET"
 
 
 def unforeseen(request: Request, error: Exception) -> EnvelopeResponse:

@@ -60,12 +60,6 @@ class NestingError(RequestError):
     code = 20012
 
 
-class ConflictError(RequestError):
-    """What is asked for does not go with what is there."""
-
-    code = 20013
-
-
 SUCCESS: Final = 0
 INTERNAL_ERROR: Final = 10000
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp
 
 from asterism.config.guard import GuardConfig
+from asterism.config.stores import StoresConfig
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.errors import ConfigError
+from asterism.serving.gate_check import refuse_open
+from asterism.serving.http.listening import is_loopback
 from asterism.serving.http.middleware.bodies import BodyLimits
 from asterism.serving.http.middleware.cors import Cors
 from asterism.serving.http.middleware.frame import RequestFrame
@@ -18,6 +20,7 @@ from asterism.serving.http.middleware.key_ring import KeyRing
 from asterism.serving.http.middleware.limits import LeasedLimits, RequestLimits
 from asterism.serving.http.scopes import RECOMMEND, SCOPES
 from asterism.stores.api_keys import ApiKeys
+from asterism.stores.opening import open_keys
 from asterism.stores.rate_limits import LocalRateLimits, RateLimits
 
 
@@ -44,11 +47,16 @@ class Gate:
             self.ring.close()
 
 
-def open_gate(config: GuardConfig, keys: ApiKeys, limits: RateLimits, host: str, clock: Clock | None = None) -> Gate:
-    """The gate of a gateway that listens on `host`; it closes `keys`.
+def open_gate(config: GuardConfig, stores: StoresConfig, limits: RateLimits, host: str) -> Gate:
+    """The gate of a gateway that listens on `host`, with the keys of the deployment's catalogue.
 
-    Raises `ConfigError` where others could come in without a key, or a limit is of no scope.
+    Raises `ConfigError` where others could come in without a key, or a limit is of no scope; `StorageError`.
     """
+    return gate_over(config, open_keys(stores.catalogue, stores.timeout_seconds), limits, host)
+
+
+def gate_over(config: GuardConfig, keys: ApiKeys, limits: RateLimits, host: str, clock: Clock | None = None) -> Gate:
+    """The same over keys that are open already; the gate closes them."""
     unknown = sorted(set(config.key_per_second) - set(SCOPES))
     if unknown:
         raise ConfigError(f"`guard.key_per_second.{unknown[0]}` is no scope; known here: {', '.join(SCOPES)}")
@@ -56,18 +64,9 @@ def open_gate(config: GuardConfig, keys: ApiKeys, limits: RateLimits, host: str,
         keys.close()
         return Gate(config, None, limits)
     ring = KeyRing(keys, clock or SystemClock())
-    if ring.is_empty and not is_loopback(host):
-        ring.close()
-        raise ConfigError(
-            f"listening on {host} lets others in, and there is no API key yet; make one with `asterism keys create`, "
-            'or set keys = "off" in [guard] of the deployment\'s file where something in front asks for them'
-        )
-    return Gate(config, ring, limits, only_here=is_loopback(host))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the host."""
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        refuse_open(host, has_keys=not ring.is_empty)
+    except ConfigError:
+        ring.close()
+        raise
+    return Gate(config, ring, limits, only_here=is_loopback(host))

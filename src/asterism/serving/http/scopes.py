@@ -26,6 +26,9 @@ class Need(NamedTuple):
     scope: str | None
 
 
+#: Paths that begin so read their body as it arrives, and keep to limits of their own.
+STREAMED: Final = "/admin/api/v1/import/"
+
 _ALL: Final[frozenset[str]] = frozenset()
 
 #: The first row that fits holds. A path that no row fits needs nothing, as there is nothing.
@@ -38,6 +41,7 @@ NEEDS: Final = (
     Need(_ALL, "/api/v1/users/", PROFILE),
     Need(_ALL, "/api/v1/feedback", FEEDBACK),
     Need(_ALL, "/api/v1/", RECOMMEND),
+    Need(_ALL, "/metrics", ADMIN_READ),
     Need(_ALL, "/", None),  # the page, its files, the description, health
 )
 

@@ -13,9 +13,12 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.loops.auto import auto_loop_factory
 
-from asterism.core.errors import ConfigError, ModelError
+from asterism.core.errors import ModelError
 from asterism.serving.grpc.visitor_services import visitor_server
 from asterism.serving.http.app import build_app
+from asterism.serving.http.connections import PatientConnection
+from asterism.serving.http.gate import Gate
+from asterism.serving.http.listening import url_of
 from asterism.serving.service import Service
 
 _DRAIN_SECONDS: Final = 10
@@ -50,15 +53,20 @@ class _Server(uvicorn.Server):
 
     async def _take_who_waits(self, sockets: list[socket.socket]) -> None:
         """Accept what the kernel has accepted already; closing the socket would reset these connections."""
-        loop = asyncio.get_running_loop()
-        for server in self.servers:
-            server.close()
+        waiting: list[socket.socket] = []
         for one in sockets:
             with contextlib.suppress(OSError):
                 one.setblocking(False)
                 while True:
-                    connection, _ = one.accept()
-                    await loop.connect_accepted_socket(self._protocol, connection)
+                    waiting.append(one.accept()[0])
+        for server in self.servers:
+            server.close()
+        for one in sockets:
+            one.close()
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            connection.setblocking(False)
+            await loop.connect_accepted_socket(self._protocol, connection)
 
     def _protocol(self) -> asyncio.Protocol:
         make: Any = self.config.http_protocol_class
@@ -70,49 +78,29 @@ class _Server(uvicorn.Server):
         yield
 
 
-def run(service: Service, taken: socket.socket, say: Callable[[str], None], address: str) -> None:
+def run(service: Service, taken: socket.socket, say: Callable[[str], None], address: str, gate: Gate) -> None:
     """`serve` on an event loop of its own: uvloop's where it is installed."""
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-        runner.run(serve(service, taken, say, address))
+        runner.run(serve(service, taken, say, address, gate))
 
 
-def take_port(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A bound socket, on a port that others may take too where it is shared; raises `ConfigError`."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # The protocol is named, as asyncio sets TCP_NODELAY only where it is; without that, 40 ms go by an answer.
-        taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        with contextlib.ExitStack() as on_failure:
-            on_failure.enter_context(taken)
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared:
-                taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            taken.bind((host, port))
-            taken.listen(1024)  # at once: until then, another process could bind the port too
-            on_failure.pop_all()
-    except OSError as error:
-        raise ConfigError(
-            f"{host}:{port} cannot be listened on ({error}); choose another with --host and --port"
-        ) from error
-    return taken
-
-
-def url_of(taken: socket.socket) -> str:
-    """Where a browser finds the service."""
-    host, port = taken.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
-
-
-async def serve(service: Service, taken: socket.socket, say: Callable[[str], None], address: str | None = None) -> None:
+async def serve(
+    service: Service,
+    taken: socket.socket,
+    say: Callable[[str], None],
+    address: str | None = None,
+    gate: Gate | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then let requests finish; a second signal ends at once.
 
     At `address`, features and slates are told to other processes. `say` gets the lines that tell where the
-    service is and when its model is loaded. Raises `ModelError`, and serves no longer, where the engine refuses
-    to load at the start.
+    service is and when its model is loaded. The gate is closed at the end. Raises `ModelError`, and serves no
+    longer, where the engine refuses to load at the start.
     """
     config = uvicorn.Config(
-        build_app(service),
+        build_app(service, gate),
+        http=PatientConnection,
+        log_config=None,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
@@ -138,6 +126,8 @@ async def serve(service: Service, taken: socket.socket, say: Callable[[str], Non
         announcing.cancel()
         if visitors is not None:
             await visitors.stop(_VISITORS_SECONDS)
+        if gate is not None:
+            gate.close()
     with contextlib.suppress(asyncio.CancelledError):
         await announcing
 

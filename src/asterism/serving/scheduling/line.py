@@ -1,4 +1,4 @@
-"""Who waits for the engine: by deadline, and among equal deadlines in the order of arrival."""
+"""Who waits for the engine: persons first, then by deadline, and among equal deadlines in the order of arrival."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ class Ticket:
     count: int  # items wanted, below which the beam cannot shrink
     waits: bool = True
     lives: int = 1  # how often it may be taken back from an engine that died
+    background: bool = False  # nobody waits in person
 
     @property
-    def key(self) -> tuple[float, int]:
+    def key(self) -> tuple[bool, float, int]:
         """Its order in the line."""
-        return self.deadline, self.number
+        return self.background, self.deadline, self.number
 
     @property
     def budget(self) -> float:
@@ -48,9 +49,9 @@ class Line:
         bisect.insort(self._tickets, ticket, key=_key)
         ticket.waits = True
 
-    def before(self, deadline: float) -> int:
-        """How many would be served before a newcomer with this deadline."""
-        return bisect.bisect_right(self._tickets, deadline, key=_deadline)
+    def before(self, ticket: Ticket) -> int:
+        """How many would be served before a newcomer."""
+        return bisect.bisect_right(self._tickets, ticket.key, key=_key)
 
     def remove(self, ticket: Ticket) -> None:
         """Take one ticket out."""
@@ -67,9 +68,5 @@ class Line:
         return taken
 
 
-def _key(ticket: Ticket) -> tuple[float, int]:
+def _key(ticket: Ticket) -> tuple[bool, float, int]:
     return ticket.key
-
-
-def _deadline(ticket: Ticket) -> float:
-    return ticket.deadline

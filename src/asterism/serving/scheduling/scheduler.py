@@ -22,6 +22,7 @@ from asterism.serving.scheduling.widths import useful_widths
 
 _SLICE: Final = 0.5  # of a request's time that its batch may take
 _RESERVE: Final = 0.1  # of a request's time kept for the way to the engine and back
+_BACKGROUND_SHARE: Final = 4  # of the line's length: what nobody waits for in person finds it full so much earlier
 _JUST_ARRIVED_SECONDS: Final = 1e-3
 
 
@@ -86,7 +87,7 @@ class Scheduler:
         """Let a newcomer wait; raises `OverloadedError` where that is in vain."""
         if ticket.budget <= 0:
             self._refuse("the deadline has passed already")
-        if len(self.line) >= self.limits.max_waiting:
+        if len(self.line) >= self.limits.max_waiting // (_BACKGROUND_SHARE if ticket.background else 1):
             self._refuse(f"{len(self.line)} requests wait for the engine already", ticket.budget)
         over = self._finish(ticket, now) - self._due(ticket)
         if (self.idle == 0 or len(self.line)) and over > 0:
@@ -165,7 +166,7 @@ class Scheduler:
         width = max(self.widths[-1], ticket.count)
         engines = max(1, self.engines)
         rows = max(1, self.costs.most_rows(width, self._slice(ticket), self.limits.max_batch))
-        waves = 1 + self.line.before(ticket.deadline) // (rows * engines)
+        waves = 1 + self.line.before(ticket) // (rows * engines)
         return start + waves * self.costs.likely_seconds(rows, width)  # later comers will fill its batch
 
     def _refuse(self, why: str, seconds: float | None = None) -> None:

@@ -9,8 +9,9 @@ import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from asterism.serving.supervisor.probes import PROBE_SECONDS, Probe
 from asterism.serving.supervisor.run_folder import RunFolder
@@ -38,6 +39,7 @@ class ChildSpec:
     pass_fds: tuple[int, ...] = ()
     speaks: bool = False  # its stdout is the user's as it stands; else its lines are labelled, as those of stderr are
     stop_seconds: float = 15.0  # after which it is killed
+    follows: str | None = None  # the one that is to be ready before this is started, whose start it would slow down
 
 
 class Child:
@@ -49,23 +51,27 @@ class Child:
         self._folder = folder
         self._process: Process | None = None
         self._stopping = asyncio.Event()
-        self._was_ready = False
+        self.was_ready = asyncio.Event()
 
-    async def keep(self) -> int:
-        """Start it again and again until it is stopped; the status of one that refused before it ever was ready."""
+    async def keep(self, after: asyncio.Event | None = None) -> int:
+        """Start it, where given after something, again and again until it is stopped.
+
+        Returns 0, or the status of one that refused before it ever was ready.
+        """
+        if after is not None:
+            await self._unless_stopped(after.wait())
         pause_seconds = _FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             started = time.monotonic()
             status = await self._live()
             if self._stopping.is_set():
                 break
-            if status == REFUSED_STATUS and not self._was_ready:
+            if status == REFUSED_STATUS and not self.was_ready.is_set():
                 return status
             if time.monotonic() - started > _HEALTHY_AFTER_SECONDS:
                 pause_seconds = _FIRST_PAUSE_SECONDS
-            logger.error("the %s ended with status %d; it is started again in %.1f s", self.name, status, pause_seconds)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause_seconds)
+            logger.error("the %s ended with status %d; it is started again in %g s", self.name, status, pause_seconds)
+            await self._unless_stopped(asyncio.sleep(pause_seconds))
             pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
         return 0
 
@@ -81,6 +87,12 @@ class Child:
         self._stopping.set()
         if self._process is not None:
             self._kill(self._process)
+
+    async def _unless_stopped(self, waiting: Coroutine[Any, Any, Any]) -> None:
+        tasks = {asyncio.ensure_future(waiting), asyncio.ensure_future(self._stopping.wait())}
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for one in tasks:
+            one.cancel()
 
     async def _live(self) -> int:
         """One life of the process; its exit status."""
@@ -116,20 +128,22 @@ class Child:
     async def _probe(self, process: Process) -> None:
         if self._spec.probe is None:
             await asyncio.sleep(PROBE_SECONDS)
-            self._was_ready = True
+            self.was_ready.set()
             return
         answered, failed = False, 0
-        while failed < _PROBES_FAILED:
-            await asyncio.sleep(_PROBE_EVERY_SECONDS)
+        while failed < _PROBES_FAILED and not self._stopping.is_set():
+            await asyncio.sleep(_PROBE_EVERY_SECONDS if self.was_ready.is_set() else _FIRST_PAUSE_SECONDS)
             try:
                 is_ready = await asyncio.wait_for(self._spec.probe(), PROBE_SECONDS)
             except Exception:  # whatever it is, it is no answer
                 failed += answered  # before the first answer it is starting, which may take long
                 continue
             answered, failed = True, 0
-            self._was_ready = self._was_ready or is_ready
-        logger.error("the %s does not answer any more", self.name)
-        self._kill(process)
+            if is_ready:
+                self.was_ready.set()
+        if not self._stopping.is_set():
+            logger.error("the %s does not answer any more", self.name)
+            self._kill(process)
 
     @staticmethod
     def _kill(process: Process) -> None:

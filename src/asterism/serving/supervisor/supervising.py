@@ -18,7 +18,11 @@ async def supervise(specs: Sequence[ChildSpec], folder: RunFolder, on_stop: Call
     """
     signals = StopSignals()
     children = [Child(one, folder) for one in specs]
-    keeping = {one.name: asyncio.create_task(one.keep(), name=one.name) for one in children}
+    ready = {one.name: one.was_ready for one in children}
+    keeping = {
+        one.name: asyncio.create_task(one.keep(ready[spec.follows] if spec.follows else None), name=one.name)
+        for one, spec in zip(children, specs, strict=True)
+    }
     asked = asyncio.create_task(signals.asked.wait())
     hurried = asyncio.create_task(_kill_when(signals, children))
     try:

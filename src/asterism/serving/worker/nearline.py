@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from typing import Final
 
 from asterism.core.clock import Clock
@@ -29,7 +30,7 @@ _HEARD: Final = POSITIVE_ACTIONS | NEGATIVE_ACTIONS  # an impression changes no 
 
 
 @dataclass(slots=True)
-class _Wish:
+class Wish:
     """A visitor whose slate is stale."""
 
     arrival: Arrival  # their newest event
@@ -42,7 +43,7 @@ class StaleSlates:
 
     def __init__(self, most: int = 10_000) -> None:
         self._most = most
-        self._wishes: dict[Visitor, _Wish] = {}
+        self._wishes: dict[Visitor, Wish] = {}
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -54,19 +55,20 @@ class StaleSlates:
             visitor = Visitor(arrival.event.user_id, arrival.event.session_id).key
             if visitor is None or arrival.event.action not in _HEARD:
                 continue
-            wish = self._wishes.setdefault(visitor, _Wish(arrival))
+            wish = self._wishes.setdefault(visitor, Wish(arrival))
             wish.arrival, wish.events = arrival, wish.events + 1
-        for visitor in sorted(self._wishes, key=self._rank)[self._most :]:
-            del self._wishes[visitor]
-            self.dropped += 1
+        if len(self._wishes) > self._most:
+            for visitor in sorted(self._wishes, key=self._rank)[self._most :]:
+                del self._wishes[visitor]
+                self.dropped += 1
 
     def forget(self, visitor: Visitor) -> None:
         """Leave a visitor out."""
         self._wishes.pop(visitor, None)
 
-    def take(self, count: int) -> list[tuple[Visitor, _Wish]]:
+    def take(self, count: int) -> list[tuple[Visitor, Wish]]:
         """The `count` most active visitors, who no longer wait; of equals, who waits longest."""
-        first = sorted(self._wishes, key=self._rank)[:count]
+        first = nsmallest(count, self._wishes, key=self._rank)
         return [(visitor, self._wishes.pop(visitor)) for visitor in first]
 
     def _rank(self, visitor: Visitor) -> tuple[int, float]:
@@ -102,23 +104,25 @@ class NearlineSlates:
     async def make_some(self) -> None:
         """Make the slates of those who are most active among those who wait."""
         chosen = self.stale.take(self._at_once)
-        found = await asyncio.gather(*(self._make(*one) for one in chosen), return_exceptions=True)
+        found = await asyncio.gather(*(self.make(*one) for one in chosen), return_exceptions=True)
         for error in found:
             if isinstance(error, BaseException):
                 self.failed += 1
                 level = logging.DEBUG if isinstance(error, OverloadedError) else logging.INFO
                 logger.log(level if isinstance(error, AsterismError) else logging.ERROR, "no slate was made: %s", error)
 
-    async def _make(self, visitor: Visitor, wish: _Wish) -> None:
+    async def make(self, visitor: Visitor, wish: Wish) -> bool:
+        """Make one visitor's slate; False where they have a fresh one, or nothing to make it of."""
         last, state = await asyncio.gather(
             self._visitors.last_slate(visitor), self._visitors.state_after(visitor, wish.arrival)
         )
         if not state.recent or (last is not None and last.revision == state.revision):
             self.needless += 1
-            return
+            return False
         await self._visitors.keep(visitor, await self._slate(visitor, state, last, wish.arrival.event.scene))
         self.made += 1
         self.seconds.append(time.monotonic() - wish.since)
+        return True
 
     async def _slate(self, visitor: Visitor, state: UserState, last: Slate | None, scene: str | None) -> Slate:
         """As the visitor's last one was asked for, or, where there is none, as they would in the event's scene."""

@@ -13,6 +13,8 @@ from asterism.core.errors import ConfigError
 from asterism.serving.bundle_tables import read_histories
 from asterism.serving.features.earlier import EarlierEvents, recent_kept
 from asterism.serving.grpc.remote_engine import RemoteEngine
+from asterism.serving.telemetry.exposition import serving_metrics
+from asterism.serving.telemetry.worker_process import instrument_worker
 from asterism.serving.worker.batches import Handler
 from asterism.serving.worker.group import Group
 from asterism.serving.worker.handlers import Behaviours, History, States
@@ -68,9 +70,12 @@ def open_worker(settings: WorkerSettings) -> Worker:
 def run_worker(settings: WorkerSettings, stop: threading.Event) -> None:
     """Work until `stop` is set, then commit and end."""
     worker = open_worker(settings)
-    worker.start()
-    stop.wait()
-    worker.stop()
+    telemetry = instrument_worker(worker, Bundle.open(settings.bundle))
+    with serving_metrics(settings.metrics_port, telemetry.registry):
+        worker.start()
+        stop.wait()
+        worker.stop()
+    telemetry.close()
 
 
 def _group(name: str, stores: StoresConfig, opener: Callable[[], Handler]) -> Group:

@@ -26,6 +26,7 @@ class WorkerSettings:
     gateway_address: str | None = None
     groups: tuple[str, ...] = GROUPS
     slate_items: int = 30  # that a nearline slate holds
+    metrics_port: int | None = None  # where Prometheus finds `/metrics`
 
     @property
     def deployment(self) -> StoresConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
@@ -16,6 +17,7 @@ from asterism.stores.catalogue import Catalogue, Item
 
 #: Cards that are kept, of some 600 bytes each.
 MAX_CARDS: Final = 100_000
+_READ_ALONG: Final = 500  # cards that are likely to be asked for next, with each one that is asked for
 
 _encode = msgspec.json.Encoder().encode
 
@@ -23,8 +25,8 @@ _encode = msgspec.json.Encoder().encode
 class Card(NamedTuple):
     """An item's card without its closing brace, so that an answer adds how the item came into it."""
 
+    item: Item
     codes: SemanticId | None  # that it shows
-    title: str
     start: bytes
     is_known: bool = True  # else nothing could be read of the item
 
@@ -36,13 +38,19 @@ class CardShelf:
     """
 
     def __init__(
-        self, catalogue: Catalogue, semantic_id: Callable[[str], SemanticId | None], most: int = MAX_CARDS
+        self,
+        catalogue: Catalogue,
+        semantic_id: Callable[[str], SemanticId | None],
+        expected: Iterable[str] = (),
+        most: int = MAX_CARDS,
     ) -> None:
+        """Cards of `expected` items are read along with those that are asked for, until all are there."""
         self._catalogue = catalogue
         self._semantic_id = semantic_id
         self._most = most
         self._cards: dict[str, Card] = {}
         self._earlier: dict[str, Card] = {}  # of the catalogue before its last change
+        self._to_read = list(islice(expected, most))
         self._state: frozenset[str] | None = None
         self._outage = Outage("the catalogue", "items are shown as they were known")
 
@@ -53,28 +61,36 @@ class CardShelf:
         missing = []
         for one in item_ids:
             card = self._cards.get(one)
-            if card is not None and card.codes == self._semantic_id(one):
-                taken[one] = card
-            else:
+            if card is None:
                 missing.append(one)
+                continue
+            if card.codes != self._semantic_id(one):  # the engine told them meanwhile, or another bundle is served
+                card = self._cards[one] = self._card(card.item)
+            taken[one] = card
         return {**taken, **(await self._read(missing))} if missing else taken
 
     async def _read(self, item_ids: list[str]) -> dict[str, Card]:
         state = self._state
+        along = self._to_read[-_READ_ALONG:]
+        del self._to_read[-_READ_ALONG:]
         try:
-            found = await asyncio.to_thread(self._catalogue.many, item_ids)
+            cards = await asyncio.to_thread(self._cards_of, [*item_ids, *along])
         except AsterismError as error:
             self._outage.begins(error)
-            return {one: self._cards.get(one) or self._earlier.get(one) or self._unknown(one) for one in item_ids}
+            return {one: self._earlier.get(one) or self._unknown(one) for one in item_ids}
         self._outage.ends()
-        cards = {one: self._card(item) for one, item in found.items()}
         self._follow_catalogue()
         if self._state is state:  # else they may be of the catalogue before its change
             self._keep(cards)
-        return cards
+        return {one: cards[one] for one in item_ids if one in cards}
+
+    def _cards_of(self, item_ids: list[str]) -> dict[str, Card]:
+        return {one: self._card(item) for one, item in self._catalogue.many(item_ids).items()}
 
     def _keep(self, cards: dict[str, Card]) -> None:
-        self._cards |= cards
+        for item_id, card in cards.items():
+            self._cards.pop(item_id, None)  # so that it stands behind all that were read before
+            self._cards[item_id] = card
         while len(self._cards) > self._most:
             del self._cards[next(iter(self._cards))]
 
@@ -82,14 +98,16 @@ class CardShelf:
         """Begin anew where the catalogue has changed: it gives another object then."""
         state = self._outage.spared(self._catalogue.unavailable)
         if state is not None and state is not self._state:
-            self._state, self._earlier, self._cards = state, {**self._earlier, **self._cards}, {}
+            if self._state is not None:
+                self._earlier |= self._cards
+                self._to_read = list(self._earlier)[-self._most :]
+            self._state, self._cards = state, {}
             while len(self._earlier) > self._most:
                 del self._earlier[next(iter(self._earlier))]
 
     def _card(self, item: Item) -> Card:
         codes = self._semantic_id(item.item_id)
-        return Card(codes, item.title, _encode(card_of(item, codes))[:-1])
+        return Card(item, codes, _encode(card_of(item, codes))[:-1])
 
     def _unknown(self, item_id: str) -> Card:
-        codes = self._semantic_id(item_id)
-        return Card(codes, item_id, _encode(card_of(Item(item_id, item_id), codes))[:-1], is_known=False)
+        return self._card(Item(item_id, item_id))._replace(is_known=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from time import perf_counter
+from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
@@ -16,8 +18,8 @@ from asterism.serving.http.hot.card_shelf import CardShelf
 from asterism.serving.http.hot.slate_bytes import slate_bytes
 from asterism.serving.service import Service
 
-#: Takes a body and a trace id, and gives the answer's body, or None where the request must go the long way.
-Handler = Callable[[bytes, str], Awaitable[bytes | None]]
+#: Takes what the gate has read, and gives the answer's body, or None where the request must go the long way.
+Handler = Callable[[Mapping[str, Any]], Awaitable[bytes | None]]
 
 _CONTENT_TYPE: Final = b"content-type"
 _JSON: Final = b"application/json"
@@ -35,7 +37,8 @@ class HotRoad:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
-        self._shelf = CardShelf(service.catalogue, service.engine.semantic_id)
+        self._shelf = CardShelf(service.catalogue, service.engine.semantic_id, service.recommender.item_ids)
+        self._encoded_in = service.telemetry.metrics.stages.encode.observe
         self._handlers: dict[str, Handler] = {
             "/api/v1/recommend": self._recommend,
             "/api/v1/feedback": self._feedback,
@@ -49,7 +52,7 @@ class HotRoad:
             return
         state = scope["state"]
         try:
-            answer = await handler(state["body"], state["trace_id"])
+            answer = await handler(state)
         except AsterismError as error:
             await failure(Request(scope), error)(scope, receive, send)
             return
@@ -60,18 +63,24 @@ class HotRoad:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
 
-    async def _recommend(self, body: bytes, trace_id: str) -> bytes | None:
-        request = recommend_request(body)
+    async def _recommend(self, state: Mapping[str, Any]) -> bytes | None:
+        request = recommend_request(state["body"])
         if request is None:
             return None
-        return await slate_bytes(self._shelf, await self._service.recommender.recommend(request), trace_id)
+        if "deadline" in state:
+            request = replace(request, deadline=state["deadline"])
+        answer = await self._service.recommender.recommend(request)
+        started = perf_counter()
+        written = await slate_bytes(self._shelf, answer, state["trace_id"])
+        self._encoded_in(perf_counter() - started)
+        return written
 
-    async def _feedback(self, body: bytes, trace_id: str) -> bytes | None:
-        events = feedback_events(body, self._service.clock.now())
+    async def _feedback(self, state: Mapping[str, Any]) -> bytes | None:
+        events = feedback_events(state["body"], self._service.clock.now())
         if events is None:
             return None
         verdicts = await self._service.feedback.accept(events)
         rows = [{"event_id": event.event_id, "new": new} for event, new in zip(events, verdicts, strict=True)]
         accepted = sum(verdicts)
         data = {"accepted": accepted, "duplicates": len(rows) - accepted, "events": rows}
-        return _encode({"code": 0, "message": "ok", "data": data, "trace_id": trace_id})
+        return _encode({"code": 0, "message": "ok", "data": data, "trace_id": state["trace_id"]})

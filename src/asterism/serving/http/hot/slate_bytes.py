@@ -38,7 +38,7 @@ async def _slate_parts(shelf: CardShelf, answer: Recommendation) -> tuple[tuple[
         if card is None:
             continue  # the catalogue lost it meanwhile
         reason = cards.get(one.because.item_id) if one.because is not None else None
-        placed = _encode(place_of(one, reason.title if reason is not None else None))
+        placed = _encode(place_of(one, reason.item.title if reason is not None else None))
         parts += [comma, card.start, b"," + placed[1:]]
         comma = b","
     parts.append(b']},"trace_id":"')

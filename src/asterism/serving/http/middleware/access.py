@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from asterism.serving.http.scopes import ADMIN_READ, scope_of
+from asterism.serving.http.scopes import scope_of
 
 #: A cover is loaded by the browser itself, which sends no key along.
 _COVER: Final = ("/api/v1/item/", "/cover")
-_METRICS: Final = "/metrics"
 
 
 def scope_needed(method: str, path: str) -> str | None:
     """The scope, or None where no key is needed; `path` as ASGI decodes it."""
     if path.endswith(_COVER[1]) and path.startswith(_COVER[0]) and method == "GET":
         return None
-    if path == _METRICS:
-        return ADMIN_READ
     return scope_of(method, path)

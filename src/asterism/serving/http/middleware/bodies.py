@@ -12,6 +12,7 @@ from asterism.core.errors import RequestError
 from asterism.serving.http.envelope import failure
 from asterism.serving.http.errors import BodyTooLargeError, NestingError, SlowRequestError
 from asterism.serving.http.middleware.json_depth import MAX_DEPTH, is_nested_deeper
+from asterism.serving.http.scopes import STREAMED
 
 MAX_BODY_BYTES: Final = 1 << 20
 BODY_TIMEOUT_SECONDS: Final = 10.0
@@ -27,7 +28,7 @@ class BodyLimits:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"].startswith(STREAMED):
             await self._app(scope, receive, send)
             return
         message = _arrived(receive)

@@ -22,7 +22,8 @@ from asterism.stores.rate_limits import Rate
 logger = logging.getLogger("asterism.access")
 
 _ROOM: Final = re.compile(r"/(admin/)?api/v1/[a-z\-]{1,20}(?=/|$)")
-_LINES: Final = Rate(per_second=10.0, burst=20)  # of the log, however much goes wrong
+_PROBES: Final = frozenset({"/healthz", "/readyz"})  # for whom "not yet" is an answer
+_LINES: Final = Rate(per_second=2.0, burst=20)  # of the log, however much goes wrong
 
 
 class RequestFrame:
@@ -80,7 +81,7 @@ class RequestFrame:
             if not status:  # else it was answered and logged further in
                 await unforeseen(Request(scope), error)(scope, receive, framed)
         took = time.perf_counter() - started
-        if status >= 500 or took > self._slow_seconds:
+        if (status >= 500 or took > self._slow_seconds) and scope["path"] not in _PROBES:
             self._tell(scope, status, took)
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:

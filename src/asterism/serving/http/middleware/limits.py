@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 LEASE_SECONDS: Final = 0.1  # of a rate: more an instance never holds of a key's tokens
 _LEASE_LIFE_SECONDS: Final = 1.0  # what is not used by then is lost
+_PAUSE_SECONDS: Final = 0.02  # before a bucket that was emptied is asked again, however fast it fills
 _BLIND_SECONDS: Final = 1.0  # so long a store that failed is left alone
 
 
@@ -101,7 +102,8 @@ class LeasedLimits:
             lease.renewal = None
         lease.at = self._monotonic()
         lease.granted = lease.left = grant.tokens
-        lease.shut_until = lease.at + grant.wait_seconds
+        pause = _PAUSE_SECONDS if grant.tokens < most else 0.0
+        lease.shut_until = lease.at + max(grant.wait_seconds, pause)
 
     async def _grant(self, name: str, rate: Rate, most: int, least: int) -> Grant:
         if self._monotonic() >= self._blind_until:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from asterism.core.errors import UnknownIdError
@@ -15,6 +16,8 @@ from asterism.serving.http.envelope import success
 from asterism.serving.http.requests import Count
 from asterism.serving.service import Service
 from asterism.stores.user_state import Visitor
+
+_PROFILE: Final = "/profile"
 
 UserId = Annotated[str, Path(min_length=1, max_length=256, examples=["u1"])]
 
@@ -56,6 +59,8 @@ def user_routes(service: Service) -> APIRouter:
         summary="Forget a user",
     )
     async def forget(request: Request, user_id: UserId) -> Response:
+        if user_id.endswith(_PROFILE):  # meant for the profile, which cannot be deleted alone
+            raise HTTPException(405)
         return success(request, (await service.forgetting.forget(user_id))._asdict())
 
     return router

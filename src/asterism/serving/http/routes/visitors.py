@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from dataclasses import replace
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -14,7 +15,7 @@ from asterism.serving.http import answers, cards, examples
 from asterism.serving.http.described import answers_of
 from asterism.serving.http.envelope import success
 from asterism.serving.http.requests import FeedbackBody, RecommendBatchBody, RecommendBody
-from asterism.serving.recommendation import Recommendation
+from asterism.serving.recommendation import Recommendation, RecommendRequest
 from asterism.serving.service import Service
 
 _SESSION_BYTES: Final = 24  # drawn; nobody guesses another's
@@ -31,7 +32,7 @@ def visitor_routes(service: Service) -> APIRouter:
         summary="A slate for a visitor",
     )
     async def recommend(request: Request, body: RecommendBody) -> Response:
-        answer = await service.recommender.recommend(body.to_request())
+        answer = await service.recommender.recommend(_asked(request, body))
         return success(request, await asyncio.to_thread(cards.recommend_data, service, answer))
 
     @router.post(
@@ -41,7 +42,7 @@ def visitor_routes(service: Service) -> APIRouter:
         summary="Slates for many visitors",
     )
     async def recommend_batch(request: Request, body: RecommendBatchBody) -> Response:
-        found = await asyncio.gather(*(_answer_of(service, one) for one in body.requests))
+        found = await asyncio.gather(*(_answer_of(service, _asked(request, one)) for one in body.requests))
         return success(request, await asyncio.to_thread(cards.batch_data, service, found))
 
     @router.post(
@@ -69,8 +70,13 @@ def visitor_routes(service: Service) -> APIRouter:
     return router
 
 
-async def _answer_of(service: Service, body: RecommendBody) -> Recommendation | AsterismError:
+def _asked(request: Request, body: RecommendBody) -> RecommendRequest:
+    """What a body asks for, by when the caller wants it."""
+    return replace(body.to_request(), deadline=request.scope["state"].get("deadline"))
+
+
+async def _answer_of(service: Service, asked: RecommendRequest) -> Recommendation | AsterismError:
     try:
-        return await service.recommender.recommend(body.to_request())
+        return await service.recommender.recommend(asked)
     except AsterismError as error:
         return error

@@ -1,0 +1,155 @@
+"""Which bundle is served: another one by its name within one folder, and back again, also over a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from asterism.core.bundle import MANIFEST, Bundle
+from asterism.core.errors import BundleError, ConflictError, RequestError, StorageError, UnknownIdError
+from asterism.serving.bundle_tables import CatalogueTable, read_catalogue
+from asterism.serving.ports import EngineHandle
+from asterism.stores.catalogue import Catalogue
+
+logger = logging.getLogger(__name__)
+
+_RECORD: Final = "deployed.json"
+#: What a bundle's folder may be called, so that no name leads elsewhere.
+NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$"
+_NAME: Final = re.compile(NAME[1:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What was deployed in place of the bundle that the service was started with."""
+
+    asked: str  # the folder that it was started with
+    current: str
+    previous: str
+
+
+class Deployment(NamedTuple):
+    """What is served, and what could be."""
+
+    version: str
+    name: str
+    previous: str | None  # where a rollback leads
+    bundles: list[str]
+    restart_needed: bool  # to filter, explain and find similar items by the served bundle's own tables
+
+
+def deployed_bundle(state: Path, asked: Path) -> Path:
+    """The bundle to start with: the one that was deployed last, as long as the service is started with the same one."""
+    record = _read(state)
+    if record is None or record.asked != str(asked.resolve()):
+        return asked
+    current = Path(record.current)
+    if not (current / MANIFEST).is_file():
+        logger.warning("%s was deployed and is gone; %s is served", current, asked)
+        return asked
+    return current
+
+
+class Deployer:
+    """Swaps the bundle of a running service; for one event loop."""
+
+    def __init__(
+        self, bundle: Bundle, engine: EngineHandle, catalogue: Catalogue, state: Path, folder: Path | None = None
+    ) -> None:
+        """`folder` holds the bundles that may be deployed: by default the one where the served bundle lies."""
+        self._started_with = self._bundle = bundle
+        self._engine = engine
+        self._catalogue = catalogue
+        self._state = state
+        self._folder = (folder or bundle.path.resolve().parent).resolve()
+        self._swapping = asyncio.Lock()
+        record = _read(state)
+        served = str(bundle.path.resolve())
+        self._record = record if record is not None and served in (record.asked, record.current) else None
+        if self._record is not None and self._record.current != served:
+            self._record = None
+
+    def status(self) -> Deployment:
+        """What is served, and what could be."""
+        names = sorted(path.name for path in self._folder.iterdir() if (path / MANIFEST).is_file())
+        return Deployment(
+            version=self._bundle.version,
+            name=self._bundle.path.resolve().name,
+            previous=Path(self._record.previous).name if self._record else None,
+            bundles=[one for one in names if _NAME.fullmatch(one)],
+            restart_needed=self._bundle.version != self._started_with.version,
+        )
+
+    async def deploy(self, name: str) -> Deployment:
+        """Serve a bundle by its name; returns once it answers.
+
+        Raises `RequestError` on a name that is none, `UnknownIdError`, `BundleError`, `ModelError` where its model
+        cannot be loaded, `ConflictError`; then everything goes on as it was.
+        """
+        return await self._change(lambda: self._path_of(name))
+
+    async def rollback(self) -> Deployment:
+        """Serve what was served before; raises as `deploy`, and `ConflictError` where nothing was deployed."""
+        if self._record is None:
+            raise ConflictError("nothing was deployed since the start, so there is nothing to go back to")
+        return await self._change(lambda: Path(self._record.previous) if self._record else self._bundle.path)
+
+    def _path_of(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise RequestError(f"{name!r} is no name of a bundle; give that of a folder in {self._folder.name}/")
+        path = self._folder / name
+        if not (path / MANIFEST).is_file() or path.resolve().parent != self._folder:
+            raise UnknownIdError(f"there is no bundle {name!r}; GET /admin/api/v1/model lists those there are")
+        return path
+
+    async def _change(self, chosen: Callable[[], Path]) -> Deployment:
+        if self._swapping.locked():
+            raise ConflictError("another deploy is under way; wait until it has ended")
+        async with self._swapping:
+            return await asyncio.shield(self._swap(chosen()))
+
+    async def _swap(self, path: Path) -> Deployment:
+        bundle, table = await asyncio.to_thread(_read_bundle, path)
+        before = self._bundle
+        await self._engine.swap(bundle)
+        await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
+        asked = self._record.asked if self._record else str(before.path.resolve())
+        self._record = Deployed(asked, str(bundle.path.resolve()), str(before.path.resolve()))
+        self._bundle = bundle
+        await asyncio.to_thread(_write, self._state, self._record)
+        return self.status()
+
+
+def _read_bundle(path: Path) -> tuple[Bundle, CatalogueTable]:
+    bundle = Bundle.open(path)
+    return bundle, read_catalogue(bundle)
+
+
+def _read(state: Path) -> Deployed | None:
+    file = state / _RECORD
+    if not file.is_file():
+        return None
+    try:
+        raw: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return Deployed(**raw)
+    except (OSError, ValueError, TypeError) as error:
+        raise BundleError(f"{file} cannot be read ({error}); delete it to serve the bundle that is named") from error
+
+
+def _write(state: Path, record: Deployed) -> None:
+    staged = state / f"{_RECORD}.writing"
+    try:
+        with staged.open("w", encoding="utf-8") as stream:
+            json.dump(asdict(record), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        staged.replace(state / _RECORD)
+    except OSError as error:
+        raise StorageError(f"{staged} cannot be written ({error}); the bundle is served until a restart") from error

@@ -1,0 +1,1 @@
+"""What the service tells of itself: Prometheus metrics and OpenTelemetry traces, each service with its own."""

@@ -1,0 +1,271 @@
+"""A model asked through gRPC: the same answers, deadlines and withdrawals as in the process that holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from asterism.core.bundle import Bundle
+from asterism.core.errors import BundleError, ModelError, OverloadedError
+from asterism.serving.grpc.addresses import MODEL_SERVICE
+from asterism.serving.grpc.errors import CODE_KEY
+from asterism.serving.grpc.proto import model_pb2
+from asterism.serving.grpc.proto.model_pb2_grpc import ModelServiceStub
+from asterism.serving.grpc.queries import answer_of, query_of
+from asterism.serving.grpc.remote_engine import RemoteEngine
+from asterism.serving.grpc.server import MOST_MESSAGE_BYTES
+from asterism.serving.ports import EngineRequest, HistoryEvent
+from serving.engine.stepping import STEPS, asked, diary, write_variant
+from serving.grpc.hosting import Hosted, hosted, run
+from serving.small_market import ITEM_IDS, write_bundle
+
+PLAIN = 0  # a packed format that nobody has
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "bundle").path
+
+
+@contextlib.asynccontextmanager
+async def calling(one: Hosted) -> AsyncIterator[Any]:
+    """The service as a stranger calls it."""
+    async with grpc.aio.insecure_channel(one.server.address) as channel:
+        yield ModelServiceStub(channel)
+
+
+def test_it_answers_what_the_pool_answers_packed_or_plain_one_or_many(bundle: Path) -> None:
+    history = (HistoryEvent("lamps-03", 1000, "click", 2.0, "home", "phone"), HistoryEvent("mugs-01", 1001, "view"))
+    requests = [EngineRequest(history, count, frozenset({"lamps-05"}), user_id="u") for count in (1, 5, 100)]
+
+    async def work(one: Hosted) -> None:
+        expected = await asyncio.gather(*map(one.pool.recommend, requests))
+        assert [len(answer.items) for answer in expected] == [1, 5, len(ITEM_IDS) - 1]
+        assert await asyncio.gather(*map(one.remote.recommend, requests)) == expected
+        async with calling(one) as stub:
+            for packed_format in (PLAIN, 1):
+                queries = [query_of(request, packed_format) for request in requests]
+                many = await stub.Predict(model_pb2.PredictRequest(queries=queries))
+                assert list(map(answer_of, many.results)) == expected
+                single = await stub.Predict(model_pb2.PredictRequest(queries=queries[:1]))
+                assert list(map(answer_of, single.results)) == expected[:1]
+
+    run(bundle, work)
+
+
+def test_what_is_known_of_the_model_is_known_elsewhere(bundle: Path) -> None:
+    async def work(one: Hosted) -> None:
+        async with calling(one) as stub:
+            described = await stub.Describe(model_pb2.DescribeRequest())
+            assert (described.ready, described.items) == (True, len(ITEM_IDS))
+        assert one.remote.status.bundle_version == one.pool.status.bundle_version == one.remote.bundle_version
+        assert one.remote.status.engines == one.pool.status.engines
+        assert {item: one.remote.semantic_id(item) for item in ITEM_IDS} == one.pool.semantic_ids
+        assert one.remote.semantic_id("nothing") is None
+
+    run(bundle, work)
+
+
+def test_the_budget_is_the_schedulers_deadline(bundle: Path) -> None:
+    async def work(one: Hosted) -> None:
+        (bundle.parent / STEPS).write_text("100")
+        first = asyncio.create_task(one.remote.recommend(asked("first")))
+        await asyncio.sleep(0.2)
+        started = time.monotonic()
+        with pytest.raises(OverloadedError, match=r"busy for longer than 0\.(1|2)"):
+            await one.remote.recommend(asked("second", wait=0.2))
+        assert 0.1 < time.monotonic() - started < 0.7, "the batch under way takes a second"
+        await first
+        assert one.pool.status.figures.late == 1
+
+    run(bundle, work)
+
+
+def test_a_calls_deadline_is_the_schedulers_where_no_budget_is_given(bundle: Path) -> None:
+    """Both run out together, so either the scheduler's word comes through or the client's own clock speaks."""
+
+    async def work(one: Hosted) -> None:
+        (bundle.parent / STEPS).write_text("100")
+        first = asyncio.create_task(one.remote.recommend(asked("first")))
+        await asyncio.sleep(0.2)
+        plain = query_of(asked("second"), PLAIN)
+        async with calling(one) as stub:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                answer = await stub.Predict(model_pb2.PredictRequest(queries=[plain]), timeout=0.3)
+                assert answer.results[0].error.code == OverloadedError.code
+        await first
+        assert one.pool.status.figures.late + one.pool.status.figures.withdrawn == 1
+        assert [note["answered"] for note in diary(bundle) if "answered" in note] == [["first"]]
+
+    run(bundle, work)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_cancelled_request_is_withdrawn_and_its_batch_left(bundle: Path, streamed: bool) -> None:
+    async def work(one: Hosted) -> None:
+        (bundle.parent / STEPS).write_text("2000")
+        async with calling(one) as stub:
+            if streamed:
+                waiting = asyncio.create_task(one.remote.recommend(asked("gone")))
+            else:
+                message = model_pb2.PredictRequest(queries=[query_of(asked("gone"), PLAIN)])
+                waiting = asyncio.ensure_future(stub.Predict(message))
+            while not one.pool.status.figures.under_way:
+                await asyncio.sleep(0.01)
+            (bundle.parent / STEPS).write_text("1")
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waiting
+            answer = await asyncio.wait_for(one.remote.recommend(asked("next")), 5)
+        assert len(answer.items) == 3, "a batch of twenty seconds was left for it"
+        assert one.pool.status.figures.withdrawn == 1
+
+    run(bundle, work)
+    assert [note["left"] for note in diary(bundle) if "left" in note] == [["gone"]]
+
+
+def test_whoever_waits_in_person_goes_before_the_background(bundle: Path) -> None:
+    async def work(one: Hosted) -> None:
+        (bundle.parent / STEPS).write_text("30")
+        first = asyncio.create_task(one.remote.recommend(asked("first")))
+        await asyncio.sleep(0.1)
+        order: list[str] = []
+
+        async def note(name: str, request: EngineRequest) -> None:
+            await one.remote.recommend(request)
+            order.append(name)
+
+        # So many items are wanted in the background that both cannot be in one batch without the person being late.
+        slow = asyncio.create_task(note("background", replace(asked("slow", wait=30), background=True)))
+        await asyncio.sleep(0.02)
+        line = one.pool._shared.line
+        person = asyncio.create_task(note("person", asked("person", wait=40)))
+        while len(line) < 2:
+            await asyncio.sleep(0.002)
+        assert [ticket.background for ticket in line.tickets] == [False, True], "the earlier deadline comes second"
+        await asyncio.gather(first, slow, person)
+
+    run(bundle, work)
+
+
+def test_errors_keep_their_codes(bundle: Path) -> None:
+    async def work(one: Hosted) -> None:
+        async with calling(one) as stub:
+            good = query_of(asked("good"), PLAIN)
+            some = await stub.Predict(model_pb2.PredictRequest(queries=[model_pb2.Query(count=0), good]))
+            assert [result.error.code for result in some.results] == [20001, 0]
+            for queries in ([], [good] * 257):
+                with pytest.raises(grpc.aio.AioRpcError, match="send 1 to 256 in a call") as refused:
+                    await stub.Predict(model_pb2.PredictRequest(queries=queries))
+                assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+                assert dict(refused.value.trailing_metadata() or ())[CODE_KEY] == "20001"
+            giant = model_pb2.Query(count=1, excluded=["x" * 1000] * (MOST_MESSAGE_BYTES // 1000 + 1))
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.Predict(model_pb2.PredictRequest(queries=[giant]))
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert len((await one.remote.recommend(asked("after"))).items) == 3
+
+    run(bundle, work)
+
+
+def test_health_and_reflection_tell_what_is_served(bundle: Path) -> None:
+    async def work(one: Hosted) -> None:
+        async with grpc.aio.insecure_channel(one.server.address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            for service in ("", MODEL_SERVICE):
+                answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            listing = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+                iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+            )
+            names = {service.name for service in (await listing.read()).list_services_response.service}
+        assert names == {
+            MODEL_SERVICE,
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1alpha.ServerReflection",
+        }
+
+    run(bundle, work)
+
+
+def test_a_draining_server_answers_what_it_was_asked_and_then_nothing(bundle: Path) -> None:
+    async def work(one: Hosted) -> None:
+        (bundle.parent / STEPS).write_text("50")
+        waiting = [asyncio.create_task(one.remote.recommend(asked(f"u{user}"))) for user in range(5)]
+        await asyncio.sleep(0.1)
+        await one.drain()
+        assert [len(answer.items) for answer in await asyncio.gather(*waiting)] == [3] * 5
+        while one.remote.status.ready:
+            await asyncio.sleep(0.01)
+        started = time.monotonic()
+        with pytest.raises(ModelError, match="not ready"):
+            await one.remote.recommend(asked("late"))
+        assert time.monotonic() - started < 0.1
+
+    run(bundle, work)
+
+
+def test_another_bundle_is_served_on_demand_or_refused_with_its_reason(bundle: Path) -> None:
+    other = write_variant(bundle.parent / "other", 8)
+    unreadable = write_variant(bundle.parent / "unreadable", 9, histories=False)
+
+    async def work(one: Hosted) -> None:
+        before = one.remote.bundle_version
+        with pytest.raises(ModelError, match=r"histories\.parquet"):
+            await one.remote.swap(unreadable)
+        with pytest.raises(BundleError, match="there is no such folder"):
+            await one.remote.swap(Bundle(bundle.parent / "nowhere", other.manifest))
+        with pytest.raises(ModelError, match=f"holds bundle {other.version} here"):
+            await one.remote.swap(Bundle(other.path, Bundle.open(bundle).manifest))
+        assert one.remote.bundle_version == before
+        await one.remote.swap(other)
+        assert one.remote.bundle_version == other.version
+        assert (await one.remote.recommend(asked("u"))).bundle_version == other.version
+
+    run(bundle, work)
+
+
+def test_a_request_whose_engine_is_lost_goes_to_another_one(bundle: Path) -> None:
+    async def main() -> None:
+        async with hosted(bundle) as one, hosted(bundle) as other:
+            both = RemoteEngine([one.server.address, other.server.address])
+            both.start()
+            while len(both.status.engines) != 2 or not all(replica.ready for replica in both.status.engines):
+                await asyncio.sleep(0.01)
+            (bundle.parent / STEPS).write_text("80")
+            waiting = [asyncio.create_task(both.recommend(asked(f"u{user}"))) for user in range(6)]
+            while one.pool.status.figures.under_way + one.pool.status.figures.waiting == 0:
+                await asyncio.sleep(0.01)
+            held = [len(hosting.pool._shared.pending) for hosting in (one, other)]
+            assert held == [3, 3], "the load is shared"
+            await one.server.stop(0)
+            assert [len(answer.items) for answer in await asyncio.gather(*waiting)] == [3] * 6
+            assert other.pool.status.figures.answered == 6
+            await both.stop()
+
+    asyncio.run(main())
+
+
+def test_no_address_answers_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        engine = RemoteEngine([f"unix:{tmp_path}/nobody.sock"])
+        engine.start()
+        started = time.monotonic()
+        with pytest.raises(ModelError, match="not ready"):
+            await engine.recommend(asked("u"))
+        assert time.monotonic() - started < 0.5
+        while "cannot be reached" not in (engine.status.error or ""):
+            await asyncio.sleep(0.01)
+        await engine.stop()
+
+    asyncio.run(main())

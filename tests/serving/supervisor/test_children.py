@@ -1,0 +1,191 @@
+"""What the supervisor does with processes that end, refuse, hang or are told to stop. They are real, and tiny."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from asterism.core.errors import StorageError
+from asterism.serving.supervisor import child
+from asterism.serving.supervisor.child import ChildSpec
+from asterism.serving.supervisor.run_folder import RunFolder
+from asterism.serving.supervisor.supervising import supervise
+
+PATIENT = """
+import pathlib, signal, sys, time
+def end(*_):
+    time.sleep(0.1)
+    with open({log!r}, "a") as log: log.write({name!r} + " ended\\n")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+with open({log!r}, "a") as log: log.write({name!r} + " began\\n")
+print("hello", flush=True)
+print("warning", file=sys.stderr, flush=True)
+while True: time.sleep(0.01)
+"""
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with open({log!r}, "a") as log: log.write("up\\n")
+time.sleep(60)
+"""
+
+
+def script(text: str, log: Path, name: str = "x") -> tuple[str, ...]:
+    return (sys.executable, "-S", "-c", text.format(log=str(log), name=name))
+
+
+def lines(log: Path) -> list[str]:
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def run(specs: list[ChildSpec], state: Path, *steps: Callable[[], object]) -> int:
+    """Supervise; a signal is sent after each step has come true, a second one after the second step."""
+    stopped: list[int] = []
+
+    async def main() -> int:
+        supervising = asyncio.create_task(supervise(specs, folder, lambda: stopped.append(1)))
+        for step in steps:
+            while not step() and not supervising.done():
+                await asyncio.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return await asyncio.wait_for(supervising, 30)
+
+    folder = RunFolder(state)
+    try:
+        status = asyncio.run(main())
+    finally:
+        folder.close()
+    assert stopped == [1], "the port is let go of before the first process is stopped, and once"
+    assert not list((state / "run").glob("*.pid"))
+    return status
+
+
+def test_they_are_stopped_one_after_the_other_the_last_one_first(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    names = ["engine", "worker", "gateway"]
+    specs = [ChildSpec(name, script(PATIENT, log, name), speaks=name == "gateway") for name in names]
+    assert run(specs, tmp_path, lambda: len(lines(log)) == 3) == 0
+    assert sorted(lines(log)[:3]) == ["engine began", "gateway began", "worker began"]
+    assert lines(log)[3:] == ["gateway ended", "worker ended", "engine ended"]
+    out, err = capfd.readouterr()
+    assert out == "hello\n", "only the gateway speaks to the user"
+    said = {"engine | hello", "worker | hello", "engine | warning", "worker | warning", "gateway | warning"}
+    assert said <= set(err.splitlines())
+
+
+def test_one_that_refuses_ends_all_with_its_status_and_its_sentence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    refusing = script("import sys; print('error: no such model', file=sys.stderr); sys.exit(2)", log)
+    specs = [ChildSpec("engine", refusing), ChildSpec("gateway", script(PATIENT, log, "gateway"))]
+    assert run(specs, tmp_path) == 2
+    assert "engine | error: no such model" in capfd.readouterr().err.splitlines()
+
+
+def test_one_that_dies_is_started_again_after_pauses_that_grow(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "_FIRST_PAUSE_SECONDS", 0.02)
+    log = tmp_path / "log"
+    dying = script("open({log!r}, 'a').write('up\\n'); import os; os.kill(os.getpid(), 9)", log)
+    assert run([ChildSpec("worker", dying)], tmp_path, lambda: len(lines(log)) == 4) == 0
+    told = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
+    pauses = ("0.02", "0.04", "0.08")
+    assert told[:3] == [f"the worker ended with status -9; it is started again in {one} s" for one in pauses]
+
+
+def test_one_that_was_ready_once_is_started_again_even_where_it_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    refusing = script("import sys, time; open({log!r}, 'a').write('up\\n'); time.sleep(0.5); sys.exit(2)", log)
+
+    async def ready() -> bool:
+        return True
+
+    monkeypatch.setattr(child, "_FIRST_PAUSE_SECONDS", 0.02)
+    assert run([ChildSpec("engine", refusing, ready)], tmp_path, lambda: len(lines(log)) == 2) == 0
+
+
+def test_one_that_answers_no_more_is_killed_and_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(child, "_PROBE_EVERY_SECONDS", 0.05)
+    log = tmp_path / "log"
+    asked: list[float] = []
+
+    async def probe() -> bool:
+        asked.append(time.monotonic())
+        if len(asked) > 1:
+            raise ConnectionError("hung")
+        return True
+
+    specs = [ChildSpec("gateway", script(PATIENT, log, "gateway"), probe)]
+    assert run(specs, tmp_path, lambda: lines(log).count("gateway began") == 2) == 0
+    assert "the gateway does not answer any more" in caplog.text
+    assert "ended with status -9" in caplog.text
+
+
+def test_before_its_first_answer_a_process_may_take_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    asked: list[float] = []
+
+    async def probe() -> bool:
+        asked.append(time.monotonic())
+        raise ConnectionError("still replaying")
+
+    monkeypatch.setattr(child, "_FIRST_PAUSE_SECONDS", 0.02)
+    assert run([ChildSpec("gateway", script(PATIENT, log, "gateway"), probe)], tmp_path, lambda: len(asked) > 8) == 0
+    assert lines(log) == ["gateway began", "gateway ended"]
+
+
+def test_one_that_follows_another_is_started_once_that_is_ready(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    is_ready: list[bool] = []
+
+    async def probe() -> bool:
+        is_ready.append(len(is_ready) >= 3)
+        return is_ready[-1]
+
+    specs = [
+        ChildSpec("worker", script(PATIENT, log, "worker"), follows="gateway"),
+        ChildSpec("gateway", script(PATIENT, log, "gateway"), probe),
+    ]
+    assert run(specs, tmp_path, lambda: "worker began" in lines(log)) == 0
+    assert lines(log)[:2] == ["gateway began", "worker began"]
+    assert True in is_ready
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    specs = [ChildSpec(name, script(STUBBORN, log)) for name in ("engine", "gateway")]
+    started = time.monotonic()
+    assert run(specs, tmp_path, lambda: len(lines(log)) == 2, lambda: time.monotonic() > started + 0.5) == 0
+    assert time.monotonic() - started < 10, "they would have slept for a minute"
+
+
+def test_one_that_does_not_stop_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    specs = [ChildSpec("gateway", script(STUBBORN, log), stop_seconds=0.3)]
+    assert run(specs, tmp_path, lambda: len(lines(log)) == 1) == 0
+
+
+def test_a_state_has_one_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asterism.serving.supervisor.run_folder._PATIENCE_SECONDS", 0.2)
+    first = RunFolder(tmp_path)
+    with pytest.raises(StorageError, match="in use by another process; stop it, or name another place with --state"):
+        RunFolder(tmp_path)
+    first.close()
+    RunFolder(tmp_path).close()

@@ -1,0 +1,201 @@
+"""Gateway, engine and worker as real processes that are killed, stopped and looked for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from asterism.serving.grpc.remote_engine import RemoteEngine
+from serving.engine.stepping import asked
+from serving.running import ENGINE, STOP_SECONDS, Server, command, environment, ids, wait_until
+from serving.small_market import DELAY_FILE, ITEM_IDS
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def killed(server: Server, name: str) -> int:
+    """Kill a process, and wait until another one is in its place; its number."""
+    before = server.pid_of(name)
+    os.kill(before, signal.SIGKILL)
+
+    def is_replaced() -> bool:
+        try:
+            return server.pid_of(name) != before
+        except (FileNotFoundError, ValueError):
+            return False
+
+    wait_until(is_replaced)
+    return server.pid_of(name)
+
+
+def test_each_process_is_replaced_when_it_is_killed_and_none_outlives_the_supervisor(
+    bundle: Path, tmp_path: Path
+) -> None:
+    with Server(bundle, tmp_path / "state") as running:
+        wait_until((running.run_folder / "worker.pid").exists)
+        for name in ("engine.sock", "gateway.sock"):
+            assert (running.run_folder / name).stat().st_mode & 0o777 == 0o600
+        assert running.recommend("u1")["source"] == "model"
+
+        killed(running, "engine")
+        assert running.recommend("u2")["source"] == "popular_segment", "at once, and not after a deadline"
+        running.wait_ready()
+        wait_until(lambda: running.recommend("u2", exclude=["lamps-00"])["source"] == "model")
+
+        running.feedback("u3", "tents-00", event_id="before")
+        killed(running, "gateway")
+        with httpx.Client(base_url=running.http.base_url, timeout=60) as patient:
+            assert patient.get("/healthz").status_code == 200, "the port stays: who connects meanwhile is answered"
+        assert running.feedback("u3", "tents-00", event_id="before")["duplicates"] == 1
+        assert "tents-00" not in ids(running.recommend("u3", count=60))
+
+        worker = killed(running, "worker")
+        pids = [running.pid_of(name) for name in ("gateway", "engine")] + [worker, running.engine_pid()]
+        assert all(map(lives, pids))
+        running.process.kill()
+        wait_until(lambda: not any(map(lives, pids)))
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_a_stop_under_load_cuts_no_request(bundle: Path, tmp_path: Path, keep_alive: bool) -> None:
+    with Server(bundle, tmp_path / "state", "--deadline-ms", "5000") as running:
+        wait_until((running.run_folder / "worker.pid").exists)
+        pids = [running.pid_of(name) for name in ("gateway", "engine", "worker")]
+        (tmp_path / DELAY_FILE).write_text("0.05")
+        refused = threading.Event()
+        answered: list[int] = []
+
+        def ask(user: int) -> None:
+            headers = {} if keep_alive else {"connection": "close"}
+            with httpx.Client(base_url=running.http.base_url, timeout=30, headers=headers) as client:
+                for number in range(100_000):
+                    body = {"user_id": f"u{user}", "exclude": [ITEM_IDS[number % 60]]}
+                    try:
+                        answer = client.post("/api/v1/recommend", json=body)
+                    except httpx.ConnectError:  # nobody listens any more: this request was never taken
+                        refused.set()
+                        return
+                    assert answer.json()["data"]["source"] == "model"
+                    answered.append(answer.status_code)
+
+        with ThreadPoolExecutor(8) as pool:
+            asking = [pool.submit(ask, user) for user in range(8)]
+            wait_until(lambda: len(answered) > 40)
+            running.process.send_signal(signal.SIGTERM)
+            for one in asking:
+                one.result()  # an error of any of them is an error of the test
+        assert refused.is_set()
+        assert set(answered) == {200}
+        assert running.process.wait(STOP_SECONDS) == 0
+        assert not any(map(lives, pids))
+        assert [one.name for one in running.run_folder.iterdir()] == ["lock"]
+
+
+def places(bundle: Path, state: Path) -> tuple[str, ...]:
+    return ("--bundle", str(bundle), "--state", str(state))
+
+
+class EngineProcess:
+    """`asterism serve engine`, started alone."""
+
+    def __init__(self, bundle: Path, state: Path, name: str) -> None:
+        self.address = f"unix:{state}/{name}.sock"
+        self.process = subprocess.Popen(
+            command("engine", *places(bundle, state), "--listen", self.address, "--engine", ENGINE),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            text=True,
+        )
+
+    def said(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        self.process.communicate(timeout=STOP_SECONDS)
+        return self.process.returncode
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_two_engines_on_two_sockets_stand_in_for_each_other(bundle: Path, tmp_path: Path) -> None:
+    first, second = (EngineProcess(bundle, tmp_path / "state", name) for name in ("first", "second"))
+
+    async def main() -> None:
+        both = RemoteEngine([first.address, second.address])
+        both.start()
+        await until(lambda: [one.ready for one in both.status.engines] == [True, True])
+        (tmp_path / DELAY_FILE).write_text("0.5")
+        waiting = [asyncio.create_task(both.recommend(asked(f"u{user}", wait=30))) for user in range(4)]
+        await asyncio.sleep(0.3)
+        first.process.kill()
+        answers = await asyncio.gather(*waiting)
+        assert [len(one.items) for one in answers] == [3] * 4, "what the first one held went to the second"
+        waiting = [asyncio.create_task(both.recommend(asked(f"v{user}", wait=30))) for user in range(4)]
+        await asyncio.sleep(0.2)
+        second.process.terminate()
+        answers = await asyncio.gather(*waiting)
+        assert [len(one.items) for one in answers] == [3] * 4, "it was told to stop, and finished first"
+        await both.stop()
+
+    try:
+        assert first.said() == f"the engine of {bundle} listens at {first.address}\n"
+        assert "the model is loaded, after" in first.said()
+        third = EngineProcess(bundle, tmp_path / "state", "first")
+        _, why = third.process.communicate(timeout=60)
+        assert (third.process.returncode, "is in use by another process" in why) == (2, True)
+        asyncio.run(main())
+        assert second.process.wait(STOP_SECONDS) == 0
+        assert not (tmp_path / "state" / "second.sock").exists()
+    finally:
+        for one in (first, second):
+            one.end(signal.SIGKILL)
+
+
+def test_a_gateway_alone_answers_without_an_engine_and_shares_no_port_with_states_in_memory(
+    bundle: Path, tmp_path: Path
+) -> None:
+    arguments = ("gateway", *places(bundle, tmp_path / "state"), "--port", "0")
+    shared = subprocess.run(
+        command(*arguments, "--share-port"), capture_output=True, text=True, env=environment(), timeout=60
+    )
+    assert shared.returncode == 2
+    assert "users' states are in this gateway's memory" in shared.stderr
+    alone = subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(), text=True
+    )
+    try:
+        assert alone.stdout is not None
+        url = alone.stdout.readline().partition(" at ")[2].split()[0]
+        started = time.monotonic()
+        answer = httpx.post(f"{url}/api/v1/recommend", json={"user_id": "u1"}, timeout=30).json()
+        assert answer["data"]["source"] == "popular_segment"
+        assert time.monotonic() - started < 5
+        alone.terminate()
+        assert alone.wait(STOP_SECONDS) == 0
+    finally:
+        alone.kill()
+        alone.wait()
+        if alone.stdout is not None:
+            alone.stdout.close()
