@@ -38,6 +38,7 @@ from reference_shape import write_reference_bundle
 
 _LONGEST_SECONDS = 10.0
 _LOOK_SECONDS = 0.005
+_WARM_UP_CLICKS = 12
 
 
 class Click:
@@ -84,6 +85,15 @@ class Users:
         one.source, one.cached = feed["source"], feed["cached"]
         one.still_shown = first in [item["item_id"] for item in feed["items"]]
 
+    async def warm_up(self, user_id: str) -> None:
+        """Click until the worker, which starts last, makes slates."""
+        for _ in range(_WARM_UP_CLICKS):
+            one = Click(user_id, waits=True)
+            await self.click(one, time.monotonic())
+            if one.cached:
+                return
+        raise SystemExit("the worker makes no slates")
+
     async def _next_slate(self, user_id: str, revision: int) -> None:
         end = time.monotonic() + _LONGEST_SECONDS
         slate: Slate | None = None
@@ -102,6 +112,7 @@ async def measure(base_url: str, address: str, clicks: list[Click], rate: float,
     limits = httpx.Limits(max_connections=256, max_keepalive_connections=256)
     async with httpx.AsyncClient(base_url=base_url, timeout=30.0, limits=limits) as http:
         users = Users(http, slates)
+        await users.warm_up("a warming user")
         due = time.monotonic() + 1.0
         tasks = []
         for one in track(clicks, "clicking"):

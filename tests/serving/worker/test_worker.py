@@ -179,7 +179,7 @@ import sys, threading
 from pathlib import Path
 from asterism.serving.worker.running import run_worker
 from asterism.serving.worker.settings import WorkerSettings
-run_worker(WorkerSettings(Path("none"), Path(sys.argv[1]), groups=("behaviours", "history")), threading.Event())
+run_worker(WorkerSettings(Path(sys.argv[2]), Path(sys.argv[1]), groups=("behaviours", "history")), threading.Event())
 """
 _READ = """
 import sys
@@ -195,17 +195,19 @@ def committed(folder: Path, name: str) -> int:
     return int(json.loads(file.read_text())[-1]) if file.exists() else 0
 
 
-def test_kill_9_of_the_worker_loses_nothing_and_counts_nothing_twice(bus: LocalEventBus, tmp_path: Path) -> None:
+def test_kill_9_of_the_worker_loses_nothing_and_counts_nothing_twice(
+    bus: LocalEventBus, bundle: Path, tmp_path: Path
+) -> None:
     now = int(time.time())  # the cold history drops what is years old
     events = [replace(event(number, number % 5), timestamp=now + number) for number in range(3_000)]
     for start in range(0, 3_000, 50):
         bus.publish(events[start : start + 50]).result(5)
     for least in (1, 3_000):  # killed while both groups are amid their work, and at its end
-        worker = subprocess.Popen([sys.executable, "-c", _WORK, str(tmp_path)], env=environment())
+        worker = subprocess.Popen([sys.executable, "-c", _WORK, str(tmp_path), str(bundle)], env=environment())
         wait_until(lambda: all(committed(tmp_path, one) >= least for one in ("behaviours", "history")), 90)  # noqa: B023
         worker.send_signal(signal.SIGKILL)
         worker.wait(10)
-    deployment = WorkerSettings(Path("none"), tmp_path).deployment
+    deployment = WorkerSettings(bundle, tmp_path).deployment
     users = open_warm(deployment.catalogue).users
     for user in range(5):
         assert users.history(Visitor(f"u{user}"), 9_000) == events[user::5]

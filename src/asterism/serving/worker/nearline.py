@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from typing import Final
 
 from asterism.core.clock import Clock
@@ -56,9 +57,10 @@ class StaleSlates:
                 continue
             wish = self._wishes.setdefault(visitor, Wish(arrival))
             wish.arrival, wish.events = arrival, wish.events + 1
-        for visitor in sorted(self._wishes, key=self._rank)[self._most :]:
-            del self._wishes[visitor]
-            self.dropped += 1
+        if len(self._wishes) > self._most:
+            for visitor in sorted(self._wishes, key=self._rank)[self._most :]:
+                del self._wishes[visitor]
+                self.dropped += 1
 
     def forget(self, visitor: Visitor) -> None:
         """Leave a visitor out."""
@@ -66,7 +68,7 @@ class StaleSlates:
 
     def take(self, count: int) -> list[tuple[Visitor, Wish]]:
         """The `count` most active visitors, who no longer wait; of equals, who waits longest."""
-        first = sorted(self._wishes, key=self._rank)[:count]
+        first = nsmallest(count, self._wishes, key=self._rank)
         return [(visitor, self._wishes.pop(visitor)) for visitor in first]
 
     def _rank(self, visitor: Visitor) -> tuple[int, float]:

@@ -18,7 +18,7 @@ from asterism.stores.user_state import Visitor
 T = TypeVar("T")
 
 _LONGEST_SECONDS: Final = 30.0
-_READY_SECONDS: Final = 20.0
+_READY_SECONDS: Final = 60.0
 _OPEN_SECONDS: Final = 300.0  # a bundle's histories may be long
 
 
@@ -76,7 +76,7 @@ class Nearline:
         except (TimeoutError, ModelError) as error:
             await engine.stop()
             await visitors.close()
-            raise ModelError(f"no slate can be made: {error or 'the engine is loading'}") from error
+            raise ModelError(f"no slate can be made: {str(error) or 'the engine does not answer yet'}") from error
         return engine, visitors, NearlineSlates(engine, visitors, SystemClock(), slate_items=self._slate_items)
 
     def _on_loop(self, work: Coroutine[Any, Any, T], seconds: float = _LONGEST_SECONDS) -> T:
