@@ -12,6 +12,7 @@ from asterism.models.ugt.attention import PointwiseAttentionBlock
 from asterism.models.ugt.experts import FeedForward
 from asterism.models.ugt.group_norm import GroupLayerNorm
 from asterism.models.ugt.inference.bias import bias_tables
+from asterism.models.ugt.inference.fused import FusedAttention
 from asterism.models.ugt.inference.linear import Precision, activation_type, packed
 
 
@@ -46,17 +47,26 @@ class InferenceBlock:
         self._ask = packed(weight[asking], bias[asking], precision)
         self._answer = packed(weight[answering], bias[answering], precision)
         self._contract = packed(block.contract.weight, block.contract.bias, precision)
-        self._tables = bias_tables(block.bias).to(self._type)
+        tables = bias_tables(block.bias)
+        self._tables = tables.to(self._type)
         self._rows_of_tables = self._tables.T.contiguous()
         norm = block.norm_attended
         self._after = (norm.weight.detach().to(self._type), norm.bias.detach().to(self._type))
         self._epsilon = norm.eps * block.max_tokens**2
+        self._fused: FusedAttention | None = None
+        if FusedAttention.there_is(self._type, self._width):
+            scale, shift = norm.weight.detach().float(), norm.bias.detach().float()
+            self._fused = FusedAttention(self._type, tables.float(), scale, shift, self._epsilon, self._heads)
         self._feed = None if feed_forward is None else _Feed(feed_forward, groups, precision)
 
     def every(self, states: Tensor, rows: Tensor, keep: bool) -> Seen:
         """(b, l, D) states and the bias rows (b, l, l) of their pairs → the same tokens one layer on."""
         batch, tokens, width = states.shape
-        expanded = functional.silu(self._expand(self._norm(states).to(self._type)), inplace=True)
+        expanded = self._expand(self._norm(states).to(self._type))
+        if self._fused is not None:
+            made, kept = self._fused.every(expanded, rows, keep)
+            return Seen(self._contracted(states, made), kept)
+        expanded = functional.silu(expanded, inplace=True)
         split = expanded.view(batch, tokens, 4, self._heads, -1)
         value, query, key = split[:, :, 1:].permute(2, 3, 0, 1, 4).reshape(3, self._heads * batch, tokens, -1).unbind()
         scores = torch.baddbmm(self._bias(rows), query, key.transpose(1, 2))
@@ -68,18 +78,27 @@ class InferenceBlock:
     def newest(self, states: Tensor, rows: Tensor, keep: bool) -> Seen:
         """The same, but only the last token goes on, as (b, 1, D): `rows` (b, l) are those of its pairs."""
         normed = self._norm(states).to(self._type)
-        answers = functional.silu(self._answer(normed), inplace=True)
-        asked = functional.silu(self._ask(normed[:, -1]), inplace=True)
-        made = self.read(states[:, -1], asked, answers, rows)
+        answers, asked = self._answer(normed), self._ask(normed[:, -1])
+        if self._fused is not None:
+            attended, kept = self._fused.newest(asked, answers, rows, keep)
+            return Seen(self._contracted(states[:, -1], attended)[:, None], kept)
+        functional.silu(answers, inplace=True)
+        made = self._read(states[:, -1], functional.silu(asked, inplace=True), answers, rows)
         return Seen(made[:, None], answers if keep else None)
 
-    def ask(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """(b, D) newest events → their gates and queries (b, 2 D), and their values and keys (b, 2 D)."""
-        normed = self._norm.of_events(states).to(self._type)
-        parts = functional.silu(self._expand(normed), inplace=True).view(len(states), 4, -1)
-        return parts[:, ::2].reshape(len(states), -1), parts[:, 1::2].reshape(len(states), -1)
+    def advance(self, states: Tensor, memory: Tensor, slots: Tensor, places: Tensor, rows: Tensor) -> Tensor:
+        """(b, D) newest events → one layer on, where each reads its slot (b,) of a memory (capacity, t, 2 D).
 
-    def read(self, states: Tensor, asked: Tensor, answers: Tensor, rows: Tensor) -> Tensor:
+        Their own values and keys are written to their places (b,) there; `rows` (b, t) are those of their pairs.
+        """
+        expanded = self._expand(self._norm.of_events(states).to(self._type))
+        if self._fused is not None:
+            return self._contracted(states, self._fused.advance(expanded, memory, slots, places, rows))
+        parts = functional.silu(expanded, inplace=True).view(len(states), 4, -1)
+        memory[slots, places] = parts[:, 1::2].reshape(len(states), -1)
+        return self._read(states, parts[:, ::2].reshape(len(states), -1), memory.index_select(0, slots), rows)
+
+    def _read(self, states: Tensor, asked: Tensor, answers: Tensor, rows: Tensor) -> Tensor:
         """(b, D) states that ask (b, 2 D) the kept values and keys (b, t, 2 D) → (b, D) states one layer on.
 
         Each head's query stands in a column of its own, zero elsewhere, so that keys are read where they lie.
@@ -108,7 +127,10 @@ class InferenceBlock:
         """Of whole rows (b, l, D), or of newest events (b, D)."""
         scale, shift = self._after
         normed = functional.layer_norm(attended, attended.shape[-1:], scale, shift, self._epsilon)
-        states += self._contract(normed.mul_(gate))
+        return self._contracted(states, normed.mul_(gate))
+
+    def _contracted(self, states: Tensor, gated: Tensor) -> Tensor:
+        states += self._contract(gated)
         return states if self._feed is None else self._feed(states)
 
 

@@ -114,7 +114,7 @@ class InferenceEncoder:
             seen = block.every(states, bias, keep)
             states = seen.states
             kept.append(seen.values_and_keys)
-        last = self.blocks[-1].newest(states, bias[:, -1], keep)
+        last = self.blocks[-1].newest(states, bias[:, -1].contiguous(), keep)
         kept.append(last.values_and_keys)
         return Encoded(last.states[:, 0], [one for one in kept if one is not None])
 
