@@ -48,6 +48,9 @@ INLINE void store(Bfloat16 *to, Floats values) {
 }
 
 INLINE float sum(Floats values) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)values);
+#endif
     float total = 0;
     for (int lane = 0; lane < LANES; ++lane) total += values[lane];
     return total;
