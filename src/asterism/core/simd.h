@@ -33,6 +33,10 @@ INLINE Floats load(const float *from) {
 }
 
 INLINE Floats load(const Bfloat16 *from) {
+#if defined(__AVX512F__)
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from));
+    return (Floats)_mm512_slli_epi32(wide, 16);
+#endif
     Halves halves;
     memcpy(&halves, from, sizeof halves);
     return (Floats)(__builtin_convertvector(halves, Bits) << 16);
@@ -43,6 +47,10 @@ INLINE void store(float *to, Floats values) { memcpy(to, &values, sizeof values)
 // Rounds to the nearest, of two equally near to the even one.
 INLINE void store(Bfloat16 *to, Floats values) {
     Bits bits = (Bits)values;
+#if defined(__AVX512BF16__)
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)values));
+    return;
+#endif
     Halves halves = __builtin_convertvector((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, Halves);
     memcpy(to, &halves, sizeof halves);
 }

@@ -49,21 +49,48 @@ void product(const float *a, int64_t step_a, const float *b, int64_t step_b, int
     }
 }
 
+// What a row (D) is shifted and scaled by to have mean 0 and variance 1.
+struct Moments {
+    float mean, factor;
+};
+
+INLINE Moments moments(const float *row, int64_t width, float epsilon) {
+    Floats total{}, squares{};
+    for (int64_t at = 0; at < width; at += LANES) total += load(row + at);
+    const float mean = sum(total) / width;
+    for (int64_t at = 0; at < width; at += LANES) {
+        Floats apart = load(row + at) - mean;
+        squares += apart * apart;
+    }
+    return {mean, 1.0f / std::sqrt(sum(squares) / width + epsilon)};
+}
+
 // Norm of attended values (D), times the gate.
 template <class Number>
 INLINE void finish(const float *attended, const float *gate, int64_t width, const Norm &norm, Number *out) {
-    Floats total{}, squares{};
-    for (int64_t at = 0; at < width; at += LANES) total += load(attended + at);
-    const float mean = sum(total) / width;
+    const Moments found = moments(attended, width, norm.epsilon);
     for (int64_t at = 0; at < width; at += LANES) {
-        Floats apart = load(attended + at) - mean;
-        squares += apart * apart;
-    }
-    const float factor = 1.0f / std::sqrt(sum(squares) / width + norm.epsilon);
-    for (int64_t at = 0; at < width; at += LANES) {
-        Floats normed = (load(attended + at) - mean) * factor * load(norm.scale + at) + load(norm.shift + at);
+        Floats normed = (load(attended + at) - found.mean) * found.factor * load(norm.scale + at) + load(norm.shift + at);
         store(out + at, normed * load(gate + at));
     }
+}
+
+template <class Number>
+void normalise(const float *states, int64_t rows, int64_t width, Norm norm, Number *out) {
+    for (; rows--; states += width, out += width) {
+        const Moments found = moments(states, width, norm.epsilon);
+        for (int64_t at = 0; at < width; at += LANES)
+            store(out + at, (load(states + at) - found.mean) * found.factor * load(norm.scale + at) + load(norm.shift + at));
+    }
+}
+
+float dot(const float *one, const float *other, int64_t count) {
+    Floats total{};
+    int64_t at = 0;
+    for (; at + LANES <= count; at += LANES) total += load(one + at) * load(other + at);
+    float found = sum(total);
+    for (; at < count; ++at) found += one[at] * other[at];
+    return found;
 }
 
 template <class Number>
@@ -125,9 +152,8 @@ INLINE void read(const float *asking, const Number *answers, bool raw, const int
             if (kept) store(kept + token * 2 * width + at, value);
         }
         for (int64_t head = 0; head < shape.heads; ++head) {
-            float score = tables[head * table + rows[token]];
-            for (int64_t at = head * depth; at < (head + 1) * depth; ++at) score += asking[width + at] * answer[width + at];
-            const float weight = silu(all(score))[0];
+            const float *query = asking + width + head * depth, *key = answer + width + head * depth;
+            const float weight = silu(all(tables[head * table + rows[token]] + dot(query, key, depth)))[0];
             for (int64_t at = head * depth; at < (head + 1) * depth; ++at) attended[at] += weight * answer[at];
         }
     }
@@ -179,6 +205,10 @@ void advance(const Number *expanded, Number *memory, const int64_t *slots, const
     extern "C" void advance_##NAME(const NUMBER *expanded, NUMBER *memory, const int64_t *slots,                     \
                                    const int64_t *places, const int32_t *rows, SHARED, NUMBER *out) {                \
         advance(expanded, memory, slots, places, rows, PASSED, out);                                                 \
+    }                                                                                                                \
+    extern "C" void normalise_##NAME(const float *states, int64_t rows, int64_t width, const float *scale,           \
+                                     const float *shift, float epsilon, NUMBER *out) {                               \
+        normalise(states, rows, width, {scale, shift, epsilon}, out);                                                \
     }
 
 OF_TYPE(fp32, float)

@@ -12,7 +12,7 @@ from asterism.models.ugt.attention import PointwiseAttentionBlock
 from asterism.models.ugt.experts import FeedForward
 from asterism.models.ugt.group_norm import GroupLayerNorm
 from asterism.models.ugt.inference.bias import bias_tables
-from asterism.models.ugt.inference.fused import FusedAttention
+from asterism.models.ugt.inference.fused import FusedAttention, normalise
 from asterism.models.ugt.inference.linear import Precision, activation_type, packed
 
 
@@ -39,7 +39,7 @@ class InferenceBlock:
         self._type = activation_type(precision)
         self._heads = block.heads
         self._width = block.contract.out_features
-        self._norm = _Norm(block.norm, groups)
+        self._norm = _Norm(block.norm, groups, self._type)
         weight, bias = block.expand.weight, block.expand.bias
         parts = torch.arange(4 * self._width).view(4, -1)  # gate, values, queries, keys
         asking, answering = parts[[0, 2]].flatten(), parts[[1, 3]].flatten()
@@ -62,7 +62,7 @@ class InferenceBlock:
     def every(self, states: Tensor, rows: Tensor, keep: bool) -> Seen:
         """(b, l, D) states and the bias rows (b, l, l) of their pairs → the same tokens one layer on."""
         batch, tokens, width = states.shape
-        expanded = self._expand(self._norm(states).to(self._type))
+        expanded = self._expand(self._norm.typed(states))
         if self._fused is not None:
             made, kept = self._fused.every(expanded, rows, keep)
             return Seen(self._contracted(states, made), kept)
@@ -77,11 +77,11 @@ class InferenceBlock:
 
     def newest(self, states: Tensor, rows: Tensor, keep: bool) -> Seen:
         """The same, but only the last token goes on, as (b, 1, D): `rows` (b, l) are those of its pairs."""
-        normed = self._norm(states).to(self._type)
+        normed = self._norm.typed(states)
         answers, asked = self._answer(normed), self._ask(normed[:, -1])
         if self._fused is not None:
             attended, kept = self._fused.newest(asked, answers, rows, keep)
-            return Seen(self._contracted(states[:, -1], attended)[:, None], kept)
+            return Seen(self._contracted(states[:, -1].contiguous(), attended)[:, None], kept)
         functional.silu(answers, inplace=True)
         made = self._read(states[:, -1], functional.silu(asked, inplace=True), answers, rows)
         return Seen(made[:, None], answers if keep else None)
@@ -91,7 +91,7 @@ class InferenceBlock:
 
         Their own values and keys are written to their places (b,) there; `rows` (b, t) are those of their pairs.
         """
-        expanded = self._expand(self._norm.of_events(states).to(self._type))
+        expanded = self._expand(self._norm.typed(states))
         if self._fused is not None:
             return self._contracted(states, self._fused.advance(expanded, memory, slots, places, rows))
         parts = functional.silu(expanded, inplace=True).view(len(states), 4, -1)
@@ -139,7 +139,7 @@ class _Feed:
 
     def __init__(self, layer: FeedForward, groups: Tensor, precision: Precision) -> None:
         self._type = activation_type(precision)
-        self._norm = _Norm(layer.norm, groups)
+        self._norm = _Norm(layer.norm, groups, self._type)
         self._mixture = layer.mixture
         self._inner = self._outer = None
         if layer.network is not None:
@@ -150,32 +150,42 @@ class _Feed:
             self._outer = packed(outer.weight, outer.bias, precision)
 
     def __call__(self, states: Tensor) -> Tensor:
-        normed = self._norm(states)
         if self._mixture is not None:
-            return states.add_(self._mixture(normed.flatten(0, -2)).view_as(states))
+            return states.add_(self._mixture(self._norm(states).flatten(0, -2)).view_as(states))
         assert self._inner is not None
         assert self._outer is not None
-        hidden = functional.silu(self._inner(normed.to(self._type)), inplace=True)
+        hidden = functional.silu(self._inner(self._norm.typed(states)), inplace=True)
         return states.add_(self._outer(hidden))
 
 
 class _Norm:
     """The layer norm of tokens whose groups follow from their columns."""
 
-    def __init__(self, norm: nn.LayerNorm | GroupLayerNorm, groups: Tensor) -> None:
+    def __init__(self, norm: nn.LayerNorm | GroupLayerNorm, groups: Tensor, kind: torch.dtype) -> None:
+        """`kind`, the type of activations."""
+        self._prefix: tuple[Tensor, Tensor] | None = None
         if isinstance(norm, GroupLayerNorm):
             self._scale, self._shift, self._epsilon = norm.scale[0].detach(), norm.shift[0].detach(), 1e-5
-            self._prefix = (norm.scale[groups].detach(), norm.shift[groups].detach()) if len(groups) else None
+            if len(groups):
+                self._prefix = norm.scale[groups].detach(), norm.shift[groups].detach()
         else:
             self._scale, self._shift, self._epsilon = norm.weight.detach(), norm.bias.detach(), norm.eps
-            self._prefix = None
-
-    def of_events(self, states: Tensor) -> Tensor:
-        return functional.layer_norm(states, states.shape[-1:], self._scale, self._shift, self._epsilon)
+        self._type = kind
+        self._is_fused = FusedAttention.there_is(kind, len(self._scale))
 
     def __call__(self, states: Tensor) -> Tensor:
-        """(b, l, D) whole rows, prefix first, or (b, D) events."""
-        normed = self.of_events(states)
+        """(b, l, D) whole rows, prefix first, or (b, D) events → the same in fp32."""
+        return self._with_prefix(
+            states, functional.layer_norm(states, states.shape[-1:], self._scale, self._shift, self._epsilon)
+        )
+
+    def typed(self, states: Tensor) -> Tensor:
+        """The same in the type of activations."""
+        if not self._is_fused:
+            return self(states).to(self._type)
+        return self._with_prefix(states, normalise(states, self._scale, self._shift, self._epsilon, self._type))
+
+    def _with_prefix(self, states: Tensor, normed: Tensor) -> Tensor:
         if self._prefix is not None and states.dim() == 3:
             scale, shift = self._prefix
             first = functional.layer_norm(states[:, : len(scale)], states.shape[-1:], eps=self._epsilon)

@@ -84,10 +84,21 @@ class FusedAttention:
         )
 
 
+def normalise(states: Tensor, scale: Tensor, shift: Tensor, epsilon: float, kind: torch.dtype) -> Tensor:
+    """The layer norm of fp32 states (..., D) in another type; of widths that `FusedAttention.there_is` names."""
+    found = _functions(kind)
+    assert found is not None
+    out = states.new_empty(states.shape, dtype=kind)
+    width = states.shape[-1]
+    found.normalise(_at(states), states.numel() // width, width, _at(scale), _at(shift), epsilon, _at(out))
+    return out
+
+
 class _Functions(NamedTuple):
     every: Function
     newest: Function
     advance: Function
+    normalise: Function
 
 
 @cache
@@ -98,6 +109,7 @@ def _functions(kind: torch.dtype) -> _Functions | None:
         "every": (c_void_p, c_void_p, *_SHAPE, c_void_p, c_void_p),
         "newest": (c_void_p, c_void_p, c_void_p, *_SHAPE, c_void_p, c_void_p),
         "advance": (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, *_SHAPE, c_void_p),
+        "normalise": (c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_float, c_void_p),
     }
     found = [function(_SOURCE, f"{name}_{_NAMES[kind]}", kinds) for name, kinds in arguments.items()]
     return None if None in found else _Functions(*found)

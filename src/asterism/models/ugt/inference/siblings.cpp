@@ -1,5 +1,6 @@
 // Log-probabilities of listed codes under prefixes: a softmax over the known siblings below each prefix alone.
 
+#include <algorithm>
 #include <cmath>
 
 #include "simd.h"
@@ -62,6 +63,11 @@ INLINE void products(const float *query, const Number *vectors, int64_t count, i
     }
 }
 
+// Steps from one beam.
+struct Family {
+    int64_t parent, row, first, stop;
+};
+
 float log_sum_exp(float *scores, int64_t count) {
     float most = scores[0];
     for (int64_t at = 1; at < count; ++at) most = scores[at] > most ? scores[at] : most;
@@ -74,43 +80,58 @@ float log_sum_exp(float *scores, int64_t count) {
     return std::log(sum(total)) + most;
 }
 
+void answer(const Level &level, const Family &family, const float *query, int64_t width, const int32_t *codes,
+            float *scores, float *log_probs) {
+    const int64_t parent = family.parent;
+    if (parent < 0) {
+        for (int64_t step = family.first; step < family.stop; ++step) log_probs[step] = -std::log((float)level.size);
+        return;
+    }
+    const int64_t begin = level.first[parent], count = level.counts[parent];
+    float below = 0;
+    if (level.vectors && count > 1) {
+        if (level.is_bfloat16) products(query, (const Bfloat16 *)level.vectors + begin * width, count, width, scores);
+        else products(query, (const float *)level.vectors + begin * width, count, width, scores);
+        below = log_sum_exp(scores, count);
+    } else {
+        for (int64_t at = 0; at < count; ++at) scores[at] = 0;
+        below = count ? std::log((float)count) : 0;
+    }
+    int64_t at = 0;
+    for (int64_t step = family.first; step < family.stop; ++step) {
+        while (at < count && level.codes[begin + at] < codes[step]) ++at;
+        const bool known = at < count && level.codes[begin + at] == codes[step];
+        log_probs[step] = known ? scores[at] - below + level.of_seen[parent] : level.of_unseen[parent];
+    }
+}
+
 }  // namespace
 
 // Steps in order of origins (row * beams + beam); `prefixes` (rows, beams, number) lead through the levels before.
-extern "C" void step_log_probs(const Level *levels, int64_t number, int64_t width, float temperature, int64_t beams,
-                               const float *states, const int64_t *prefixes, int64_t steps, const int32_t *origins,
-                               const int32_t *codes, float *log_probs) {
+extern "C" void step_log_probs(const Level *levels, int64_t number, int64_t width, float temperature, int64_t rows,
+                               int64_t beams, const float *states, const int64_t *prefixes, int64_t steps,
+                               const int32_t *origins, const int32_t *codes, float *log_probs) {
     static thread_local std::vector<float> kept_room;
+    static thread_local std::vector<Family> families;
     const Level &level = levels[number];
-    float *query = room(kept_room, width + level.size + LANES), *scores = query + width;
-    int64_t asking = -1;
+    float *queries = room(kept_room, rows * width + level.size + LANES), *scores = queries + rows * width;
+    families.clear();
     for (int64_t first = 0, stop; first < steps; first = stop) {
-        const int64_t origin = origins[first], row = origin / beams;
+        const int64_t origin = origins[first];
         for (stop = first; stop < steps && origins[stop] == origin; ++stop) {}
         int64_t parent = 0;
         for (int64_t above = 0; above < number; ++above)
             parent = child(levels[above], parent, prefixes[origin * number + above]);
-        if (parent < 0) {
-            for (int64_t step = first; step < stop; ++step) log_probs[step] = -std::log((float)level.size);
-            continue;
-        }
-        const int64_t begin = level.first[parent], count = level.counts[parent];
-        float below = 0;
-        if (level.vectors && count > 1) {
-            if (asking != row) ask(level, states + row * width, width, temperature, query);
-            asking = row;
-            if (level.is_bfloat16) products(query, (const Bfloat16 *)level.vectors + begin * width, count, width, scores);
-            else products(query, (const float *)level.vectors + begin * width, count, width, scores);
-            below = log_sum_exp(scores, count);
-        } else {
-            for (int64_t at = 0; at < count; ++at) scores[at] = 0;
-            below = count ? std::log((float)count) : 0;
-        }
-        int64_t at = 0;
-        for (int64_t step = first; step < stop; ++step) {
-            while (at < count && level.codes[begin + at] < codes[step]) ++at;
-            const bool known = at < count && level.codes[begin + at] == codes[step];
-            log_probs[step] = known ? scores[at] - below + level.of_seen[parent] : level.of_unseen[parent];
-        }
+        families.push_back({parent, origin / beams, first, stop});
     }
+    int64_t asking = -1;
+    for (const Family &one : families) {
+        const bool scored = level.vectors && one.parent >= 0 && level.counts[one.parent] > 1;
+        if (!scored || asking == one.row) continue;
+        asking = one.row;
+        ask(level, states + asking * width, width, temperature, queries + asking * width);
+    }
+    // Beams of several rows often share a parent: one after the other they find its children in the nearest cache.
+    std::sort(families.begin(), families.end(), [](auto &one, auto &other) { return one.parent < other.parent; });
+    for (const Family &one : families) answer(level, one, queries + one.row * width, width, codes, scores, log_probs);
 }

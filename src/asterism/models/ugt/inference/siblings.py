@@ -15,7 +15,7 @@ from asterism.models.ugt.code_tree import TreeLevel
 
 _SOURCE: Final = Path(__file__).with_name("siblings.cpp")
 _STEP: Final = 16  # widths that are no multiple of this are left to torch
-_ARGUMENTS: Final = (c_void_p, c_int64, c_int64, c_float, c_int64, c_void_p, c_void_p, c_int64, *[c_void_p] * 3)
+_ARGUMENTS: Final = (c_void_p, c_int64, c_int64, c_float, c_int64, c_int64, c_void_p, c_void_p, c_int64, *[c_void_p] * 3)
 
 
 class LevelArrays(NamedTuple):
@@ -65,7 +65,7 @@ class Siblings:
         found = torch.empty(len(origins))
         beams, number = prefixes.shape[1:]
         arrays = (origins.data_ptr(), codes.data_ptr(), found.data_ptr())
-        steps = (beams, states.data_ptr(), prefixes.data_ptr(), len(origins), *arrays)
+        steps = (len(states), beams, states.data_ptr(), prefixes.data_ptr(), len(origins), *arrays)
         self._ask(self._at, number, self._width, self._temperature, *steps)
         return found
 
