@@ -42,6 +42,15 @@ INLINE Floats load(const Bfloat16 *from) {
     return (Floats)(__builtin_convertvector(halves, Bits) << 16);
 }
 
+INLINE float number(float x) { return x; }
+
+INLINE float number(Bfloat16 x) {
+    const uint32_t bits = (uint32_t)x.bits << 16;
+    float found;
+    memcpy(&found, &bits, sizeof found);
+    return found;
+}
+
 INLINE void store(float *to, Floats values) { memcpy(to, &values, sizeof values); }
 
 // Rounds to the nearest, of two equally near to the even one.

@@ -84,12 +84,14 @@ void normalise(const float *states, int64_t rows, int64_t width, Norm norm, Numb
     }
 }
 
-float dot(const float *one, const float *other, int64_t count) {
+// Scalar product of a query and a key of a head.
+template <class Number>
+INLINE float dot(const float *query, const Number *key, int64_t depth) {
     Floats total{};
     int64_t at = 0;
-    for (; at + LANES <= count; at += LANES) total += load(one + at) * load(other + at);
+    for (; at + LANES <= depth; at += LANES) total += load(query + at) * load(key + at);
     float found = sum(total);
-    for (; at < count; ++at) found += one[at] * other[at];
+    for (; at < depth; ++at) found += query[at] * number(key[at]);
     return found;
 }
 
@@ -139,22 +141,31 @@ void every(const Number *expanded, const int32_t *rows, const float *tables, int
     }
 }
 
-// One query, with its gate, against the values and keys (D each, a token's side by side) of one row's tokens.
+// Numbers [from, from + VECTORS * LANES) of what a head attends to: values weighed by scores.
+template <int VECTORS, class Number>
+INLINE void weigh(const float *scores, const Number *values, int64_t step, int64_t tokens, float *attended) {
+    Floats totals[VECTORS] = {};
+    for (int64_t token = 0; token < tokens; ++token)
+        for (int v = 0; v < VECTORS; ++v) totals[v] += scores[token] * load(values + token * step + v * LANES);
+    for (int v = 0; v < VECTORS; ++v) store(attended + v * LANES, totals[v]);
+}
+
+// One query (D) against the values and keys (D each, a token's side by side) of one row's tokens.
 template <class Number>
-INLINE void read(const float *asking, const Number *answers, bool raw, const int32_t *rows, const float *tables, int64_t table, Shape shape, float *answer, float *attended, Number *kept) {
-    const int64_t width = shape.width(), depth = shape.depth;
-    memset(attended, 0, width * sizeof(float));
-    for (int64_t token = 0; token < shape.tokens; ++token) {
-        for (int64_t at = 0; at < 2 * width; at += LANES) {
-            Floats value = load(answers + token * 2 * width + at);
-            value = raw ? silu(value) : value;
-            store(answer + at, value);
-            if (kept) store(kept + token * 2 * width + at, value);
-        }
-        for (int64_t head = 0; head < shape.heads; ++head) {
-            const float *query = asking + width + head * depth, *key = answer + width + head * depth;
-            const float weight = silu(all(tables[head * table + rows[token]] + dot(query, key, depth)))[0];
-            for (int64_t at = head * depth; at < (head + 1) * depth; ++at) attended[at] += weight * answer[at];
+INLINE void read(const float *query, const Number *answers, const int32_t *rows, const float *tables, int64_t table, Shape shape, float *scores, float *attended) {
+    const int64_t width = shape.width(), depth = shape.depth, tokens = shape.tokens;
+    for (int64_t first = 0; first < width; first += depth, tables += table) {
+        const Number *keys = answers + width + first, *values = answers + first;
+        for (int64_t token = 0; token < tokens; ++token)
+            scores[token] = tables[rows[token]] + dot(query + first, keys + token * 2 * width, depth);
+        for (int64_t token = 0; token < tokens; token += LANES) store(scores + token, silu(load(scores + token)));
+        int64_t at = 0;
+        for (; at + 4 * LANES <= depth; at += 4 * LANES) weigh<4>(scores, values + at, 2 * width, tokens, attended + first + at);
+        for (; at + LANES <= depth; at += LANES) weigh<1>(scores, values + at, 2 * width, tokens, attended + first + at);
+        for (; at < depth; ++at) {
+            float total = 0;
+            for (int64_t token = 0; token < tokens; ++token) total += scores[token] * number(values[token * 2 * width + at]);
+            attended[first + at] = total;
         }
     }
 }
@@ -163,12 +174,17 @@ template <class Number>
 void newest(const Number *asked, const Number *answers, const int32_t *rows, const float *tables, int64_t table, Shape shape, Norm norm, Number *out, Number *kept) {
     static thread_local std::vector<float> kept_room;
     const int64_t tokens = shape.tokens, width = shape.width(), pair = 2 * width;
-    float *asking = room(kept_room, 5 * width);
-    for (int64_t one = 0; one < shape.batch; ++one) {
-        for (int64_t at = 0; at < pair; at += LANES) store(asking + at, silu(load(asked + one * pair + at)));
-        Number *to = kept ? kept + one * tokens * pair : nullptr;
-        read(asking, answers + one * tokens * pair, true, rows + one * tokens, tables, table, shape, asking + pair, asking + 2 * pair, to);
-        finish(asking + 2 * pair, asking, width, norm, out + one * width);
+    float *gate = room(kept_room, 3 * width + tokens * (pair + 1) + LANES), *query = gate + width;
+    float *attended = gate + pair, *active = attended + width, *scores = active + tokens * pair;
+    for (int64_t one = 0; one < shape.batch; ++one, answers += tokens * pair) {
+        for (int64_t at = 0; at < pair; at += LANES) store(gate + at, silu(load(asked + one * pair + at)));
+        for (int64_t at = 0; at < tokens * pair; at += LANES) {
+            const Floats value = silu(load(answers + at));
+            store(active + at, value);
+            if (kept) store(kept + one * tokens * pair + at, value);
+        }
+        read(query, active, rows + one * tokens, tables, table, shape, scores, attended);
+        finish(attended, gate, width, norm, out + one * width);
     }
 }
 
@@ -176,17 +192,18 @@ template <class Number>
 void advance(const Number *expanded, Number *memory, const int64_t *slots, const int64_t *places, const int32_t *rows, const float *tables, int64_t table, Shape shape, Norm norm, Number *out) {
     static thread_local std::vector<float> kept_room;
     const int64_t tokens = shape.tokens, width = shape.width(), pair = 2 * width;
-    float *asking = room(kept_room, 5 * width);
+    float *gate = room(kept_room, 3 * width + tokens + LANES), *query = gate + width;
+    float *attended = gate + pair, *scores = attended + width;
     for (int64_t one = 0; one < shape.batch; ++one, expanded += 4 * width) {
         Number *own = memory + slots[one] * tokens * pair, *event = own + places[one] * pair;
         for (int64_t at = 0; at < width; at += LANES) {
-            store(asking + at, silu(load(expanded + at)));
+            store(gate + at, silu(load(expanded + at)));
             store(event + at, silu(load(expanded + width + at)));
-            store(asking + width + at, silu(load(expanded + pair + at)));
+            store(query + at, silu(load(expanded + pair + at)));
             store(event + width + at, silu(load(expanded + pair + width + at)));
         }
-        read(asking, own, false, rows + one * tokens, tables, table, shape, asking + pair, asking + 2 * pair, (Number *)nullptr);
-        finish(asking + 2 * pair, asking, width, norm, out + one * width);
+        read(query, own, rows + one * tokens, tables, table, shape, scores, attended);
+        finish(attended, gate, width, norm, out + one * width);
     }
 }
 

@@ -53,7 +53,8 @@ class InferenceDecoder:
         """(B, D) states, (B, W, l) prefixes, int32 origins and codes (n,) → (n,), see `ScoresSteps`."""
         if self._siblings is not None:
             return self._siblings.log_probs(states, prefixes, origins, codes)
-        return self.log_probs(states, prefixes).flatten(0, 1)[origins, codes]
+        with torch.inference_mode():
+            return self.log_probs(states, prefixes).flatten(0, 1)[origins, codes]
 
 
 class _Level:

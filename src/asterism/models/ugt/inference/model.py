@@ -53,7 +53,6 @@ class InferenceUGT:
         """(B, S) states, (B, W, l) prefixes → (B, W, codes of level l) log-probabilities."""
         return self._decoder.log_probs(self._model.code_states(state), prefixes)
 
-    @torch.inference_mode()
     def step_log_probs(self, state: Tensor, prefixes: Tensor, origins: Tensor, codes: Tensor) -> Tensor:
         """See `asterism.models.policy.ScoresSteps`."""
         return self._decoder.step_log_probs(self._model.code_states(state), prefixes, origins, codes)
