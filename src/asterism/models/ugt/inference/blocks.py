@@ -59,6 +59,11 @@ class InferenceBlock:
             self._fused = FusedAttention(self._type, tables.float(), scale, shift, self._epsilon, self._heads)
         self._feed = None if feed_forward is None else _Feed(feed_forward, groups, precision)
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether attention is one pass of compiled code."""
+        return self._fused is not None
+
     def every(self, states: Tensor, rows: Tensor, keep: bool) -> Seen:
         """(b, l, D) states and the bias rows (b, l, l) of their pairs → the same tokens one layer on."""
         batch, tokens, width = states.shape
