@@ -40,9 +40,7 @@ def by_torch(model: UGT, precision: Precision, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda one: f"{one['width']}")
-def test_states_are_the_same(
-    shape: dict[str, object], precision: Precision, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_states_are_the_same(shape: dict[str, object], precision: Precision, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model(**shape)
     batch = batch_of(model, full_sequences(LENGTHS))
     found, expected = InferenceUGT(model, precision), by_torch(model, precision, monkeypatch)

@@ -36,7 +36,9 @@ def library(source: Path) -> ctypes.CDLL | None:
     """
     if os.environ.get(SWITCH) == "0":
         return None
-    compiler = next((found for one in (os.environ.get("CXX"), *_COMPILERS) if one and (found := shutil.which(one))), None)
+    compiler = next(
+        (found for one in (os.environ.get("CXX"), *_COMPILERS) if one and (found := shutil.which(one))), None
+    )
     try:
         return _loaded(source, compiler)
     except (OSError, subprocess.SubprocessError) as error:

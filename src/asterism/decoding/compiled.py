@@ -60,10 +60,7 @@ def is_compiled() -> bool:
 class _Trie(Structure):
     _fields_ = (
         *((name, c_int64) for name in ("levels", "head", "node_bitmaps")),
-        *(
-            (name, c_void_p)
-            for name in ("sizes", "heads", "node_table", "bases", "counts", "bits", "items", "starts")
-        ),
+        *((name, c_void_p) for name in ("sizes", "heads", "node_table", "bases", "counts", "bits", "items", "starts")),
         ("codes", c_void_p),
         ("code_bytes", c_void_p),
     )
@@ -131,7 +128,9 @@ class CompiledSteps:
         self._admission = admission
         self._trie = _addresses(view).address
 
-    def next(self, policy: Policy, state: Tensor, level: int, beams: Beams, widths: Indices) -> tuple[Beams, Indices | None]:
+    def next(
+        self, policy: Policy, state: Tensor, level: int, beams: Beams, widths: Indices
+    ) -> tuple[Beams, Indices | None]:
         """The best widths[r] steps of each row as beams; on the last level also the items (B, W), -1 where none."""
         steps = self.legal(level, beams)
         return self.best(level, beams, steps, self.scores(policy, state, level, beams, steps), widths)

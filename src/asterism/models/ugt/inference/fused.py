@@ -65,9 +65,7 @@ class FusedAttention:
         batch, tokens, width = len(expanded), *memory.shape[1:2], memory.shape[2] // 2
         out = expanded.new_empty(batch, width)
         shape = self._shape(batch, tokens, width)
-        self._functions.advance(
-            _at(expanded), _at(memory), _at(slots), _at(places), _at(rows), *shape, _at(out)
-        )
+        self._functions.advance(_at(expanded), _at(memory), _at(slots), _at(places), _at(rows), *shape, _at(out))
         return out
 
     def _shape(self, batch: int, tokens: int, width: int) -> tuple[int | float, ...]:

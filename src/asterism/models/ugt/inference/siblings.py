@@ -15,7 +15,18 @@ from asterism.models.ugt.code_tree import TreeLevel
 
 _SOURCE: Final = Path(__file__).with_name("siblings.cpp")
 _STEP: Final = 16  # widths that are no multiple of this are left to torch
-_ARGUMENTS: Final = (c_void_p, c_int64, c_int64, c_float, c_int64, c_int64, c_void_p, c_void_p, c_int64, *[c_void_p] * 3)
+_ARGUMENTS: Final = (
+    c_void_p,
+    c_int64,
+    c_int64,
+    c_float,
+    c_int64,
+    c_int64,
+    c_void_p,
+    c_void_p,
+    c_int64,
+    *[c_void_p] * 3,
+)
 
 
 class LevelArrays(NamedTuple):
