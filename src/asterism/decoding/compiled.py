@@ -168,8 +168,12 @@ class CompiledSteps:
             dense = next_log_probs(policy, state, self._view, beams.codes)
             scores = np.empty(len(steps.codes), dtype=np.float32)
             self._functions.pick(len(scores), _at(steps.origins), _at(steps.codes), _at(dense), size, _at(scores))
-        self._functions.add_up(len(scores), _at(steps.origins), _at(beams.log_probs), _at(scores))
-        return scores
+        return self.added(beams, steps, scores)
+
+    def added(self, beams: Beams, steps: Steps, log_probs: Scores) -> Scores:
+        """The steps' log-probabilities (n,), to which those of their beams are added in place."""
+        self._functions.add_up(len(log_probs), _at(steps.origins), _at(beams.log_probs), _at(log_probs))
+        return log_probs
 
     def best(
         self, level: int, beams: Beams, steps: Steps, scores: Scores, widths: Indices
