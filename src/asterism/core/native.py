@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import logging
@@ -79,12 +80,19 @@ def _loaded(source: Path, compiler: str | None) -> ctypes.CDLL:
 def _folder() -> Path:
     """Where compiled code is kept; a folder of this process where that cannot be written."""
     named = os.environ.get(_CACHE)
-    folder = (Path(named) if named else Path.home() / ".cache" / "asterism") / "native"
     try:
+        folder = (Path(named) if named else Path.home() / ".cache" / "asterism") / "native"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="asterism-native-"))
-    return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="asterism-native-"))
+    except (OSError, RuntimeError):  # no right to write, or a user without a home
+        return _own_folder()
+    return folder if os.access(folder, os.W_OK) else _own_folder()
+
+
+@cache
+def _own_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="asterism-native-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _processor() -> str:

@@ -126,7 +126,8 @@ extern "C" void add_up(int64_t steps, const int32_t *origins, const float *of_be
 }
 
 // The best widths[r] steps of each row become the beams of the next level, best first, in `columns` columns; of equal
-// scores the first step, on the last level the lowest item, wins. Returns 1 + the first row with a score that is no number, or 0.
+// scores the first step, on the last level the lowest item, wins. Returns 1 + the first row with a score that is no
+// number, or 0.
 extern "C" int64_t select_steps(const Trie *trie, int64_t level, int64_t rows, const int64_t *starts,
                                 const int64_t *prefixes, const int32_t *origins, const int32_t *codes,
                                 const float *scores, const int64_t *offsets, const int64_t *firsts,

@@ -8,8 +8,8 @@
 
 namespace {
 
-const int BLOCK = 4;           // queries at a time
-const int CHUNK = 4 * LANES;   // keys, or numbers of a head, at a time
+const int BLOCK = 4;          // queries at a time
+const int CHUNK = 4 * LANES;  // keys, or numbers of a head, at a time
 
 struct Shape {
     int64_t batch, tokens, heads, depth;
@@ -21,9 +21,17 @@ struct Norm {
     float epsilon;
 };
 
+// The relative bias: a table of `length` numbers a head, and which of them each pair of tokens takes.
+struct Bias {
+    const int32_t *rows;
+    const float *tables;
+    int64_t length;
+};
+
 // (4, K) by (K, VECTORS * LANES), both fp32.
 template <int VECTORS>
-INLINE void multiply(const float *a, int64_t step_a, const float *b, int64_t step_b, int64_t inner, float *c, int64_t step_c) {
+INLINE void multiply(const float *a, int64_t step_a, const float *b, int64_t step_b, int64_t inner, float *c,
+                     int64_t step_c) {
     Floats sums[BLOCK][VECTORS] = {};
     for (int64_t k = 0; k < inner; ++k) {
         Floats right[VECTORS];
@@ -36,7 +44,8 @@ INLINE void multiply(const float *a, int64_t step_a, const float *b, int64_t ste
 }
 
 // The same for any number of columns; up to LANES - 1 more are read and written.
-void product(const float *a, int64_t step_a, const float *b, int64_t step_b, int64_t inner, float *c, int64_t step_c, int64_t columns) {
+void product(const float *a, int64_t step_a, const float *b, int64_t step_b, int64_t inner, float *c, int64_t step_c,
+             int64_t columns) {
     for (int64_t first = 0; first < columns; first += CHUNK) {
         const float *right = b + first;
         float *found = c + first;
@@ -70,8 +79,8 @@ template <class Number>
 INLINE void finish(const float *attended, const float *gate, int64_t width, const Norm &norm, Number *out) {
     const Moments found = moments(attended, width, norm.epsilon);
     for (int64_t at = 0; at < width; at += LANES) {
-        Floats normed = (load(attended + at) - found.mean) * found.factor * load(norm.scale + at) + load(norm.shift + at);
-        store(out + at, normed * load(gate + at));
+        const Floats even = (load(attended + at) - found.mean) * found.factor;
+        store(out + at, (even * load(norm.scale + at) + load(norm.shift + at)) * load(gate + at));
     }
 }
 
@@ -79,8 +88,10 @@ template <class Number>
 void normalise(const float *states, int64_t rows, int64_t width, Norm norm, Number *out) {
     for (; rows--; states += width, out += width) {
         const Moments found = moments(states, width, norm.epsilon);
-        for (int64_t at = 0; at < width; at += LANES)
-            store(out + at, (load(states + at) - found.mean) * found.factor * load(norm.scale + at) + load(norm.shift + at));
+        for (int64_t at = 0; at < width; at += LANES) {
+            const Floats even = (load(states + at) - found.mean) * found.factor;
+            store(out + at, even * load(norm.scale + at) + load(norm.shift + at));
+        }
     }
 }
 
@@ -96,18 +107,20 @@ INLINE float dot(const float *query, const Number *key, int64_t depth) {
 }
 
 template <class Number>
-void every(const Number *expanded, const int32_t *rows, const float *tables, int64_t table, Shape shape, Norm norm, Number *out, Number *kept) {
+void every(const Number *expanded, Bias bias, Shape shape, Norm norm, Number *out, Number *kept) {
     static thread_local std::vector<float> kept_room;
     const int64_t tokens = shape.tokens, width = shape.width(), depth = shape.depth, row = 4 * width;
     const int64_t padded = (tokens + CHUNK - 1) / CHUNK * CHUNK, wide = (depth + LANES - 1) / LANES * LANES;
-    float *active = room(kept_room, (tokens + BLOCK) * row + width * padded + BLOCK * (padded + wide + width) + CHUNK);
+    const int64_t blocks = BLOCK * (padded + wide + width);
+    float *active = room(kept_room, (tokens + BLOCK) * row + width * padded + blocks + CHUNK);
     float *keys = active + (tokens + BLOCK) * row;  // (D, padded)
     float *scores = keys + width * padded;          // (BLOCK, padded)
     float *head_values = scores + BLOCK * padded;   // (BLOCK, wide)
     float *attended = head_values + BLOCK * wide;   // (BLOCK, D)
     memset(active + tokens * row, 0, BLOCK * row * sizeof(float));
     memset(keys, 0, width * padded * sizeof(float));
-    for (int64_t one = 0; one < shape.batch; ++one, rows += tokens * tokens, expanded += tokens * row, out += tokens * width) {
+    for (int64_t one = 0; one < shape.batch; ++one, expanded += tokens * row, out += tokens * width) {
+        const int32_t *rows = bias.rows + one * tokens * tokens;
         for (int64_t token = 0; token < tokens; ++token) {
             float *to = active + token * row;
             for (int64_t at = 0; at < row; at += LANES) store(to + at, silu(load(expanded + token * row + at)));
@@ -123,11 +136,12 @@ void every(const Number *expanded, const int32_t *rows, const float *tables, int
             const int64_t seen = first + BLOCK < tokens ? first + BLOCK : tokens;  // nothing later is visible
             for (int64_t head = 0; head < shape.heads; ++head) {
                 const float *query = active + first * row + 2 * width + head * depth;
+                const float *table = bias.tables + head * bias.length;
                 product(query, row, keys + head * depth * padded, padded, depth, scores, padded, seen);
                 for (int64_t at = 0; at < BLOCK && first + at < tokens; ++at) {
                     const int32_t *places = rows + (first + at) * tokens;
                     float *of_token = scores + at * padded;
-                    for (int64_t key = 0; key < seen; ++key) of_token[key] += tables[head * table + places[key]];
+                    for (int64_t key = 0; key < seen; ++key) of_token[key] += table[places[key]];
                     for (int64_t key = 0; key < seen; key += LANES) store(of_token + key, silu(load(of_token + key)));
                 }
                 const float *values = active + width + head * depth;
@@ -152,26 +166,30 @@ INLINE void weigh(const float *scores, const Number *values, int64_t step, int64
 
 // One query (D) against the values and keys (D each, a token's side by side) of one row's tokens.
 template <class Number>
-INLINE void read(const float *query, const Number *answers, const int32_t *rows, const float *tables, int64_t table, Shape shape, float *scores, float *attended) {
-    const int64_t width = shape.width(), depth = shape.depth, tokens = shape.tokens;
-    for (int64_t first = 0; first < width; first += depth, tables += table) {
+INLINE void read(const float *query, const Number *answers, Bias bias, int64_t one, Shape shape, float *scores,
+                 float *attended) {
+    const int64_t width = shape.width(), depth = shape.depth, tokens = shape.tokens, step = 2 * width;
+    const int32_t *rows = bias.rows + one * tokens;
+    const float *table = bias.tables;
+    for (int64_t first = 0; first < width; first += depth, table += bias.length) {
         const Number *keys = answers + width + first, *values = answers + first;
         for (int64_t token = 0; token < tokens; ++token)
-            scores[token] = tables[rows[token]] + dot(query + first, keys + token * 2 * width, depth);
+            scores[token] = table[rows[token]] + dot(query + first, keys + token * step, depth);
         for (int64_t token = 0; token < tokens; token += LANES) store(scores + token, silu(load(scores + token)));
+        float *to = attended + first;
         int64_t at = 0;
-        for (; at + 4 * LANES <= depth; at += 4 * LANES) weigh<4>(scores, values + at, 2 * width, tokens, attended + first + at);
-        for (; at + LANES <= depth; at += LANES) weigh<1>(scores, values + at, 2 * width, tokens, attended + first + at);
+        for (; at + CHUNK <= depth; at += CHUNK) weigh<4>(scores, values + at, step, tokens, to + at);
+        for (; at + LANES <= depth; at += LANES) weigh<1>(scores, values + at, step, tokens, to + at);
         for (; at < depth; ++at) {
             float total = 0;
-            for (int64_t token = 0; token < tokens; ++token) total += scores[token] * number(values[token * 2 * width + at]);
-            attended[first + at] = total;
+            for (int64_t token = 0; token < tokens; ++token) total += scores[token] * number(values[token * step + at]);
+            to[at] = total;
         }
     }
 }
 
 template <class Number>
-void newest(const Number *asked, const Number *answers, const int32_t *rows, const float *tables, int64_t table, Shape shape, Norm norm, Number *out, Number *kept) {
+void newest(const Number *asked, const Number *answers, Bias bias, Shape shape, Norm norm, Number *out, Number *kept) {
     static thread_local std::vector<float> kept_room;
     const int64_t tokens = shape.tokens, width = shape.width(), pair = 2 * width;
     float *gate = room(kept_room, 3 * width + tokens * (pair + 1) + LANES), *query = gate + width;
@@ -183,13 +201,14 @@ void newest(const Number *asked, const Number *answers, const int32_t *rows, con
             store(active + at, value);
             if (kept) store(kept + one * tokens * pair + at, value);
         }
-        read(query, active, rows + one * tokens, tables, table, shape, scores, attended);
+        read(query, active, bias, one, shape, scores, attended);
         finish(attended, gate, width, norm, out + one * width);
     }
 }
 
 template <class Number>
-void advance(const Number *expanded, Number *memory, const int64_t *slots, const int64_t *places, const int32_t *rows, const float *tables, int64_t table, Shape shape, Norm norm, Number *out) {
+void advance(const Number *expanded, Number *memory, const int64_t *slots, const int64_t *places, Bias bias,
+             Shape shape, Norm norm, Number *out) {
     static thread_local std::vector<float> kept_room;
     const int64_t tokens = shape.tokens, width = shape.width(), pair = 2 * width;
     float *gate = room(kept_room, 3 * width + tokens + LANES), *query = gate + width;
@@ -202,26 +221,27 @@ void advance(const Number *expanded, Number *memory, const int64_t *slots, const
             store(query + at, silu(load(expanded + pair + at)));
             store(event + width + at, silu(load(expanded + pair + width + at)));
         }
-        read(query, own, rows + one * tokens, tables, table, shape, scores, attended);
+        read(query, own, bias, one, shape, scores, attended);
         finish(attended, gate, width, norm, out + one * width);
     }
 }
 
 }  // namespace
 
-#define SHARED const float *tables, int64_t table, int64_t batch, int64_t tokens, int64_t heads, int64_t depth, const float *scale, const float *shift, float epsilon
-#define PASSED tables, table, {batch, tokens, heads, depth}, {scale, shift, epsilon}
+#define SHARED                                                                                                       \
+    const int32_t *rows, const float *tables, int64_t table, int64_t batch, int64_t tokens, int64_t heads,           \
+        int64_t depth, const float *scale, const float *shift, float epsilon
+#define PASSED {rows, tables, table}, {batch, tokens, heads, depth}, {scale, shift, epsilon}
 #define OF_TYPE(NAME, NUMBER)                                                                                        \
-    extern "C" void every_##NAME(const NUMBER *expanded, const int32_t *rows, SHARED, NUMBER *out, NUMBER *kept) {   \
-        every(expanded, rows, PASSED, out, kept);                                                                    \
+    extern "C" void every_##NAME(const NUMBER *expanded, SHARED, NUMBER *out, NUMBER *kept) {                        \
+        every(expanded, PASSED, out, kept);                                                                          \
     }                                                                                                                \
-    extern "C" void newest_##NAME(const NUMBER *asked, const NUMBER *answers, const int32_t *rows, SHARED,           \
-                                  NUMBER *out, NUMBER *kept) {                                                       \
-        newest(asked, answers, rows, PASSED, out, kept);                                                             \
+    extern "C" void newest_##NAME(const NUMBER *asked, const NUMBER *answers, SHARED, NUMBER *out, NUMBER *kept) {   \
+        newest(asked, answers, PASSED, out, kept);                                                                   \
     }                                                                                                                \
     extern "C" void advance_##NAME(const NUMBER *expanded, NUMBER *memory, const int64_t *slots,                     \
-                                   const int64_t *places, const int32_t *rows, SHARED, NUMBER *out) {                \
-        advance(expanded, memory, slots, places, rows, PASSED, out);                                                 \
+                                   const int64_t *places, SHARED, NUMBER *out) {                                     \
+        advance(expanded, memory, slots, places, PASSED, out);                                                       \
     }                                                                                                                \
     extern "C" void normalise_##NAME(const float *states, int64_t rows, int64_t width, const float *scale,           \
                                      const float *shift, float epsilon, NUMBER *out) {                               \
