@@ -52,7 +52,7 @@ def test_what_cannot_be_compiled_is_told_once(tmp_path: Path, caplog: pytest.Log
         assert native.library(source) is None
         assert native.function(source, "twice", (c_int64,)) is None
     (record,) = caplog.records
-    assert "small.cpp is not compiled" in record.getMessage()
+    assert "small.cpp cannot be compiled" in record.getMessage()
     assert "error" in record.getMessage()
 
 
@@ -64,6 +64,9 @@ def test_a_missing_compiler_is_told(
     monkeypatch.delenv("CXX", raising=False)
     with caplog.at_level(logging.WARNING):
         assert native.library(source) is None
+        native.library.cache_clear()
+        assert native.library(source) is None
+    assert len(caplog.records) == 1
     assert "there is no C++ compiler" in caplog.text
     assert "install g++" in caplog.text
 

@@ -43,13 +43,13 @@ def library(source: Path) -> ctypes.CDLL | None:
     try:
         return _loaded(source, compiler)
     except (OSError, subprocess.SubprocessError) as error:
-        logger.warning(
-            "%s is not compiled (%s), so answers take up to three times as long; install g++, or set %s=0",
-            source.name,
-            _last_line(error) if compiler else "there is no C++ compiler",
-            SWITCH,
-        )
+        _warn(f"{source.name} cannot be compiled ({_last_line(error)})" if compiler else "there is no C++ compiler")
         return None
+
+
+@cache
+def _warn(why: str) -> None:
+    logger.warning("%s, so answers take up to three times as long; install g++, or set %s=0", why, SWITCH)
 
 
 def function(source: Path, name: str, arguments: Sequence[Any], result: Any = None) -> Function | None:
