@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.decoding.admission import Admission
 from asterism.decoding.candidates import Beams, Candidates, expand, lead
+from asterism.decoding.compiled import CompiledSteps, is_compiled
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.selection import by_position, select_top
@@ -95,12 +96,21 @@ def walk(view: TrieSnapshot, width: int, admission: Admission | None, random: np
 def measure_steps(view: TrieSnapshot, width: int, make: Callable[[], Admission | None], repeats: int) -> dict[str, Any]:
     """Microseconds of CPU time a request: to prepare its filters, and a step for the constraint and for the selection.
 
-    The constraint is finding the legal codes, adding up their scores and finding where the chosen ones lead.
+    The constraint is finding the legal codes, adding up their scores and, in NumPy, finding where the chosen ones lead;
+    compiled code does that last part as it selects.
     """
     admission = make()
     steps = walk(view, width, admission, np.random.default_rng(0))
     constraint, selection = [], []
     for one in steps:
+        if is_compiled():
+            compiled = CompiledSteps(view, admission)
+            legal = compiled.legal(one.level, one.beams)
+            scores = np.random.default_rng(0).normal(size=len(legal.codes)).astype(np.float32)
+            constraint.append(repeated(partial(_constrain_compiled, compiled, one, scores), repeats))
+            choosing = partial(compiled.best, one.level, one.beams, legal, scores.copy(), np.array([width]))
+            selection.append(repeated(choosing, repeats))
+            continue
         constraint.append(repeated(partial(_constrain, view, one, admission), repeats))
         selection.append(repeated(partial(select_top, torch.from_numpy(one.found.scores), width, by_position), repeats))
     return {
@@ -114,6 +124,10 @@ def measure_steps(view: TrieSnapshot, width: int, make: Callable[[], Admission |
 def _constrain(view: TrieSnapshot, one: Step, admission: Admission | None) -> None:
     found = expand(view, one.level, one.beams, one.log_probs, admission)
     lead(view, one.beams, found, one.chosen)
+
+
+def _constrain_compiled(compiled: CompiledSteps, one: Step, log_probs: Scores) -> None:
+    compiled.added(one.beams, compiled.legal(one.level, one.beams), log_probs)
 
 
 def measure_filters(view: TrieSnapshot, width: int, excluded: int, repeats: int) -> dict[str, Any]:

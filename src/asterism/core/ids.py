@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,5 +64,4 @@ class IdMap:
 
     def encode(self, ids: Iterable[str]) -> NDArray[np.int64]:
         """Dense indices of many ids; an unknown id becomes -1."""
-        find = self._index.get
-        return np.fromiter((find(one, -1) for one in ids), dtype=np.int64)
+        return np.array(list(map(self._index.get, ids, repeat(-1))), dtype=np.int64)

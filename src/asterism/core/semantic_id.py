@@ -57,7 +57,7 @@ class SemanticIdTable:
 
     def path_of(self, item: int) -> SemanticId:
         """The semantic id of an item index."""
-        return tuple(int(code) for code in self.codes[item])
+        return tuple(self.codes[item].tolist())
 
     def item_of(self, path: Sequence[int]) -> int | None:
         """The item index at a path, or None."""

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from asterism.core.errors import AbandonedError
-from asterism.decoding.candidates import Beams, Candidates, expand
+from asterism.decoding.candidates import Beams, Candidates, Scores, expand
+from asterism.decoding.compiled import CompiledSteps, is_compiled
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.selection import by_position, select_top
@@ -76,6 +77,8 @@ def beam_search(
     left = np.ones(rows, dtype=np.bool_) if admission is None else admission.rows_left
     beams = Beams.at_root(left)
     settled = None if scored else Settled(view, counts, admission)
+    compiled = CompiledSteps(view, admission) if is_compiled() else None
+    items: Indices | None = None
     for level in range(view.layout.levels):
         if not wanted():
             raise AbandonedError(f"nobody waits for these {rows} rows any more; they were left at level {level}")
@@ -84,10 +87,14 @@ def beam_search(
         if not left.any():
             break
         last = level == view.layout.levels - 1
-        found = expand(view, level, beams, next_log_probs(policy, state, view, beams.codes), admission)
-        beams = _step(view, beams, found, counts if last else widths, last)
+        kept = counts if last else widths
+        if compiled is not None:
+            beams, items = compiled.next(policy, state, level, beams, kept)
+        else:
+            found = expand(view, level, beams, next_log_probs(policy, state, view, beams.codes), admission)
+            beams = _step(view, beams, found, kept, last)
         check_dead_end(beams, left, level)
-    items, log_probs = items_of(view, beams, most)
+    items, log_probs = items_of(view, beams, most) if items is None else _in_columns(items, beams.log_probs, most)
     return Generated(torch.from_numpy(items), torch.from_numpy(log_probs) if scored else None)
 
 
@@ -95,3 +102,11 @@ def _step(view: TrieSnapshot, beams: Beams, found: Candidates, widths: Indices, 
     keys = by_item(view, beams, found) if last else by_position
     best = select_top(torch.from_numpy(found.scores), int(widths.max()), keys)
     return go_on(view, beams, found, best, widths)[0]
+
+
+def _in_columns(items: Indices, log_probs: Scores, count: int) -> tuple[Indices, Scores]:
+    """The same in `count` columns, -1 and -inf in those that are added."""
+    if items.shape[1] == count:
+        return items, log_probs
+    added = ((0, 0), (0, count - items.shape[1]))
+    return np.pad(items, added, constant_values=-1), np.pad(log_probs, added, constant_values=-np.inf)

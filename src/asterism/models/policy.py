@@ -16,6 +16,7 @@ __all__ = [
     "Policy",
     "ReadsByLayout",
     "ScoresPaths",
+    "ScoresSteps",
     "read_histories",
 ]
 
@@ -76,6 +77,19 @@ class ScoresPaths(Protocol):
 
     def item_log_probs(self, state: Tensor, paths: Tensor) -> Tensor:
         """(B, D) states, (B, C, levels) codes → (B, C) sums of the log-probabilities of the codes."""
+        ...
+
+
+@runtime_checkable
+class ScoresSteps(Protocol):
+    """A policy that can be asked about single codes, which costs less where few of a level may follow."""
+
+    def step_log_probs(self, state: Tensor, prefixes: Tensor, origins: Tensor, codes: Tensor) -> Tensor:
+        """(n,) float32: log p(codes[i] | the prefix origins[i]), what `next_code_log_probs` has there.
+
+        `state` (B, D); `prefixes` (B, W, l) long; `origins` (n,) int32, row * W + beam, ascending, and among equal
+        ones `codes` (n,) int32 ascending.
+        """
         ...
 
 

@@ -63,6 +63,14 @@ def test_the_estimate_follows_a_machine_that_is_slower_than_it_was_measured() ->
     assert seen.answered > 0.2
 
 
+def test_p99_at_70_percent_follows_from_what_a_batch_costs() -> None:
+    """Lines are short at that load, so a batch that costs little is all that it takes."""
+    shape = CostShape(1.0e-3, 2e-4, 0.0)
+    seen = run(shape, (20,), 0.7 * 32 / shape.seconds(32, 20), seconds=10, noise=0.1)
+    assert seen.percentile(99) <= 0.01
+    assert seen.answered == 1.0
+
+
 def test_an_idle_engine_waits_for_nobody() -> None:
     seen = run(FLAT, (20,), 5.0, seconds=100)
     assert seen.percentile(50) == pytest.approx(0.006)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain, compress
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent, Sc
 
 #: What the states of returning users may take in one engine; who was asked for longest ago makes room.
 _STATE_BYTES = 256 << 20
+_ITEM, _TIMESTAMP, _ACTION = attrgetter("item_id"), attrgetter("timestamp"), attrgetter("action")
 _UNKNOWN = -1  # a moment that the request does not tell
 
 
@@ -55,7 +58,7 @@ class GeneratorEngine:
     ) -> list[EngineAnswer]:
         """See `ElasticEngine.recommend_within`."""
         histories = self._histories(requests)
-        excluded = [self._known(request.excluded) for request in requests]
+        excluded = self._all_known([request.excluded for request in requests])
         most = max(request.count for request in requests)
         found = self._generator.recommend(
             histories,
@@ -67,9 +70,12 @@ class GeneratorEngine:
             users=[request.user_id for request in requests],
             wanted=wanted,
         )
+        paths = self._table.codes[found.items].tolist()
         return [
-            self._answer(items[: request.count], scores[: request.count])
-            for request, items, scores in zip(requests, found.items.tolist(), found.scores.tolist(), strict=True)
+            self._answer(items[: request.count], scores, codes)
+            for request, items, scores, codes in zip(
+                requests, found.items.tolist(), found.scores.tolist(), paths, strict=True
+            )
         ]
 
     def semantic_ids(self) -> dict[str, SemanticId]:
@@ -86,15 +92,18 @@ class GeneratorEngine:
         return {} if self._states is None else {"states": self._states.bytes}
 
     def _histories(self, requests: Sequence[EngineRequest]) -> Sequences:
-        rows = [[event for event in request.history if event.item_id in self._ids] for request in requests]
-        events = [event for row in rows for event in row]
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum([len(row) for row in rows], out=offsets[1:])
+        events = [event for request in requests for event in request.history]
+        items = self._ids.encode(map(_ITEM, events))
+        ends = np.cumsum([0, *(len(request.history) for request in requests)])
+        known = items >= 0
+        if not known.all():
+            ends = np.concatenate([[0], np.cumsum(known)])[ends]
+            events, items = list(compress(events, known.tolist())), items[known]
         histories = Sequences(
-            offsets,
-            self._ids.encode(event.item_id for event in events).astype(np.int32),
-            np.array([event.timestamp for event in events], dtype=np.int64),
-            np.array([ACTION_CODES[event.action] for event in events], dtype=np.int8),
+            ends.astype(np.int64),
+            items.astype(np.int32),
+            np.array(list(map(_TIMESTAMP, events)), dtype=np.int64),
+            np.array(list(map(ACTION_CODES.__getitem__, map(_ACTION, events))), dtype=np.int8),
         )
         return self._with_contexts(histories, events, requests) if self._reads_contexts else histories
 
@@ -123,6 +132,12 @@ class GeneratorEngine:
         indices = self._ids.encode(item_ids)
         return indices[indices >= 0]
 
+    def _all_known(self, ids: Sequence[Collection[str]]) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+        """The same for many requests at once."""
+        indices = self._ids.encode(chain.from_iterable(ids))
+        stops = np.cumsum([len(one) for one in ids])
+        return [one[one >= 0] for one in np.split(indices, stops[:-1])]
+
     def _filters_of(self, requests: Sequence[EngineRequest]) -> list[ItemFilter | None] | None:
         found = [self._filter_of(request) for request in requests]
         return None if all(one is None for one in found) else found
@@ -138,12 +153,12 @@ class GeneratorEngine:
             return ItemFilter.allowing(())
         return answering if listed is None else listed & answering
 
-    def _answer(self, items: list[int], scores: list[float]) -> EngineAnswer:
-        pairs = zip(items, scores, strict=True)
+    def _answer(self, items: list[int], scores: list[float], paths: list[list[int]]) -> EngineAnswer:
+        ids = self._ids.ids
         return EngineAnswer(
             tuple(
-                ScoredItem(self._ids.id_of(item), score, self._table.path_of(item))
-                for item, score in pairs
+                ScoredItem(ids[item], score, tuple(path))
+                for item, score, path in zip(items, scores, paths, strict=False)
                 if item >= 0
             )
         )

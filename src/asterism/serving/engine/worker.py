@@ -5,6 +5,7 @@ python -m asterism.serving.engine.worker '{"factory": "module:function", "bundle
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -81,6 +82,8 @@ def main() -> None:
         keep_freed_memory()
         keep_to_core(start.core)
         engine, loaded = load(start)
+        gc.collect()
+        gc.freeze()  # a catalogue's worth of objects that stay: walking them would stall a batch now and then
     except Exception as error:  # whatever it is, the service must hear why
         if not isinstance(error, AsterismError):
             logger.exception("the engine %s failed while it loaded", start.factory)

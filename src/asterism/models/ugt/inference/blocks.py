@@ -12,6 +12,7 @@ from asterism.models.ugt.attention import PointwiseAttentionBlock
 from asterism.models.ugt.experts import FeedForward
 from asterism.models.ugt.group_norm import GroupLayerNorm
 from asterism.models.ugt.inference.bias import bias_tables
+from asterism.models.ugt.inference.fused import FusedAttention, normalise
 from asterism.models.ugt.inference.linear import Precision, activation_type, packed
 
 
@@ -38,7 +39,7 @@ class InferenceBlock:
         self._type = activation_type(precision)
         self._heads = block.heads
         self._width = block.contract.out_features
-        self._norm = _Norm(block.norm, groups)
+        self._norm = _Norm(block.norm, groups, self._type)
         weight, bias = block.expand.weight, block.expand.bias
         parts = torch.arange(4 * self._width).view(4, -1)  # gate, values, queries, keys
         asking, answering = parts[[0, 2]].flatten(), parts[[1, 3]].flatten()
@@ -46,17 +47,31 @@ class InferenceBlock:
         self._ask = packed(weight[asking], bias[asking], precision)
         self._answer = packed(weight[answering], bias[answering], precision)
         self._contract = packed(block.contract.weight, block.contract.bias, precision)
-        self._tables = bias_tables(block.bias).to(self._type)
+        tables = bias_tables(block.bias)
+        self._tables = tables.to(self._type)
         self._rows_of_tables = self._tables.T.contiguous()
         norm = block.norm_attended
         self._after = (norm.weight.detach().to(self._type), norm.bias.detach().to(self._type))
         self._epsilon = norm.eps * block.max_tokens**2
+        self._fused: FusedAttention | None = None
+        if FusedAttention.there_is(self._type, self._width):
+            scale, shift = norm.weight.detach().float(), norm.bias.detach().float()
+            self._fused = FusedAttention(self._type, tables.float(), scale, shift, self._epsilon, self._heads)
         self._feed = None if feed_forward is None else _Feed(feed_forward, groups, precision)
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether attention is one pass of compiled code."""
+        return self._fused is not None
 
     def every(self, states: Tensor, rows: Tensor, keep: bool) -> Seen:
         """(b, l, D) states and the bias rows (b, l, l) of their pairs → the same tokens one layer on."""
         batch, tokens, width = states.shape
-        expanded = functional.silu(self._expand(self._norm(states).to(self._type)), inplace=True)
+        expanded = self._expand(self._norm.typed(states))
+        if self._fused is not None:
+            made, kept = self._fused.every(expanded, rows, keep)
+            return Seen(self._contracted(states, made), kept)
+        expanded = functional.silu(expanded, inplace=True)
         split = expanded.view(batch, tokens, 4, self._heads, -1)
         value, query, key = split[:, :, 1:].permute(2, 3, 0, 1, 4).reshape(3, self._heads * batch, tokens, -1).unbind()
         scores = torch.baddbmm(self._bias(rows), query, key.transpose(1, 2))
@@ -67,19 +82,28 @@ class InferenceBlock:
 
     def newest(self, states: Tensor, rows: Tensor, keep: bool) -> Seen:
         """The same, but only the last token goes on, as (b, 1, D): `rows` (b, l) are those of its pairs."""
-        normed = self._norm(states).to(self._type)
-        answers = functional.silu(self._answer(normed), inplace=True)
-        asked = functional.silu(self._ask(normed[:, -1]), inplace=True)
-        made = self.read(states[:, -1], asked, answers, rows)
+        normed = self._norm.typed(states)
+        answers, asked = self._answer(normed), self._ask(normed[:, -1])
+        if self._fused is not None:
+            attended, kept = self._fused.newest(asked, answers, rows, keep)
+            return Seen(self._contracted(states[:, -1].contiguous(), attended)[:, None], kept)
+        functional.silu(answers, inplace=True)
+        made = self._read(states[:, -1], functional.silu(asked, inplace=True), answers, rows)
         return Seen(made[:, None], answers if keep else None)
 
-    def ask(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """(b, D) newest events → their gates and queries (b, 2 D), and their values and keys (b, 2 D)."""
-        normed = self._norm.of_events(states).to(self._type)
-        parts = functional.silu(self._expand(normed), inplace=True).view(len(states), 4, -1)
-        return parts[:, ::2].reshape(len(states), -1), parts[:, 1::2].reshape(len(states), -1)
+    def advance(self, states: Tensor, memory: Tensor, slots: Tensor, places: Tensor, rows: Tensor) -> Tensor:
+        """(b, D) newest events → one layer on, where each reads its slot (b,) of a memory (capacity, t, 2 D).
 
-    def read(self, states: Tensor, asked: Tensor, answers: Tensor, rows: Tensor) -> Tensor:
+        Their own values and keys are written to their places (b,) there; `rows` (b, t) are those of their pairs.
+        """
+        expanded = self._expand(self._norm.typed(states))
+        if self._fused is not None:
+            return self._contracted(states, self._fused.advance(expanded, memory, slots, places, rows))
+        parts = functional.silu(expanded, inplace=True).view(len(states), 4, -1)
+        memory[slots, places] = parts[:, 1::2].reshape(len(states), -1)
+        return self._read(states, parts[:, ::2].reshape(len(states), -1), memory.index_select(0, slots), rows)
+
+    def _read(self, states: Tensor, asked: Tensor, answers: Tensor, rows: Tensor) -> Tensor:
         """(b, D) states that ask (b, 2 D) the kept values and keys (b, t, 2 D) → (b, D) states one layer on.
 
         Each head's query stands in a column of its own, zero elsewhere, so that keys are read where they lie.
@@ -108,7 +132,10 @@ class InferenceBlock:
         """Of whole rows (b, l, D), or of newest events (b, D)."""
         scale, shift = self._after
         normed = functional.layer_norm(attended, attended.shape[-1:], scale, shift, self._epsilon)
-        states += self._contract(normed.mul_(gate))
+        return self._contracted(states, normed.mul_(gate))
+
+    def _contracted(self, states: Tensor, gated: Tensor) -> Tensor:
+        states += self._contract(gated)
         return states if self._feed is None else self._feed(states)
 
 
@@ -117,7 +144,7 @@ class _Feed:
 
     def __init__(self, layer: FeedForward, groups: Tensor, precision: Precision) -> None:
         self._type = activation_type(precision)
-        self._norm = _Norm(layer.norm, groups)
+        self._norm = _Norm(layer.norm, groups, self._type)
         self._mixture = layer.mixture
         self._inner = self._outer = None
         if layer.network is not None:
@@ -128,32 +155,42 @@ class _Feed:
             self._outer = packed(outer.weight, outer.bias, precision)
 
     def __call__(self, states: Tensor) -> Tensor:
-        normed = self._norm(states)
         if self._mixture is not None:
-            return states.add_(self._mixture(normed.flatten(0, -2)).view_as(states))
+            return states.add_(self._mixture(self._norm(states).flatten(0, -2)).view_as(states))
         assert self._inner is not None
         assert self._outer is not None
-        hidden = functional.silu(self._inner(normed.to(self._type)), inplace=True)
+        hidden = functional.silu(self._inner(self._norm.typed(states)), inplace=True)
         return states.add_(self._outer(hidden))
 
 
 class _Norm:
     """The layer norm of tokens whose groups follow from their columns."""
 
-    def __init__(self, norm: nn.LayerNorm | GroupLayerNorm, groups: Tensor) -> None:
+    def __init__(self, norm: nn.LayerNorm | GroupLayerNorm, groups: Tensor, kind: torch.dtype) -> None:
+        """`kind`, the type of activations."""
+        self._prefix: tuple[Tensor, Tensor] | None = None
         if isinstance(norm, GroupLayerNorm):
             self._scale, self._shift, self._epsilon = norm.scale[0].detach(), norm.shift[0].detach(), 1e-5
-            self._prefix = (norm.scale[groups].detach(), norm.shift[groups].detach()) if len(groups) else None
+            if len(groups):
+                self._prefix = norm.scale[groups].detach(), norm.shift[groups].detach()
         else:
             self._scale, self._shift, self._epsilon = norm.weight.detach(), norm.bias.detach(), norm.eps
-            self._prefix = None
-
-    def of_events(self, states: Tensor) -> Tensor:
-        return functional.layer_norm(states, states.shape[-1:], self._scale, self._shift, self._epsilon)
+        self._type = kind
+        self._is_fused = FusedAttention.there_is(kind, len(self._scale))
 
     def __call__(self, states: Tensor) -> Tensor:
-        """(b, l, D) whole rows, prefix first, or (b, D) events."""
-        normed = self.of_events(states)
+        """(b, l, D) whole rows, prefix first, or (b, D) events → the same in fp32."""
+        return self._with_prefix(
+            states, functional.layer_norm(states, states.shape[-1:], self._scale, self._shift, self._epsilon)
+        )
+
+    def typed(self, states: Tensor) -> Tensor:
+        """The same in the type of activations."""
+        if not self._is_fused:
+            return self(states).to(self._type)
+        return self._with_prefix(states, normalise(states, self._scale, self._shift, self._epsilon, self._type))
+
+    def _with_prefix(self, states: Tensor, normed: Tensor) -> Tensor:
         if self._prefix is not None and states.dim() == 3:
             scale, shift = self._prefix
             first = functional.layer_norm(states[:, : len(scale)], states.shape[-1:], eps=self._epsilon)

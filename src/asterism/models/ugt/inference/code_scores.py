@@ -12,6 +12,7 @@ from torch.nn import functional
 from asterism.models.ugt.code_tree import TreeLevel
 from asterism.models.ugt.decoder import SAFE_CEILING, UNSEEN_SHARE, CodeDecoder, log_sum_exp
 from asterism.models.ugt.inference.linear import Precision, activation_type
+from asterism.models.ugt.inference.siblings import LevelArrays, Siblings
 
 #: Children, known or not, up to which a level keeps a table of them by parent and code.
 _TABLE_CHILDREN: Final = 1 << 20
@@ -37,6 +38,7 @@ class InferenceDecoder:
     def __init__(self, decoder: CodeDecoder, precision: Precision) -> None:
         with torch.no_grad():
             self._levels = [_Level(decoder, number, precision) for number in range(len(decoder.tree.levels))]
+        self._siblings = Siblings.of([one.arrays() for one in self._levels], decoder.temperature)
 
     def log_probs(self, states: Tensor, prefixes: Tensor) -> Tensor:
         """(B, D) states, (B, W, l) prefixes → (B, W, codes of level l) log-probabilities, which sum to one."""
@@ -46,6 +48,13 @@ class InferenceDecoder:
         for number in range(prefixes.shape[-1]):
             parents = self._levels[number].child(parents, prefixes[..., number])
         return self._levels[prefixes.shape[-1]].log_probs(states, parents)
+
+    def step_log_probs(self, states: Tensor, prefixes: Tensor, origins: Tensor, codes: Tensor) -> Tensor:
+        """(B, D) states, (B, W, l) prefixes, int32 origins and codes (n,) → (n,), see `ScoresSteps`."""
+        if self._siblings is not None:
+            return self._siblings.log_probs(states, prefixes, origins, codes)
+        with torch.inference_mode():
+            return self.log_probs(states, prefixes).flatten(0, 1)[origins, codes]
 
 
 class _Level:
@@ -75,6 +84,11 @@ class _Level:
             self._nodes = _node_table(level)
             #: (parents, codes) what an unseen code is given, -inf for the others.
             self._floors = torch.where(self._nodes == self._count, self._of_unseen[:, None], -torch.inf)
+
+    def arrays(self) -> LevelArrays:
+        """What compiled code reads of it."""
+        turn = None if self._vectors is None else (self._turn, self._shift)
+        return LevelArrays(self._size, self._level, self._codes, self._of_unseen, self._of_seen, self._vectors, turn)
 
     def child(self, parents: Tensor, codes: Tensor) -> Tensor:
         """The nodes (...) that codes lead to from parents (...); -1 where none is known."""

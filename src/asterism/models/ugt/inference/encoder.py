@@ -76,12 +76,11 @@ class InferenceEncoder:
 
     def finish(self, histories: HistoryBatch, newest: Tensor) -> Tensor:
         """(B, D) what the blocks made of the newest events → (B, S) states."""
-        starts = self.model.start_states(histories)
         known = histories.mask[:, -1:]
         states: Tensor = self.model.norm(newest)
         if self.model.pooling is not None:
             states = torch.cat([states, self._pooled(histories)], dim=-1)
-        return torch.where(known, states, starts)
+        return states if bool(known.all()) else torch.where(known, states, self.model.start_states(histories))
 
     def event_tokens(self, histories: HistoryBatch) -> Tensor:
         """(B, T, D) the events' vectors as the blocks read them, zero where padded."""
@@ -114,7 +113,7 @@ class InferenceEncoder:
             seen = block.every(states, bias, keep)
             states = seen.states
             kept.append(seen.values_and_keys)
-        last = self.blocks[-1].newest(states, bias[:, -1], keep)
+        last = self.blocks[-1].newest(states, bias[:, -1].contiguous(), keep)
         kept.append(last.values_and_keys)
         return Encoded(last.states[:, 0], [one for one in kept if one is not None])
 

@@ -55,7 +55,7 @@ class Memory:
         self.shape = shape
         kind = torch.int8 if shape.kind == torch.int8 else shape.kind
         size = (capacity, shape.events, 2 * shape.width)
-        self._layers = [torch.empty(size, dtype=kind) for _ in range(shape.layers)]
+        self.layers = [torch.empty(size, dtype=kind) for _ in range(shape.layers)]
         scales = (capacity, shape.events, 2) if kind == torch.int8 else (0, 0, 2)
         self._scales = [torch.empty(scales) for _ in range(shape.layers)]
         self.prints = torch.zeros(capacity, shape.events, dtype=torch.long)
@@ -70,10 +70,10 @@ class Memory:
         for layer, kept in enumerate(users.layers):
             if self.shape.kind == torch.int8:
                 codes, scales = _compressed(kept)
-                self._layers[layer][slots] = codes
+                self.layers[layer][slots] = codes
                 self._scales[layer][slots] = scales
             else:
-                self._layers[layer][slots] = kept.to(self.shape.kind)
+                self.layers[layer][slots] = kept.to(self.shape.kind)
         self.prints[slots], self.moments[slots], self.newest[slots] = users.prints, users.moments, users.newest
         self.lengths[slots], self.slides[slots], self.states[slots] = users.lengths, users.slides, users.states
 
@@ -91,14 +91,10 @@ class Memory:
 
     def layer(self, layer: int, slots: Tensor) -> Tensor:
         """(n, T, 2 D) values and keys of a layer."""
-        found = self._layers[layer].index_select(0, slots)
+        found = self.layers[layer].index_select(0, slots)
         if self.shape.kind != torch.int8:
             return found
         return (found.view(*found.shape[:2], 2, -1) * self._scales[layer][slots][..., None]).view(found.shape)
-
-    def write(self, layer: int, slots: Tensor, places: Tensor, answers: Tensor) -> None:
-        """Values and keys (n, 2 D) of one event of each user."""
-        self._layers[layer][slots, places] = answers
 
     def in_order(self, slots: Tensor) -> Tensor:
         """(n, T) fingerprints, the newest last, zero where there is no event."""

@@ -53,6 +53,10 @@ class InferenceUGT:
         """(B, S) states, (B, W, l) prefixes → (B, W, codes of level l) log-probabilities."""
         return self._decoder.log_probs(self._model.code_states(state), prefixes)
 
+    def step_log_probs(self, state: Tensor, prefixes: Tensor, origins: Tensor, codes: Tensor) -> Tensor:
+        """See `asterism.models.policy.ScoresSteps`."""
+        return self._decoder.step_log_probs(self._model.code_states(state), prefixes, origins, codes)
+
     @torch.inference_mode()
     def item_scores(self, state: Tensor, items: Tensor | None = None) -> Tensor:
         """Cosine of state and item over the temperature: (B, N), or (B, C) for candidates (B, C)."""

@@ -76,7 +76,5 @@ def advance(encoder: InferenceEncoder, memory: Memory, slots: Tensor, histories:
     rows = encoder.bias_rows.of_newest(gaps, distances, distances < memory.lengths[slots, None])
     states = encoder.event_tokens(histories)[:, -1].contiguous()
     for layer, block in enumerate(encoder.blocks):
-        asked, answers = block.ask(states)
-        memory.write(layer, slots, places, answers)
-        states = block.read(states, asked, memory.layer(layer, slots), rows)
+        states = block.advance(states, memory.layers[layer], slots, places, rows)
     memory.states[slots] = states

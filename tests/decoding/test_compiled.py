@@ -1,0 +1,63 @@
+"""A beam by compiled code is the beam by NumPy: items, log-probabilities and order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+from asterism.core.errors import ModelError
+from asterism.core.semantic_id import SemanticIdTable
+from asterism.decoding import Trie, beam, beam_search
+from asterism.decoding.compiled import is_compiled
+from asterism.models.policy import read_histories
+from decoding.random_worlds import RandomWorld, random_worlds
+from decoding.table_policy import TablePolicy
+
+pytestmark = pytest.mark.skipif(not is_compiled(), reason="no C++ compiler here")
+
+
+def both(world: RandomWorld, scored: bool, constrained: bool) -> tuple[beam.Generated, beam.Generated]:
+    trie = Trie.from_table(world.table)
+    state = world.policy.encode(read_histories(world.policy, world.histories))
+    widths = world.random.integers(1, 30, world.rows)
+    asked = world.constraints(trie) if constrained else {}
+    found = []
+    for compiled in (True, False):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(beam, "is_compiled", lambda chosen=compiled: chosen)
+            found.append(beam_search(world.policy, state, trie.snapshot(), widths, widths, **asked, scored=scored))
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+def test_the_beams_are_equal(constrained: bool) -> None:
+    @settings(deadline=None, max_examples=120)
+    @given(world=random_worlds(8))
+    def held(world: RandomWorld) -> None:
+        compiled, slow = both(world, True, constrained)
+        np.testing.assert_array_equal(compiled.items.numpy(), slow.items.numpy())
+        assert compiled.code_log_probs is not None
+        assert slow.code_log_probs is not None
+        np.testing.assert_array_equal(compiled.code_log_probs.numpy(), slow.code_log_probs.numpy())
+        settled, of_numpy = both(world, False, constrained)
+        np.testing.assert_array_equal(*(np.sort(one.items.numpy(), axis=1) for one in (settled, of_numpy)))
+
+    held()
+
+
+def test_a_score_that_is_no_number_is_an_error_that_names_the_row() -> None:
+    table = SemanticIdTable(np.array([[0, 0], [1, 1]]), (2, 2))
+    policy = TablePolicy((2, 2), 2, 0, coarse=False)
+    state = torch.zeros(3, 4)
+
+    class Broken(TablePolicy):
+        def next_code_log_probs(self, state: torch.Tensor, prefixes: torch.Tensor) -> torch.Tensor:
+            found = torch.zeros(len(state), prefixes.shape[1], 2)
+            found[1] = torch.nan
+            return found
+
+    policy.__class__ = Broken
+    with pytest.raises(ModelError, match="score of row 1 is not a number"):
+        beam_search(policy, state, Trie.from_table(table).snapshot(), 2, 2)
