@@ -86,7 +86,9 @@ def measure(start: Path, target: Path, method: str, asked: argparse.Namespace, m
         alignment.model_dump() | {"method": "grpo" if method == "feedback" else method}
     )
     began = time.process_time()
-    _, result = align_bundle(start, target, chosen, data=asked.data, reward=reward, worth=worth)
+    done = align_bundle(start, target, chosen, data=asked.data, reward=reward, worth=worth)
+    assert done is not None  # one process
+    _, result = done
     row: dict[str, Any] = {
         "bundle": start.name,
         "method": method,

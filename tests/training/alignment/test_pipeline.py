@@ -16,10 +16,17 @@ from asterism.core.errors import BundleError, TrainingError
 from asterism.data.market import Market, MarketConfig
 from asterism.data.sequences import Cases
 from asterism.decoding.loading import load_recommender
-from asterism.training.alignment.loop import LOG_FILE
-from asterism.training.alignment.pipeline import align_bundle
+from asterism.training.alignment import pipeline
+from asterism.training.alignment.outcome import LOG_FILE, AlignmentResult
 from asterism.training.pipeline import train_bundle
 from command_line import run
+
+
+def align_bundle(*given: Any, **more: Any) -> tuple[Bundle, AlignmentResult]:
+    """As the main process has it."""
+    done = pipeline.align_bundle(*given, **more)
+    assert done is not None
+    return done
 
 
 @pytest.fixture(scope="module")
