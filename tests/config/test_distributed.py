@@ -11,7 +11,6 @@ from accelerate.utils import ComputeEnvironment, DistributedType
 FOLDER = Path(__file__).parents[2] / "configs" / "distributed"
 KINDS = {
     "ddp": DistributedType.MULTI_GPU,
-    "ddp-cpu": DistributedType.MULTI_CPU,
     "fsdp": DistributedType.FSDP,
     "deepspeed-zero2": DistributedType.DEEPSPEED,
     "deepspeed-zero3": DistributedType.DEEPSPEED,
