@@ -82,14 +82,8 @@ def align_bundle(
         heads = HistoryHeads(ContentHead(trained.item_vectors), NeighbourHead.learn(split.train, len(split.items)))
         method = _method(trained, config, plan, split, heads, seed, reward)
         validator = Validator(trained, config, plan.steering, heads, worth or ndcg_of_lists)
-        steering = Steering(
-            validate=validator,
-            folder=folder,
-            seed=seed,
-            tell=tell if processes.main else lambda line: None,
-            measure="NDCG@10" if worth is None else "worth",
-            floor=validator.diversity if config.alignment.hold_diversity else None,
-            start=trained.bundle.version,
+        steering = _steering(
+            validator, config, folder, seed, "NDCG@10" if worth is None else "worth", trained, processes
         )
         result = align(trained.policy, method, config.alignment, steering, resume=resume)
         steering.tell(ending(result, config.alignment.significance))
@@ -100,6 +94,26 @@ def align_bundle(
         if result.improved and worth is None and config.decoding.choose_weights:
             config = with_chosen_weights(config, trained.policy, trained.semantic_ids, heads, plan.steering)
         return write_aligned(trained, output, config, heads.neighbours, result), result
+
+
+def _steering(
+    validator: Validator,
+    config: RunConfig,
+    folder: Path,
+    seed: int,
+    measure: str,
+    trained: TrainedRecommender,
+    processes: Processes,
+) -> Steering:
+    return Steering(
+        validate=validator,
+        folder=folder,
+        seed=seed,
+        tell=tell if processes.main else lambda line: None,
+        measure=measure,
+        floor=validator.diversity if config.alignment.hold_diversity else None,
+        start=trained.bundle.version,
+    )
 
 
 class _Plan(NamedTuple):
