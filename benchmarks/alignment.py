@@ -39,7 +39,7 @@ from asterism.evaluation.ranking import item_counts
 from asterism.evaluation.significance import compare_paired
 from asterism.training.alignment.pipeline import Worth, align_bundle
 from asterism.training.alignment.questions import Questions, newest_questions
-from asterism.training.alignment.rewards import Drawn, Reward
+from asterism.training.alignment.rewards import Drawn, Reward, variety_rewards
 
 LIST_LENGTH = 10
 SAMPLES = 1_000
@@ -81,12 +81,15 @@ def measure(start: Path, target: Path, method: str, asked: argparse.Namespace, m
         if market is None:
             sys.exit("feedback needs --market, whose users give it")
         worth = users_reactions(market, split, before.config.seed)
-        reward = users_feedback(market, split, newest_questions(split.train, alignment.newest), before.config.seed)
+        questions = newest_questions(split.train, alignment.newest)
+        reward = users_feedback(market, split, questions, before, alignment.rewards.variety)
     chosen = AlignmentConfig.model_validate(
         alignment.model_dump() | {"method": "grpo" if method == "feedback" else method}
     )
     began = time.process_time()
-    _, result = align_bundle(start, target, chosen, data=asked.data, reward=reward, worth=worth)
+    done = align_bundle(start, target, chosen, data=asked.data, reward=reward, worth=worth)
+    assert done is not None  # one process
+    _, result = done
     row: dict[str, Any] = {
         "bundle": start.name,
         "method": method,
@@ -162,9 +165,15 @@ def users_reactions(market: Market, split: Split, seed: int) -> Worth:
     return reactions
 
 
-def users_feedback(market: Market, split: Split, questions: Questions, seed: int) -> Reward:
-    """What a user does with each item of a group, if they look at it: drawn, as a service would see it."""
-    random = np.random.default_rng([seed, 7])
+def users_feedback(
+    market: Market, split: Split, questions: Questions, before: TrainedRecommender, variety: float
+) -> Reward:
+    """What a user does with each item of a group, if they look at it: drawn, as a service would see it.
+
+    `variety` is the weight of an item's unlikeness to the rest of its group, on top.
+    """
+    random = np.random.default_rng([before.config.seed, 7])
+    vectors = torch.from_numpy(before.item_vectors).float()
     worth = np.array([VALUES[one] for one in OUTCOMES])
     cases, known = questions.cases, users_of(market, split)
 
@@ -176,7 +185,7 @@ def users_feedback(market: Market, split: Split, questions: Questions, seed: int
             chances = np.cumsum(market.outcome_probabilities(user, items.clip(min=0), at), axis=1)
             outcome = (chances <= random.random((len(items), 1))).sum(axis=1)
             found[place] = np.where(items >= 0, np.append(worth, 0.0)[outcome], 0.0)
-        return torch.from_numpy(found)
+        return torch.from_numpy(found) + variety * variety_rewards(drawn.items, vectors)
 
     return reward
 

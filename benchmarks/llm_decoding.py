@@ -34,13 +34,17 @@ Lists = list[list[int]]
 
 
 def main() -> None:
-    options = _options()
+    options = options_of(
+        argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    )
     torch.set_num_threads(1)
-    table = _catalogue(options.items, options.levels, options.codes)
-    model = _model(options, table)
-    histories = _histories(options)
-    ours, theirs = _ours(model, table, options.beams), _peer(model, table, options.beams)
-    sides: dict[str, Callable[[Sequences], Lists]] = {"ours": ours, "generate": theirs}
+    table = catalogue(options.items, options.levels, options.codes)
+    model = language_model(options, table)
+    histories = histories_of(options)
+    sides: dict[str, Callable[[Sequences], Lists]] = {
+        "ours": ours(model, table, options.beams),
+        "generate": peer(model, table, options.beams),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     found: dict[str, Lists] = {}
     for _ in range(options.rounds):
@@ -68,8 +72,8 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options_of(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The size of model, catalogue and histories."""
     for name, value, what in (
         ("users", 8, "asked together"),
         ("events", 10, "of a history"),
@@ -86,12 +90,14 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _catalogue(items: int, levels: int, codes: int) -> SemanticIdTable:
+def catalogue(items: int, levels: int, codes: int) -> SemanticIdTable:
+    """Random items, no two with the same codes."""
     paths = np.random.default_rng(0).choice(codes**levels, items, replace=False)
     return SemanticIdTable(np.stack(np.unravel_index(paths, (codes,) * levels), axis=1), (codes,) * levels)
 
 
-def _model(options: argparse.Namespace, table: SemanticIdTable) -> LLM:
+def language_model(options: argparse.Namespace, table: SemanticIdTable) -> LLM:
+    """A Qwen3-type model with random weights whose tokens of one level follow those of the level before."""
     tokenizer = train_tokenizer(["an item of a catalogue"], 300, 1024)
     add_code_tokens(tokenizer, table.codebook_sizes)
     tokenizer.add_tokens([f"<word_{number}>" for number in range(options.vocabulary - len(tokenizer))])
@@ -118,14 +124,16 @@ def _speak_in_turn(model: LLM) -> None:
         head[ids] = 0.2 * torch.randn(len(ids), embeddings.shape[1]) + 3.0 * turns[level]
 
 
-def _histories(options: argparse.Namespace) -> Sequences:
+def histories_of(options: argparse.Namespace) -> Sequences:
+    """Random events, equally many a user."""
     events = options.users * options.events
     items = np.random.default_rng(1).integers(0, options.items, events).astype(np.int32)
     offsets = np.arange(0, events + 1, options.events)
     return Sequences(offsets, items, np.arange(events, dtype=np.int64), np.ones(events, np.int8))
 
 
-def _ours(model: LLM, table: SemanticIdTable, beams: int) -> Callable[[Sequences], Lists]:
+def ours(model: LLM, table: SemanticIdTable, beams: int) -> Callable[[Sequences], Lists]:
+    """Our constrained beam search."""
     generator = Generator(model, table, DecodingConfig(beam=beams, item_weight=0.0, code_weight=1.0))
 
     def decode(histories: Sequences) -> Lists:
@@ -135,7 +143,8 @@ def _ours(model: LLM, table: SemanticIdTable, beams: int) -> Callable[[Sequences
     return decode
 
 
-def _peer(model: LLM, table: SemanticIdTable, beams: int) -> Callable[[Sequences], Lists]:
+def peer(model: LLM, table: SemanticIdTable, beams: int) -> Callable[[Sequences], Lists]:
+    """`generate` with a prefix dictionary."""
     paths = model.paths.tolist()
     item_of = {tuple(path): item for item, path in enumerate(paths)}
     children: dict[tuple[int, ...], list[int]] = {}

@@ -20,6 +20,7 @@ from asterism.decoding.generator import Generator
 from asterism.models.llm import LLM
 from asterism.models.llm import model as module
 from asterism.models.llm.backbone import check_supported
+from asterism.models.paths import item_log_probs
 from asterism.models.policy import HistoryBatch, read_histories
 from command_line import environment
 from models.small_llm import CODES, FAMILIES, ITEMS, SIZES, make_language, make_llm, make_shape, make_table
@@ -154,7 +155,7 @@ def test_no_more_states_are_held_than_memory_is_meant_for(monkeypatch: pytest.Mo
 
 def test_gradients_reach_the_prompt_through_the_state() -> None:
     model = make_llm()
-    total = model.item_log_probs(model.encode(batch(model)), torch.tensor([[[1, 2, 0]]]).expand(len(ROWS), -1, -1))
+    total = item_log_probs(model, model.encode(batch(model)), torch.tensor([[[1, 2, 0]]]).expand(len(ROWS), -1, -1))
     total.sum().backward()
     assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in model.parameters())
 

@@ -16,6 +16,7 @@ from asterism.models.llm.modes import trainable_tensors
 from asterism.models.llm.rows import GrownEmbedding, vocabulary_logits
 from asterism.models.llm.tokenizers import train_tokenizer
 from asterism.models.llm.vocabulary import add_code_tokens, code_tokens
+from asterism.models.paths import item_log_probs
 from asterism.models.policy import read_histories
 from models.small_llm import CODES, SIZES, TITLES, build_model, make_llm, make_shape, make_table
 
@@ -25,7 +26,7 @@ def loss_of(model: LLM) -> Tensor:
     batch = read_histories(model, worlds.sequences_of([[1, 2], [3]]))
     state = model.encode(batch)
     words = vocabulary_logits(model.language, model.state_shape.unpack(state).last).logsumexp(dim=-1)
-    return words.sum() - model.item_log_probs(state, model.codes[torch.tensor([[4], [5]])]).sum()
+    return words.sum() - item_log_probs(model, state, model.codes[torch.tensor([[4], [5]])]).sum()
 
 
 def step(model: LLM) -> None:

@@ -22,6 +22,7 @@ def align(
         Path | None, typer.Option(help="The data's folder, if it is no longer where training saw it.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Instead of the bundle's seed.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the newest validation of an interrupted run.")] = False,
 ) -> None:
     """Align a trained policy by preferences (DPO) or rewards (GRPO); what does not gain on validation is not kept."""
     from asterism.config import load_run_config
@@ -34,9 +35,22 @@ def align(
     alignment = run.alignment if method is None else run.alignment.model_copy(update={"method": method})
     keep_freed_memory()
     try:
-        aligned, result = align_bundle(bundle, output, alignment, data=data, seed=seed)
+        done = align_bundle(bundle, output, alignment, data=data, seed=seed, resume=resume)
     except KeyboardInterrupt:
-        print("interrupted; nothing was written, and the start is as it was", file=sys.stderr)
+        print(
+            "interrupted; nothing better than the start was found yet, so nothing was written; the same command with "
+            "--resume goes on from the newest validation",
+            file=sys.stderr,
+        )
         raise typer.Exit(130) from None
+    if done is None:
+        return
+    aligned, result = done
     kept = "aligned bundle" if result.improved else "bundle as it was,"
     print(f"{kept} {aligned.version} is in {output}")
+    if result.interrupted:
+        print(
+            "interrupted; this is the best so far, and the same command with --resume goes on",
+            file=sys.stderr,
+        )
+        raise typer.Exit(130)

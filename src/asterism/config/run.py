@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from asterism.config.llm import LLMConfig
+from asterism.config.llm import LLMConfig, TrainingMode
 from asterism.config.section import Positive, Probability, Section, Weight
 from asterism.core.records import Kind
 
@@ -203,6 +203,7 @@ class RewardWeights(Section):
     semantic: Weight = 0.0  # likeness of item vectors to the item that was taken
     collaborative: Weight = 0.0  # likeness of users to those of the item that was taken
     action: Weight = 0.0  # a hit by the value of what was done: click 1, cart 2, purchase 3
+    variety: Weight = 0.0  # unlikeness of item vectors to the rest of the group
 
 
 class AlignmentConfig(Section):
@@ -211,6 +212,8 @@ class AlignmentConfig(Section):
     method: AlignmentMethod = "dpo"
     score: AlignedScore = "served"  # whose distribution is aligned
     newest: Positive = 1  # newest training events of a user that are asked for
+    held_out: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # share of the validation cases asked for instead
+    mode: TrainingMode | None = None  # of a language model: what learns; None: as in training
     candidates: Positive = 64  # items of a question's beam
     epochs: Positive = 5
     patience: Positive = 5  # validations without a better NDCG@10 before stopping
@@ -220,6 +223,7 @@ class AlignmentConfig(Section):
     dropout: bool = True
     significance: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05  # p of the gain on validation that replaces the start
     max_kl: Rate = 1.0  # to the start, at which alignment stops as diverging
+    hold_diversity: bool = False  # no weights whose validation lists are less diverse than the start's
 
     beta: Rate = 1.0  # dpo: how far a margin may move away from the reference's
     rejected: RejectedFrom = "beam"  # dpo

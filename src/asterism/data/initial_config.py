@@ -120,6 +120,8 @@ COMMENTS = {
     "alignment.method": "of `asterism align`: dpo or grpo",
     "alignment.score": "served (item head and codes as in the final order) or codes",
     "alignment.newest": "newest training events of a user that are asked for",
+    "alignment.held_out": "share of the validation cases asked for instead; the others steer. 0: training events",
+    "alignment.mode": "language models: full, lora or embeddings learn; by default as in training",
     "alignment.candidates": "items of a question's beam",
     "alignment.epochs": "passes over the questions, at most",
     "alignment.patience": "validations without a gain before stopping",
@@ -129,6 +131,7 @@ COMMENTS = {
     "alignment.dropout": "the model's own, while aligning",
     "alignment.significance": "p of the gain on validation at which the start is replaced; 1 takes any gain",
     "alignment.max_kl": "divergence from the start at which alignment stops with an error",
+    "alignment.hold_diversity": "take no weights whose lists are less diverse than the start's",
     "alignment.beta": "dpo: how much a margin over the reference's counts",
     "alignment.rejected": "dpo: logged (skipped, ignored, liked less), beam (the model's own) or both",
     "alignment.softmax": "dpo: all rejected items at once; false takes pairs",
@@ -147,6 +150,7 @@ COMMENTS = {
     "alignment.rewards.semantic": "likeness of vectors to the item that was taken",
     "alignment.rewards.collaborative": "users shared with the item that was taken",
     "alignment.rewards.action": "a hit by what was done: click 1, cart 2, purchase 3",
+    "alignment.rewards.variety": "unlike the rest of its group",
 }
 _EXAMPLES: dict[str, object] = {
     "data.path": "my-data",

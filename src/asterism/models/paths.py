@@ -11,8 +11,11 @@ from asterism.models.policy import Policy, ScoresPaths
 def path_log_probs(policy: Policy, state: Tensor, paths: Tensor) -> Tensor:
     """(B, D) states and paths (B, W, levels) long → (B, W, levels) log p(code | the codes before it).
 
-    Their sum over levels is the log-probability of the path's item. Differentiable where the policy is.
+    Their sum over levels is the log-probability of the path's item. Differentiable where the policy is. A policy that
+    scores whole paths does so in one pass.
     """
+    if isinstance(policy, ScoresPaths):
+        return policy.path_log_probs(state, paths)
     found = []
     for level in range(paths.shape[-1]):
         # The first level has one prefix, the empty one, whatever the path.
@@ -23,11 +26,6 @@ def path_log_probs(policy: Policy, state: Tensor, paths: Tensor) -> Tensor:
 
 
 def item_log_probs(policy: Policy, state: Tensor, paths: Tensor) -> Tensor:
-    """(B, D) states and paths (B, W, levels) long → (B, W) log p(item) = Σ_l log p(c_l | c_<l).
-
-    A policy that scores whole paths does so in one pass.
-    """
-    if isinstance(policy, ScoresPaths):
-        return policy.item_log_probs(state, paths)
+    """(B, D) states and paths (B, W, levels) long → (B, W) log p(item) = Σ_l log p(c_l | c_<l)."""
     first, *later = path_log_probs(policy, state, paths).unbind(dim=2)
     return sum(later, start=first)  # in the order in which a beam adds them up

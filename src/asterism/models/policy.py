@@ -75,8 +75,8 @@ class LimitsRows(Protocol):
 class ScoresPaths(Protocol):
     """A policy without an item head of its own: an item's score is the log-probability of its whole path."""
 
-    def item_log_probs(self, state: Tensor, paths: Tensor) -> Tensor:
-        """(B, D) states, (B, C, levels) codes → (B, C) sums of the log-probabilities of the codes."""
+    def path_log_probs(self, state: Tensor, paths: Tensor) -> Tensor:
+        """(B, D) states, (B, C, levels) codes → (B, C, levels) log p(code | the codes before it), in one pass."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Twelve items on a hidden ring, a small UGT that knows nothing of them, and what alignment needs to teach it."""
+"""Twelve items on a hidden ring, small policies that know nothing of them, and what alignment needs to teach it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asterism.config import AlignmentConfig, DecodingConfig, ModelConfig
+from asterism.config import AlignmentConfig, DecodingConfig, LLMConfig, ModelConfig
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Cases
 from asterism.decoding.history_heads import HistoryHeads
 from asterism.decoding.trie import Trie
+from asterism.models.llm import LLM, LanguageModel
+from asterism.models.llm.backbone import build_model
+from asterism.models.llm.tokenizers import train_tokenizer
+from asterism.models.llm.vocabulary import add_code_tokens
 from asterism.models.policy import read_histories
 from asterism.models.ugt import UGT, ItemFeatures, UGTShape
 from asterism.training.alignment.distribution import ItemDistribution
 from asterism.training.alignment.lessons import Method, TrainablePolicy
-from asterism.training.alignment.loop import AlignmentResult, align
+from asterism.training.alignment.loop import Steering, align
+from asterism.training.alignment.outcome import AlignmentResult
 from asterism.training.alignment.questions import Questions, newest_questions
 from asterism.training.alignment.rollouts import Roller
+from models.small_llm import make_shape
 from worlds import markov_chain
 
 ITEMS = 12
@@ -29,11 +35,24 @@ SPLIT = markov_chain(users=36, items=ITEMS, length=8)
 QUESTIONS: Questions = newest_questions(SPLIT.train, 3)
 
 
-def new_policy(seed: int = 0) -> UGT:
+def new_policy(seed: int = 0, dropout: float = 0.0) -> UGT:
     torch.manual_seed(seed)
-    config = ModelConfig(width=16, blocks=1, heads=2, max_events=5, dropout=0.0)
+    config = ModelConfig(width=16, blocks=1, heads=2, max_events=5, dropout=dropout)
     features = ItemFeatures(torch.from_numpy(CODES).long(), (3, 4, 1), torch.eye(ITEMS))
     return UGT(features, UGTShape(config, temperature=0.3)).eval()
+
+
+def new_llm(seed: int = 0) -> LLM:
+    """A tiny Qwen3-type model over the same items, with random weights."""
+    config = LLMConfig(prompt="history: {history}", max_prompt_tokens=60)
+    shape = make_shape(layers=1, feed_forward=64)
+    tokenizer = train_tokenizer(["a word"], shape.vocabulary, shape.context)
+    add_code_tokens(tokenizer, TABLE.codebook_sizes)
+    torch.manual_seed(seed)
+    return LLM(LanguageModel(build_model(shape, tokenizer), tokenizer, "a test"), TABLE, config, 5).eval()
+
+
+POLICIES = {"ugt": new_policy, "llm": new_llm}
 
 
 def roller(kind: str) -> Roller:
@@ -73,7 +92,7 @@ def shares(
 
 
 def aligned(
-    policy: UGT, method: Method, config: AlignmentConfig, folder: Path, kind: str = "served"
+    policy: TrainablePolicy, method: Method, config: AlignmentConfig, folder: Path, kind: str = "served"
 ) -> tuple[AlignmentResult, list[str]]:
     """Align, steered by the probability of the right item in the validation cases."""
     told: list[str] = []
@@ -82,4 +101,4 @@ def aligned(
     def validate(one: TrainablePolicy) -> NDArray[np.float64]:
         return shares(one, kind, SPLIT.validation)[np.arange(len(targets)), targets]
 
-    return align(policy, method, config, validate, folder, 0, told.append), told
+    return align(policy, method, config, Steering(validate, folder, 0, told.append)), told

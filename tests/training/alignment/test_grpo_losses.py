@@ -7,19 +7,16 @@ import pytest
 import torch
 
 from asterism.training.alignment.distribution import Candidates
-from asterism.training.alignment.grpo import (
+from asterism.training.alignment.group_losses import (
     Clipping,
     GroupLogProbs,
-    Groups,
-    averaged,
     group_advantages,
     grpo_loss,
     has_signal,
     importance_ratios,
-    joined,
     kl_estimate,
-    split,
 )
+from asterism.training.alignment.groups import Groups, averaged, joined, split
 from asterism.training.alignment.lessons import Figures
 
 PPO = Clipping(0.2, 0.2)

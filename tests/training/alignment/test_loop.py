@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from asterism.core.errors import TrainingError
 from asterism.training.alignment.dpo import DirectPreference
 from asterism.training.alignment.grpo import GroupRelative
 from asterism.training.alignment.lessons import Figures, Lesson, Rows, TrainablePolicy
-from asterism.training.alignment.loop import LOG_FILE, align
+from asterism.training.alignment.loop import Steering, align
+from asterism.training.alignment.outcome import LOG_FILE
 from training.alignment.small_world import QUESTIONS, new_policy, roller, settings
 
 
@@ -29,7 +31,13 @@ class Push:
     def lessons(self, policy: TrainablePolicy, batches: Iterator[Rows]) -> Iterator[Lesson]:
         for _ in batches:
             total = self.loss * next(iter(policy.parameters())).sum()
-            yield Lesson(total, Figures(0.0, 1.0, self.kl, 0.0))
+            yield Lesson(total, 1.0, Figures(0.0, 1.0, self.kl, 0.0))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
 
 
 def weights_of(policy: TrainablePolicy) -> list[torch.Tensor]:
@@ -54,7 +62,7 @@ def follow(curve: list[float], spread: float, tmp_path: Path, **changes: object)
 
     config = settings(**{"epochs": 2, "batch_users": 10, "validations": 4, "patience": 3} | changes)
     told: list[str] = []
-    result = align(policy, Push(), config, validate, tmp_path, 0, told.append)
+    result = align(policy, Push(), config, Steering(validate, tmp_path, 0, told.append))
     return policy, seen, result, told
 
 
@@ -90,11 +98,11 @@ def test_a_divergence_or_a_loss_that_is_no_number_stops_it_with_a_sentence(tmp_p
 
     config = settings(max_kl=2.0)
     with pytest.raises(TrainingError, match=r"the divergence from the start became 3, above alignment\.max_kl 2"):
-        align(new_policy(), Push(kl=3.0), config, steady, tmp_path, 0, print)
+        align(new_policy(), Push(kl=3.0), config, Steering(steady, tmp_path, 0, print))
     with pytest.raises(TrainingError, match=r"the divergence from the start became nan"):
-        align(new_policy(), Push(kl=float("nan")), config, steady, tmp_path, 0, print)
+        align(new_policy(), Push(kl=float("nan")), config, Steering(steady, tmp_path, 0, print))
     with pytest.raises(TrainingError, match=r"loss became nan at step 0; lower alignment\.learning_rate \(now 0\.02\)"):
-        align(new_policy(), Push(loss=float("nan")), config, steady, tmp_path, 0, print)
+        align(new_policy(), Push(loss=float("nan")), config, Steering(steady, tmp_path, 0, print))
 
 
 def test_rewards_that_never_differ_are_an_error(tmp_path: Path) -> None:
@@ -103,7 +111,7 @@ def test_rewards_that_never_differ_are_an_error(tmp_path: Path) -> None:
         new_policy(), QUESTIONS, roller("served"), lambda drawn: torch.zeros(drawn.items.shape), config, seed=0
     )
     with pytest.raises(TrainingError, match=r"no group of any question had rewards that differ"):
-        align(new_policy(), method, config, lambda one: np.ones(5), tmp_path, 0, print)
+        align(new_policy(), method, config, Steering(lambda one: np.ones(5), tmp_path, 0, print))
 
 
 def test_no_pairs_are_an_error() -> None:

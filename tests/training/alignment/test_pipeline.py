@@ -10,16 +10,26 @@ import numpy as np
 import pytest
 
 from asterism.config import AlignmentConfig, parse_run_config
+from asterism.config.run import DataConfig
 from asterism.core import parts
 from asterism.core.bundle import Bundle
 from asterism.core.errors import BundleError, TrainingError
+from asterism.data.locating import load_dataset
 from asterism.data.market import Market, MarketConfig
 from asterism.data.sequences import Cases
+from asterism.data.splits import split_dataset
 from asterism.decoding.loading import load_recommender
-from asterism.training.alignment.loop import LOG_FILE
-from asterism.training.alignment.pipeline import align_bundle
+from asterism.training.alignment import pipeline
+from asterism.training.alignment.outcome import LOG_FILE, AlignmentResult
 from asterism.training.pipeline import train_bundle
 from command_line import run
+
+
+def align_bundle(*given: Any, **more: Any) -> tuple[Bundle, AlignmentResult]:
+    """As the main process has it."""
+    done = pipeline.align_bundle(*given, **more)
+    assert done is not None
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +128,12 @@ def test_the_command(workshop: Path) -> None:
     assert Bundle.open(output).version in done.stdout
     measured = run("evaluate", "--bundle", output, "--json", workshop / "e.json")
     assert measured.returncode == 0, measured.stderr
+
+
+def test_held_out_events_are_asked_and_the_others_steer(workshop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = settings(method="dpo", held_out=0.25, hold_diversity=True, epochs=1)
+    _, result = align_bundle(workshop / "start", workshop / "held-out", config)
+    said = capsys.readouterr().err
+    cases = len(split_dataset(load_dataset(workshop / "market"), DataConfig(path="market")).validation)
+    assert f"of {cases - round(0.25 * cases)} cases, diversity 0." in said
+    assert result.steps == -(-round(0.25 * cases) // 64)

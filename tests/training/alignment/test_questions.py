@@ -6,8 +6,8 @@ import pytest
 from asterism.core.errors import TrainingError
 from asterism.core.records import ACTION_CODES
 from asterism.data.preferences import PreferencePairs
-from asterism.training.alignment.questions import newest_questions
-from worlds import sequences_of
+from asterism.training.alignment.questions import held_out_questions, newest_questions
+from worlds import cases_of, sequences_of
 
 TRAIN = sequences_of([[4, 5, 6, 7], [1], [2, 3], []])
 
@@ -47,3 +47,25 @@ def test_values_and_rejected_items_are_those_of_the_event() -> None:
 def test_rows_of_one_event_have_nothing_to_ask() -> None:
     with pytest.raises(TrainingError, match="no user has two training events"):
         newest_questions(sequences_of([[1], [2]]), 1)
+
+
+def test_held_out_events_are_asked_or_steer_and_never_both() -> None:
+    cases = cases_of([[row, row + 1] for row in range(10)], list(range(100, 110)))
+    questions, steering = held_out_questions(cases, TRAIN, 0.3, seed=0)
+    asked, left = questions.cases.targets.tolist(), steering.targets.tolist()
+    assert len(asked) == 3
+    assert sorted(asked + left) == list(range(100, 110))
+    rows = [questions.cases.histories.items[questions.cases.histories.row(row)].tolist() for row in range(3)]
+    assert rows == [[target - 100, target - 99] for target in asked]
+    assert questions.values.tolist() == [1, 1, 1]
+    assert questions.rejected.tolist() == [[-1]] * 3
+    assert questions.earlier is TRAIN, "training saw nothing of what is asked"
+    again, _ = held_out_questions(cases, TRAIN, 0.3, seed=1)
+    assert again.cases.targets.tolist() != asked
+
+
+def test_one_side_without_cases_is_an_error() -> None:
+    with pytest.raises(
+        TrainingError, match=r"held_out = 0\.9 of 2 validation cases leaves 2 to ask for and 0 to steer"
+    ):
+        held_out_questions(cases_of([[1], [2]], [3, 4]), TRAIN, 0.9, seed=0)

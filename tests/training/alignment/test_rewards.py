@@ -15,6 +15,7 @@ from asterism.training.alignment.rewards import (
     hit_rewards,
     rank_penalties,
     semantic_rewards,
+    variety_rewards,
     weighed_reward,
 )
 from worlds import sequences_of
@@ -72,3 +73,18 @@ def test_rewards_add_up_by_their_weights() -> None:
             0,
         ]
     )
+
+
+def test_variety_is_unlikeness_to_the_rest_of_the_group() -> None:
+    vectors = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 3.0]])
+    found = variety_rewards(torch.tensor([[0, 1, 2], [0, 0, -1], [1, -1, -1]]), vectors)
+    half = 1 / sqrt(2)
+    assert found[0].tolist() == pytest.approx([1 - half / 2, 1 - half / 2, 1 - half])
+    assert found[1].tolist() == pytest.approx([0.0, 0.0, 0.0])
+    assert found[2].tolist() == [0.0, 0.0, 0.0], "alone"
+    weights = RewardWeights(hit=0, rank=0, variety=2.0)
+    train = sequences_of([[0, 1]])
+    reward = weighed_reward(weights, vectors.numpy(), train)
+    nothing = torch.zeros(1, 3)
+    drawn = Drawn(np.array([0]), torch.tensor([[0, 1, 2]]), torch.tensor([0]), nothing, torch.ones(1))
+    assert reward(drawn)[0].tolist() == pytest.approx([2 - half, 2 - half, 2 - 2 * half])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asterism.config.llm import LLMConfig
+from asterism.config.llm import LLMConfig, TrainingMode
 from asterism.core.errors import ModelError
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.models.histories import HistoryBatch, HistoryLayout
@@ -21,6 +22,7 @@ from asterism.models.llm.prompts import Prompt
 from asterism.models.llm.rows import head_rows
 from asterism.models.llm.state import StateShape, UserState
 from asterism.models.llm.vocabulary import code_tokens
+from asterism.models.paths import item_log_probs
 
 _PATHS_AT_ONCE: Final = 64  # continuations of one prompt in a pass: each looks past all others
 _STATE_NUMBERS: Final = 1 << 27  # of all states that are held at once: 512 MiB
@@ -97,9 +99,13 @@ class LLM(nn.Module):
         """The model of the transformers library."""
         return self.causal
 
-    def make_trainable(self) -> None:
-        """Let learn what the configured mode says, and freeze all else; raises `MissingDependencyError`."""
-        self._adapters = make_trainable(self.causal, self.code_ids(), self.config.mode, self.config.lora_rank)
+    def make_trainable(self, mode: TrainingMode | None = None) -> None:
+        """Let learn what `mode`, or else the configured one, says; the rest is frozen.
+
+        Raises `MissingDependencyError`.
+        """
+        chosen = mode or self.config.mode
+        self._adapters = make_trainable(self.causal, self.code_ids(), chosen, self.config.lora_rank)
 
     def merge(self) -> None:
         """Make `language` a plain model again; it computes what it did before."""
@@ -129,7 +135,7 @@ class LLM(nn.Module):
         rows, width, level = prefixes.shape
         if level >= self.spoken:  # nothing is said of twins: they share what their path has
             size = self._codebook_sizes[level]
-            return state.new_full((rows, width, size), -torch.tensor(float(size)).log().item())
+            return state.new_full((rows, width, size), -math.log(size))
         user = self.state_shape.unpack(state)
         if level == 0:
             return self.code_log_probs(user.last, 0)[:, None].expand(-1, width, -1)
@@ -151,26 +157,26 @@ class LLM(nn.Module):
         """
         if items is None:
             items = torch.arange(len(self.codes), device=state.device).expand(len(state), -1)
-        return self.item_log_probs(state, self.codes[items])
+        return item_log_probs(self, state, self.codes[items])
 
-    def item_log_probs(self, state: Tensor, paths: Tensor) -> Tensor:
-        """(B, S) states, (B, C, levels) codes → (B, C) log-probabilities of whole paths."""
+    def path_log_probs(self, state: Tensor, paths: Tensor) -> Tensor:
+        """(B, S) states, (B, C, levels) codes → (B, C, levels) log p(code | the codes before it), in one pass."""
         user = self.state_shape.unpack(state)
-        first = self.code_log_probs(user.last, 0).gather(1, paths[:, :, 0])
-        total = torch.cat([self._later_levels(user, part) for part in _blocks(paths)], dim=1) + first
-        silent = self._codebook_sizes[self.spoken :]
-        return total - sum(float(torch.tensor(float(size)).log()) for size in silent)
+        first = self.code_log_probs(user.last, 0).gather(1, paths[:, :, 0])[:, :, None]
+        later = torch.cat([self._later_levels(user, part) for part in _blocks(paths)], dim=1)
+        silent = [first.new_full(first.shape, -math.log(size)) for size in self._codebook_sizes[self.spoken :]]
+        return torch.cat([first, later, *silent], dim=2)
 
     def _later_levels(self, user: UserState, paths: Tensor) -> Tensor:
-        """(B, C) sum of the log-probabilities of the spoken levels below the first."""
+        """(B, C, spoken − 1) log-probabilities of the spoken levels below the first."""
         if self.spoken == 1:
-            return user.last.new_zeros(paths.shape[:2])
+            return user.last.new_zeros((*paths.shape[:2], 0))
         hidden = path_states(self.causal, user, self._tokens_of(paths[:, :, : self.spoken - 1]))
         of_levels = [
-            self.code_log_probs(hidden[:, :, level - 1], level).gather(2, paths[:, :, level, None])[:, :, 0]
+            self.code_log_probs(hidden[:, :, level - 1], level).gather(2, paths[:, :, level, None])
             for level in range(1, self.spoken)
         ]
-        return torch.stack(of_levels).sum(dim=0)
+        return torch.cat(of_levels, dim=2)
 
     def _tokens_of(self, codes: Tensor) -> Tensor:
         levels = range(codes.shape[-1])

@@ -14,49 +14,59 @@ from asterism.config import RunConfig
 from asterism.core import parts
 from asterism.core.bundle import Bundle, BundleWriter
 from asterism.core.errors import StorageError
+from asterism.decoding.loading import TrainedRecommender
 from asterism.decoding.neighbours import NeighbourHead
-from asterism.models.ugt import UGT, save_ugt
-from asterism.training.alignment.loop import AlignmentResult
+from asterism.models.llm import LLM, save_llm
+from asterism.models.ugt import save_ugt
+from asterism.training.alignment.outcome import AlignmentResult
 
-_NEW = (parts.MODEL_WEIGHTS, parts.MODEL, parts.CONFIG, parts.METRICS, parts.NEIGHBOURS)
+_NEW = (parts.MODEL_WEIGHTS, parts.LANGUAGE_MODEL, parts.MODEL, parts.CONFIG, parts.METRICS, parts.NEIGHBOURS)
 
 
 def write_aligned(
-    start: Bundle,
+    start: TrainedRecommender,
     target: Path,
-    policy: UGT,
     config: RunConfig,
     neighbours: NeighbourHead | None,
     result: AlignmentResult,
 ) -> Bundle:
-    """Write the aligned policy with everything that the start has beside it; `aligned_from` names the start's version.
+    """Write the policy of `start`, aligned by now, with everything that its bundle has beside it.
 
-    Where alignment did not improve, every part is the start's, and so is the version. Raises `StorageError` where the
-    disk is full or cannot be written to.
+    `aligned_from` names the start's version. Where alignment did not improve, every part is the start's, and so is the
+    version. Raises `StorageError` where the disk is full or cannot be written to.
     """
     try:
         writer = BundleWriter(target)
-        for name in start.manifest.parts:
-            if not result.improved or name not in _NEW:
-                shutil.copyfile(start.part(name), writer.part(name))
+        for name in start.bundle.manifest.parts:
+            if not result.improved or name.split("/")[0] not in _NEW:
+                _copy(start.bundle, name, writer)
         if result.improved:
-            _write_new(writer, start, policy, config, neighbours, result)
-        return writer.commit(facts=_facts(start, config, result))
+            _write_new(writer, start, config, neighbours, result)
+        return writer.commit(facts=_facts(start.bundle, config, result))
     except (OSError, SafetensorError) as error:
-        raise StorageError(f"{target} cannot be written ({error}); make room, then align again") from error
+        raise StorageError(f"{target} cannot be written ({error}); make room, then align with --resume") from error
+
+
+def _copy(bundle: Bundle, name: str, writer: BundleWriter) -> None:
+    folder, _, file = name.rpartition("/")
+    place = writer.part(file) if not folder else writer.part(folder) / file
+    place.parent.mkdir(exist_ok=True)
+    shutil.copyfile(bundle.part(name), place)
 
 
 def _write_new(
     writer: BundleWriter,
-    start: Bundle,
-    policy: UGT,
+    start: TrainedRecommender,
     config: RunConfig,
     neighbours: NeighbourHead | None,
     result: AlignmentResult,
 ) -> None:
-    save_ugt(policy, writer.part(parts.MODEL_WEIGHTS), writer.part(parts.MODEL))
+    if isinstance(start.policy, LLM):
+        save_llm(start.policy, writer.folder(parts.LANGUAGE_MODEL), writer.part(parts.MODEL))
+    else:
+        save_ugt(start.policy, writer.part(parts.MODEL_WEIGHTS), writer.part(parts.MODEL))
     writer.part(parts.CONFIG).write_text(config.model_dump_json(indent=2), encoding="utf-8")
-    metrics = json.loads(start.part(parts.METRICS).read_text(encoding="utf-8"))
+    metrics = json.loads(start.bundle.part(parts.METRICS).read_text(encoding="utf-8"))
     metrics["alignment"] = asdict(result)
     writer.part(parts.METRICS).write_text(json.dumps(metrics, indent=2), encoding="utf-8")
     if neighbours is not None and config.decoding.neighbour_weight > 0:

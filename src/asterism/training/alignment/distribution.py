@@ -71,23 +71,29 @@ class ItemDistribution:
         return Candidates(items, self.heads.weighted(histories, items.clamp(min=0), self.weights))
 
     def scores(self, policy: Policy, state: Tensor, candidates: Candidates) -> Tensor:
-        """(B, C) what candidates are ordered by, over the temperature; -inf where there is none."""
+        """(B, C) what candidates are ordered by, over the temperature; -inf where there is none. On the CPU."""
         items = candidates.items.clamp(min=0)
         if self.kind == "codes":
-            scores = item_log_probs(policy, state, self.paths[items])
+            scores = self._code_scores(policy, state, items)
         else:
-            codes = item_log_probs(policy, state, self.paths[items]) if self.weights.code_weight > 0 else None
-            scores = fuse(policy.item_scores(state, items), codes, candidates.of_history, self.weights)
+            head = torch.zeros(items.shape)
+            if self.weights.item_weight > 0:
+                head = policy.item_scores(state, items.to(state.device)).float().cpu()
+            codes = self._code_scores(policy, state, items) if self.weights.code_weight > 0 else None
+            scores = fuse(head, codes, candidates.of_history, self.weights)
         return (scores / self.temperature).masked_fill(~candidates.present, -torch.inf)
 
     def token_log_probs(self, policy: Policy, state: Tensor, candidates: Candidates, picked: Tensor) -> Tensor:
         """(B, G, T) log-probabilities of the tokens of candidates at places `picked` (B, G); 0 where none is."""
         if self.kind == "codes":
             items = candidates.items.gather(1, picked).clamp(min=0)
-            found = path_log_probs(policy, state, self.paths[items])
+            found = path_log_probs(policy, state, self.paths[items].to(state.device)).cpu()
         else:
             found = torch.log_softmax(self.scores(policy, state, candidates), dim=1).gather(1, picked)[:, :, None]
         return found.masked_fill(~candidates.present.gather(1, picked)[:, :, None], 0.0)
+
+    def _code_scores(self, policy: Policy, state: Tensor, items: Tensor) -> Tensor:
+        return item_log_probs(policy, state, self.paths[items].to(state.device)).cpu()
 
 
 def divergence(scores: Tensor, reference: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ same candidates their normalisers cancel in every margin, so scores may stand in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,11 +20,18 @@ from asterism.core.errors import TrainingError
 from asterism.core.progress import track
 from asterism.models.policy import read_histories
 from asterism.training.alignment.distribution import Candidates, divergence, entropy
-from asterism.training.alignment.lessons import Figures, Lesson, Rows, TrainablePolicy, mean
+from asterism.training.alignment.lessons import (
+    Figures,
+    Lesson,
+    Rows,
+    TrainablePolicy,
+    encoded,
+    mean,
+    rows_at_once,
+)
+from asterism.training.alignment.processes import Processes
 from asterism.training.alignment.questions import Questions
 from asterism.training.alignment.rollouts import Roller
-
-_ROWS_AT_ONCE = 256
 
 
 class LogRatios(NamedTuple):
@@ -78,11 +85,13 @@ class DirectPreference:
 
     def lessons(self, policy: TrainablePolicy, batches: Iterator[Rows]) -> Iterator[Lesson]:
         """One loss a batch: the mean over its preferences, each weighing what was done with the chosen item."""
-        for rows in batches:
+        processes = Processes()
+        for batch in batches:
+            rows = batch[processes.share(len(batch))]
             policy.train(self._config.dropout)
             picked = torch.from_numpy(rows)
             candidates, reference = self._candidates.rows(picked), self._reference[picked]
-            state = policy.encode(read_histories(policy, self._questions.cases.histories.take(rows)))
+            state = encoded(policy, self._questions.cases.take(rows))
             scores = self._distribution.scores(policy, state, candidates)
             moved = (scores - reference).masked_fill(~candidates.present, 0.0)
             ratios = LogRatios(moved[:, 0], moved[:, 1:], candidates.present[:, 1:])
@@ -94,7 +103,15 @@ class DirectPreference:
                 kl=float(divergence(scores.detach(), reference).mean()),
                 entropy=float(entropy(scores.detach()).mean()),
             )
-            yield Lesson((weights * losses).sum() / weights.sum().clamp(min=1e-9), figures)
+            total = float(weights.sum())
+            yield Lesson((weights * losses).sum() / max(total, 1e-9), total, figures)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing gathers: what the reference says is found again from the start."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `state_dict`."""
 
     def _losses(self, ratios: LogRatios) -> Tensor:
         config = self._config
@@ -107,12 +124,13 @@ class DirectPreference:
         """The candidates of all questions, and the reference's scores of them."""
         policy.eval()
         found, scores = [], []
-        starts = range(0, len(items), _ROWS_AT_ONCE)
-        for start in track(starts, "asking the reference"):
-            part = np.arange(start, min(start + _ROWS_AT_ONCE, len(items)))
-            histories = read_histories(policy, self._questions.cases.histories.take(part))
+        together = rows_at_once(policy)
+        for start in track(range(0, len(items), together), "asking the reference"):
+            part = np.arange(start, min(start + together, len(items)))
+            cases = self._questions.cases.take(part)
+            histories = read_histories(policy, cases.histories)
             found.append(self._distribution.candidates(histories, items[torch.from_numpy(part)]))
-            scores.append(self._distribution.scores(policy, policy.encode(histories), found[-1]))
+            scores.append(self._distribution.scores(policy, encoded(policy, cases), found[-1]))
         of_history = [one.of_history for one in found if one.of_history is not None]
         return Candidates(items, torch.cat(of_history) if of_history else None).cloned(), torch.cat(scores).clone()
 
@@ -138,7 +156,8 @@ def _beams(policy: TrainablePolicy, questions: Questions, roller: Roller) -> NDA
     """(questions, C) what the policy itself would generate: the hardest negatives there are."""
     policy.eval()
     found = np.empty((len(questions), roller.count), dtype=np.int64)
-    for start in track(range(0, len(found), _ROWS_AT_ONCE), "generating hard negatives"):
-        rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(found)))
+    together = rows_at_once(policy)
+    for start in track(range(0, len(found), together), "generating hard negatives"):
+        rows = np.arange(start, min(start + together, len(found)))
         found[rows] = roller.candidates(policy, questions.cases.take(rows), keep_truth=False)[1].items.numpy()
     return found

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +15,15 @@ from torch import Tensor
 
 from asterism.config.run import AlignmentConfig
 from asterism.core.errors import TrainingError
+from asterism.core.hashing import hash_value
 from asterism.core.progress import track
 from asterism.evaluation.significance import compare_paired
-from asterism.training.alignment.lessons import Figures, Lesson, Method, TrainablePolicy
+from asterism.training.alignment import checkpoint
+from asterism.training.alignment.checkpoint import Checkpoint, Progress
+from asterism.training.alignment.lessons import Figures, Lesson, Method, Rows, TrainablePolicy
+from asterism.training.alignment.outcome import INTERRUPTED, AlignmentResult, Log
+from asterism.training.alignment.processes import Processes
 
-LOG_FILE = "alignment.jsonl"
 _BETAS = (0.9, 0.98)
 _WARMUP_STEPS = 20
 _LONGEST_GRADIENT = 1.0
@@ -31,168 +33,207 @@ _BOOTSTRAP_SAMPLES = 1000
 Validate = Callable[[TrainablePolicy], NDArray[np.float64]]
 
 
-class AlignmentReport(NamedTuple):
-    """One line of the log: means over the steps since the line before it, then the validation."""
-
-    step: int
-    loss: float
-    reward: float
-    signal: float
-    kl: float
-    entropy: float
-    validation: float
-    seconds: float
-
-
 @dataclass(frozen=True, slots=True)
-class AlignmentResult:
-    """What alignment came to."""
+class Steering:
+    """By what alignment is judged, where it keeps its work, and what tells of it."""
 
-    steps: int
-    best_step: int  # 0 where the start was not beaten
-    measure: str  # what was validated
-    start_validation: float
-    best_validation: float  # as high as a validation found it, whether or not the gain is sure
-    p_value: float  # paired bootstrap on the validation cases; 1 where the start is the best
-    improved: bool
-    seconds: float
-    stopped: str  # why it ended, in words
+    validate: Validate
+    folder: Path
+    seed: int
+    tell: Callable[[str], None]
+    measure: str = "NDCG@10"
+    floor: Callable[[], float] | None = None  # of the lists just validated: what must not fall below the start's
+    start: str = ""  # what identifies the weights that it starts from
 
 
 def align(
-    policy: TrainablePolicy,
-    method: Method,
-    config: AlignmentConfig,
-    validate: Validate,
-    folder: Path,
-    seed: int,
-    tell: Callable[[str], None],
-    measure: str = "NDCG@10",
+    policy: TrainablePolicy, method: Method, config: AlignmentConfig, steering: Steering, *, resume: bool = False
 ) -> AlignmentResult:
-    """Take lessons until validation by `measure` stops rising; the policy is left with its best weights.
+    """Take lessons until validation stops rising; the policy is left with its best weights.
 
-    These are the ones it came with unless others do better by a paired bootstrap at `config.significance`. Raises
-    `TrainingError` where the loss is not finite, or the divergence from the start exceeds `config.max_kl`.
+    These are the ones it came with unless others do better by a paired bootstrap at `config.significance`. Ctrl-C ends
+    it there and then, with the best so far; `resume` goes on from the newest validation. Raises `TrainingError` where
+    the loss is not finite, the divergence from the start exceeds `config.max_kl`, or nothing of the policy learns.
     """
-    return _Aligning(policy, method, config, validate, folder, seed, tell, measure).run_to_end()
+    return _Aligning(policy, method, config, steering, resume=resume).run_to_end()
 
 
 class _Aligning:
     def __init__(
-        self,
-        policy: TrainablePolicy,
-        method: Method,
-        config: AlignmentConfig,
-        validate: Validate,
-        folder: Path,
-        seed: int,
-        tell: Callable[[str], None],
-        measure: str,
+        self, policy: TrainablePolicy, method: Method, config: AlignmentConfig, steering: Steering, *, resume: bool
     ) -> None:
-        torch.manual_seed(seed)
-        self.policy, self.method, self.config, self.tell = policy, method, config, tell
-        self.validate, self.measure = validate, measure
-        self.random = np.random.default_rng([seed, 1])
-        self.parameters = [one for one in policy.parameters() if one.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=_BETAS, weight_decay=0.0)
+        self.policy, self.method, self.config, self.steering = policy, method, config, steering
+        self.processes = Processes()
+        self.parameters = {name: one for name, one in policy.named_parameters() if one.requires_grad}
+        if not self.parameters:
+            raise TrainingError("nothing of the policy may learn; give `alignment.mode` full, lora or embeddings")
+        learned = list(self.parameters.values())
+        self.optimizer = torch.optim.AdamW(learned, lr=config.learning_rate, betas=_BETAS, weight_decay=0.0)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: min(1.0, (step + 1) / _WARMUP_STEPS)
         )
-        folder.mkdir(parents=True, exist_ok=True)
-        self.log = folder / LOG_FILE
-        self.log.unlink(missing_ok=True)
-        self.began = time.monotonic()
-        self.step = self.best_step = self.without_gain = 0
+        steering.folder.mkdir(parents=True, exist_ok=True)
+        self.log = Log(steering.folder, written=self.processes.main)
+        self.start_weights = self.best_weights = self._weights()
         self.seen: list[tuple[float, Figures]] = []
+        self.stopped: str | None = None
+        self.progress = (self._resumed() if resume else None) or self._begun()
+        self.began = time.monotonic() - self.progress.seconds
 
     def run_to_end(self) -> AlignmentResult:
-        self.policy.eval()
-        self.start = self.best = self.validate(self.policy)
-        self.weights = self.start_weights = self._weights()
-        self.tell(f"start: validation {self.measure} {self.start.mean():.4f} of {len(self.start):,} cases")
-        stopped = None
-        for epoch in range(1, self.config.epochs + 1):
-            if (stopped := self._epoch(epoch)) is not None:
-                break
-        compared = compare_paired(self.best, self.start, _BOOTSTRAP_SAMPLES, seed=0)
-        improved = self.best_step > 0 and compared.p_value <= self.config.significance
-        self.policy.load_state_dict(self.weights if improved else self.start_weights)
-        self.policy.eval()
+        try:
+            while self.stopped is None and self.progress.epoch <= self.config.epochs:
+                self._epoch()
+        except KeyboardInterrupt:
+            self.stopped = INTERRUPTED
+        progress = self.progress
+        start, best = np.array(progress.start), np.array(progress.best)
+        compared = compare_paired(best, start, _BOOTSTRAP_SAMPLES, seed=0)
+        improved = progress.best_step > 0 and compared.p_value <= self.config.significance
+        self._take_weights(self.best_weights if improved else self.start_weights)
         return AlignmentResult(
-            steps=self.step,
-            best_step=self.best_step,
-            measure=self.measure,
-            start_validation=float(self.start.mean()),
-            best_validation=float(self.best.mean()),
-            p_value=compared.p_value if self.best_step else 1.0,
+            steps=progress.step,
+            best_step=progress.best_step,
+            measure=self.steering.measure,
+            start_validation=float(start.mean()),
+            best_validation=float(best.mean()),
+            p_value=compared.p_value if progress.best_step else 1.0,
             improved=improved,
             seconds=time.monotonic() - self.began,
-            stopped=stopped or f"all {self.config.epochs} epochs are done",
+            stopped=self.stopped or f"all {self.config.epochs} epochs are done",
         )
 
-    def _epoch(self, epoch: int) -> str | None:
-        """Why to stop, or None."""
-        shuffled = self.random.permutation(self.method.rows)
+    def _begun(self) -> Progress:
+        if self.processes.main:
+            checkpoint.clear(self.steering.folder)
+        self.log.clear()
+        self.policy.eval()
+        start = self.steering.validate(self.policy)
+        self._reseed(0)
+        floor = None if self.steering.floor is None else self.steering.floor()
+        held = "" if floor is None else f", diversity {floor:.4f}"
+        self.steering.tell(
+            f"start: validation {self.steering.measure} {start.mean():.4f} of {len(start):,} cases{held}"
+        )
+        return Progress(self._identity, start=start.tolist(), best=start.tolist(), floor=floor)
+
+    def _resumed(self) -> Progress | None:
+        found = checkpoint.load(self.steering.folder, self._identity)
+        if found is None:
+            self.steering.tell(f"there is no checkpoint in {self.steering.folder}; alignment starts anew")
+            return None
+        self._take_weights(found.weights)
+        self.best_weights = found.best_weights
+        self.optimizer.load_state_dict(found.optimizer)
+        self.schedule.load_state_dict(found.schedule)
+        self.method.load_state_dict(found.method)
+        self.log.keep_until(found.progress.step)
+        self._reseed(found.progress.step)
+        self.stopped = self._reason_to_stop(found.progress)
+        self.steering.tell(f"going on from step {found.progress.step}")
+        return found.progress
+
+    @property
+    def _identity(self) -> str:
+        decisive = [self.config.model_dump(mode="json"), self.steering.seed, self.steering.measure]
+        return hash_value([*decisive, self.steering.start, self.processes.count])
+
+    def _epoch(self) -> None:
+        shuffled = np.random.default_rng([self.steering.seed, self.progress.epoch]).permutation(self.method.rows)
         size = self.config.batch_users
         batches = [shuffled[at : at + size] for at in range(0, len(shuffled), size)]
-        every = math.ceil(len(batches) / self.config.validations)
-        shown = track(batches, f"epoch {epoch}/{self.config.epochs}", status=self._status)
-        for lesson in self.method.lessons(self.policy, shown):
+        shown = track(batches, f"epoch {self.progress.epoch}/{self.config.epochs}", status=self._status)
+        for lesson in self.method.lessons(self.policy, self._handed_out(shown, len(batches))):
+            if self.stopped is not None:
+                return
             self._take(lesson)
-            if self.step % every == 0 and (stopped := self._validated()):
-                return stopped
-        return self._validated() if self.seen else None
+        self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
+        self._validate()
+
+    def _handed_out(self, batches: Iterator[Rows], count: int) -> Iterator[Rows]:
+        """Batches from where the epoch stands; validations fall between two of them, when no step is half done."""
+        every = math.ceil(count / self.config.validations)
+        skipped = self.progress.batch
+        for number, rows in enumerate(batches):
+            if number < skipped:
+                continue
+            if number > skipped and number % every == 0:
+                self._validate()
+                if self.stopped is not None:
+                    return
+            self.progress.batch = number + 1
+            yield rows
 
     def _take(self, lesson: Lesson) -> None:
-        loss = float(lesson.loss.detach())
+        """One step by the mean over all processes' shares, each counting by its weight."""
+        parts = torch.tensor([1.0, float(lesson.loss.detach()), *lesson.figures], dtype=torch.float64) * lesson.weight
+        weight, *sums = self.processes.sums(parts).tolist()
+        loss, *figures = (one / max(weight, 1e-9) for one in sums)
+        found = Figures(*figures)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss}")
-        if not lesson.figures.kl <= self.config.max_kl:
+        if not found.kl <= self.config.max_kl:
             raise self._diverged(
-                f"the divergence from the start became {lesson.figures.kl:.3g}, above alignment.max_kl "
-                f"{self.config.max_kl:g},"
+                f"the divergence from the start became {found.kl:.3g}, above alignment.max_kl {self.config.max_kl:g},"
             )
         self.optimizer.zero_grad()
-        lesson.loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.parameters, _LONGEST_GRADIENT)
+        share = lesson.loss if self.processes.count == 1 else lesson.loss * (lesson.weight / max(weight, 1e-9))
+        share.backward()
+        learned = list(self.parameters.values())
+        self.processes.sum_gradients(learned)
+        torch.nn.utils.clip_grad_norm_(learned, _LONGEST_GRADIENT)
         self.optimizer.step()
         self.schedule.step()
-        self.step += 1
-        self.seen.append((loss, lesson.figures))
+        self.progress.step += 1
+        self.seen.append((loss, found))
 
     def _diverged(self, what: str) -> TrainingError:
         return TrainingError(
-            f"{what} at step {self.step}; lower alignment.learning_rate (now {self.config.learning_rate:g}), "
+            f"{what} at step {self.progress.step}; lower alignment.learning_rate (now {self.config.learning_rate:g}), "
             "or raise what holds to the start: alignment.kl_weight for GRPO, alignment.beta for DPO"
         )
 
-    def _validated(self) -> str | None:
-        """Validate and note; why to stop, or None."""
+    def _validate(self) -> None:
+        """Where steps were taken since the last time: validate, note, keep a checkpoint."""
+        if not self.seen:
+            return
         self.policy.eval()
-        found = self.validate(self.policy)
-        better = bool(found.mean() > self.best.mean())
+        progress, found = self.progress, self.steering.validate(self.policy)
+        fell = progress.floor is not None and self._floor() < progress.floor
+        better = bool(found.mean() > np.mean(progress.best)) and not fell
         if better:
-            self.best, self.best_step, self.weights, self.without_gain = found, self.step, self._weights(), 0
+            progress.best, progress.best_step, progress.without_gain = found.tolist(), progress.step, 0
+            self.best_weights = self._weights()
         else:
-            self.without_gain += 1
-        self._report(float(found.mean()), better)
-        if self.without_gain >= self.config.patience:
-            return f"validation {self.measure} has not risen for {self.config.patience} validations"
+            progress.without_gain += 1
+        progress.seconds = time.monotonic() - self.began
+        report = self.log.add(progress.step, self.seen, float(found.mean()), progress.seconds)
+        self.seen = []
+        mark = " *" if better else f" (diversity {self._floor():.4f})" if fell else ""
+        self.steering.tell(report.said(self.steering.measure, mark))
+        self.stopped = self._reason_to_stop(progress)
+        self._save()
+        self._reseed(progress.step)
+
+    def _floor(self) -> float:
+        assert self.steering.floor is not None
+        return self.steering.floor()
+
+    def _reason_to_stop(self, progress: Progress) -> str | None:
+        if progress.without_gain >= self.config.patience:
+            return f"validation {self.steering.measure} has not risen for {self.config.patience} validations"
         return None
 
-    def _report(self, validation: float, better: bool) -> None:
-        losses, figures = zip(*self.seen, strict=True)
-        means = Figures(*np.mean(figures, axis=0).tolist())
-        seconds = time.monotonic() - self.began
-        report = AlignmentReport(self.step, float(np.mean(losses)), *means, validation, seconds)
-        self.seen = []
-        with self.log.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(report._asdict()) + "\n")
-        self.tell(
-            f"step {report.step}  loss {report.loss:.4f}  reward {report.reward:.4f}  groups with signal "
-            f"{report.signal:.0%}  KL {report.kl:.4f}  entropy {report.entropy:.2f}"
-            f"  validation {self.measure} {validation:.4f}{' *' if better else ''}"
-        )
+    def _save(self) -> None:
+        if self.processes.main:
+            optimizer, schedule = self.optimizer.state_dict(), self.schedule.state_dict()
+            kept = (self.progress, self._weights(), self.best_weights, optimizer, schedule, self.method.state_dict())
+            checkpoint.save(Checkpoint(*kept), self.steering.folder)
+
+    def _reseed(self, step: int) -> None:
+        """Dropout draws depend on the step and the process alone, so that a resumed run draws alike."""
+        mixed = np.random.default_rng([self.steering.seed, step, self.processes.rank])
+        torch.manual_seed(int(mixed.integers(2**62)))
 
     def _status(self) -> str:
         if not self.seen:
@@ -201,4 +242,10 @@ class _Aligning:
         return f"loss {loss:.4f} · reward {figures.reward:.4f} · KL {figures.kl:.4f}"
 
     def _weights(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self.policy.state_dict().items()}
+        return {name: one.detach().clone() for name, one in self.parameters.items()}
+
+    @torch.no_grad()
+    def _take_weights(self, weights: dict[str, Tensor]) -> None:
+        for name, one in self.parameters.items():
+            one.copy_(weights[name])
+        self.policy.eval()  # forgets what was kept of other weights

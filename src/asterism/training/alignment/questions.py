@@ -1,4 +1,4 @@
-"""What alignment asks: each user's newest training events, from the histories before them."""
+"""What alignment asks: events that training has seen, or events that were held out of it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from asterism.data.sequences import Asked, Cases, Sequences
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """Cases of the training time, and what the log says of each beside the item that was taken."""
+    """Cases, and what the log says of each beside the item that was taken."""
 
     cases: Cases
     values: NDArray[np.float32]  # (cases,) what was done with the target is worth this much
     rejected: NDArray[np.int32]  # (cases, R) items liked less nearby, -1 where padded
-    earlier: Sequences  # the users' training events before all that is asked for
+    earlier: Sequences  # the training events before all that is asked for
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -42,6 +42,25 @@ def newest_questions(train: Sequences, newest: int, pairs: PreferencePairs | Non
     values = ACTION_VALUE_OF_CODE[train.actions[ends]].astype(np.float32)
     rejected = np.full((len(rows), 1), -1, dtype=np.int32) if pairs is None else pairs.rejected[ends]
     return Questions(cases, values, rejected, train.slices(train.offsets[:-1], train.offsets[1:] - lengths))
+
+
+def held_out_questions(validation: Cases, train: Sequences, share: float, seed: int) -> tuple[Questions, Cases]:
+    """A `share` of the validation cases as questions, and the others, by which alignment is then steered.
+
+    The policy was not trained on these events, so what it learns of them is not what it knows by heart. Raises
+    `TrainingError` where one side would have no case.
+    """
+    order = np.random.default_rng([seed, 3]).permutation(len(validation))
+    count = round(share * len(order))
+    if not 0 < count < len(order):
+        raise TrainingError(
+            f"alignment.held_out = {share:g} of {len(order)} validation cases leaves {count} to ask for and "
+            f"{len(order) - count} to steer by; both need some, so take another share or 0"
+        )
+    asked = validation.take(np.sort(order[:count]))
+    values = np.ones(count, dtype=np.float32)
+    rejected = np.full((count, 1), -1, dtype=np.int32)
+    return Questions(asked, values, rejected, train), validation.take(np.sort(order[count:]))
 
 
 def _counting(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -74,6 +74,17 @@ def action_rewards(items: Tensor, targets: Tensor, values: Tensor) -> Tensor:
     return hit_rewards(items, targets) * values[:, None]
 
 
+def variety_rewards(items: Tensor, vectors: Tensor) -> Tensor:
+    """(B, G) 1 − the mean cosine of an item with the others of its group: what is like all the rest is worth less.
+
+    `vectors` (N, D). An item alone in its group, or a missing one, is worth 0.
+    """
+    directions = functional.normalize(vectors, dim=1)[items.clamp(min=0)] * (items >= 0)[:, :, None]
+    others = (items >= 0).sum(dim=1, keepdim=True) - 1
+    likeness = torch.einsum("bgd,bhd->bg", directions, directions) - directions.square().sum(dim=2)
+    return (1 - likeness / others.clamp(min=1)).masked_fill((items < 0) | (others < 1), 0.0)
+
+
 def cosine_of_users(train: Sequences, items: int) -> sparse.csr_array:
     """(N, N) users who took both over √(users of one · users of the other): item-based likeness, Sarwar et al. 2001."""
     users = np.repeat(np.arange(len(train)), train.lengths)
@@ -100,6 +111,8 @@ def weighed_reward(weights: RewardWeights, vectors: NDArray[np.float32], train: 
             total = total + weights.collaborative * collaborative_rewards(items, targets, likeness)
         if weights.action > 0:
             total = total + weights.action * action_rewards(items, targets, drawn.values)
+        if weights.variety > 0:
+            total = total + weights.variety * variety_rewards(items, directions)
         return total
 
     return reward

@@ -15,6 +15,7 @@ from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.snapshot import TrieSnapshot
 from asterism.models.policy import Policy, read_histories
 from asterism.training.alignment.distribution import Candidates, ItemDistribution
+from asterism.training.alignment.lessons import encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +28,13 @@ class Roller:
 
     @torch.inference_mode()
     def candidates(self, policy: Policy, cases: Cases, *, keep_truth: bool) -> tuple[Tensor, Candidates]:
-        """The user states (B, D), and the beam's items (B, C), those of the history excluded.
+        """The user states (B, D), and the beam's items (B, C) on the CPU, those of the history excluded.
 
         With `keep_truth` the item that was taken is among them: where the beam has missed it, in the last place. The
         policy must be in evaluation mode.
         """
         histories = read_histories(policy, cases.histories)
-        state = policy.encode(histories)
+        state = encoded(policy, cases)
         targets = torch.from_numpy(cases.targets).long()
         exclusions = _history_but_targets(self.view, cases)
         items = beam_search(policy, state, self.view, self.count, self.count, exclusions).items
@@ -43,15 +44,16 @@ class Roller:
         return state, self.distribution.candidates(histories, items)
 
 
-def draw_group(scores: Tensor, size: int, rollouts: Rollouts, keep: Tensor | None, random: torch.Generator) -> Tensor:
+def draw_group(scores: Tensor, size: int, rollouts: Rollouts, keep: Tensor | None, chances: Tensor) -> Tensor:
     """(B, G) the places of a group's items among candidates of `scores` (B, C), best first.
 
     `beam` takes the G = min(size, C) best, which are different; `sample` draws G = size from the softmax of the scores,
-    with replacement, as a policy gradient without importance weights needs it. Where `keep` (B, C) is True for one
-    candidate of a row, that one is in the group.
+    with replacement, as a policy gradient without importance weights needs it: by `chances` (B, size), uniform in 0 to
+    1. Where `keep` (B, C) is True for one candidate of a row, that one is in the group.
     """
     if rollouts == "sample":
-        picked = torch.multinomial(scores.softmax(dim=1), size, replacement=True, generator=random)
+        reached = scores.double().softmax(dim=1).cumsum(dim=1)
+        picked = torch.searchsorted(reached, chances.double() * reached[:, -1:], right=True)
         if keep is not None:
             some = keep.any(dim=1)
             picked[some, -1] = keep[some].long().argmax(dim=1)

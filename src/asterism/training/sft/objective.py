@@ -45,7 +45,7 @@ class SupervisedObjective(nn.Module):
         logits = vocabulary_logits(self.model.language, states[where])
         text = functional.cross_entropy(logits.float(), targets[where], reduction="none")
         of_text = weights[where]
-        total = (codes @ of_codes + text @ of_text) / (of_codes.sum() + of_text.sum())
+        total = (codes @ of_codes + text @ of_text) / mean_over_processes(of_codes.sum() + of_text.sum())
         return SupervisedTerms(total, _mean(codes), _mean(text))
 
     def _codes(self, states: Tensor, asked: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,6 +57,18 @@ class SupervisedObjective(nn.Module):
             losses.append(-log_probs.gather(1, targets[where][:, None])[:, 0])
             of_losses.append(weights[where])
         return torch.cat(losses), torch.cat(of_losses)
+
+
+def mean_over_processes(weight: Tensor) -> Tensor:
+    """The mean of a scalar over all processes that train together, without gradient.
+
+    What each divides its sum by, so that the mean of their gradients is the gradient of the mean over all their tokens.
+    """
+    if not torch.distributed.is_initialized():
+        return weight.detach()
+    total = weight.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
 
 
 def _mean(losses: Tensor) -> Tensor:

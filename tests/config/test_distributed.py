@@ -1,0 +1,33 @@
+"""The launcher reads the shipped files, and each is of the kind that its name says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.utils import ComputeEnvironment, DistributedType
+
+FOLDER = Path(__file__).parents[2] / "configs" / "distributed"
+KINDS = {
+    "ddp": DistributedType.MULTI_GPU,
+    "fsdp": DistributedType.FSDP,
+    "deepspeed-zero2": DistributedType.DEEPSPEED,
+    "deepspeed-zero3": DistributedType.DEEPSPEED,
+}
+
+
+def test_every_shipped_file_is_known() -> None:
+    assert {file.stem for file in FOLDER.glob("*.yaml")} == set(KINDS)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_launcher_reads_it(name: str) -> None:
+    file = FOLDER / f"{name}.yaml"
+    found = load_config_from_file(str(file))  # an unknown key is an error there
+    assert found.distributed_type == KINDS[name]
+    assert found.compute_environment == ComputeEnvironment.LOCAL_MACHINE
+    assert (found.num_processes, found.mixed_precision) == (2, "no")
+    assert f"--config_file configs/distributed/{name}.yaml" in file.read_text(encoding="utf-8")
+    if "zero" in name:
+        assert found.deepspeed_config["zero_stage"] == int(name[-1])
