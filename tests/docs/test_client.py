@@ -10,7 +10,13 @@ from pathlib import Path
 from serving.running import Server
 from serving.small_market import write_bundle
 
-PAGE = Path(__file__).parents[2] / "docs" / "client.md"
+ROOT = Path(__file__).parents[2]
+PAGE, README = ROOT / "docs" / "client.md", ROOT / "README.md"
+
+
+def test_the_readme_shows_the_same_client() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert code in README.read_text(encoding="utf-8")
 
 
 def test_the_client_of_ten_lines_does_the_whole_loop(tmp_path: Path) -> None:

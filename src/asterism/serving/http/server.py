@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import time
@@ -80,6 +81,8 @@ class _Server(uvicorn.Server):
 
 def run(service: Service, taken: socket.socket, say: Callable[[str], None], address: str, gate: Gate) -> None:
     """`serve` on an event loop of its own: uvloop's where it is installed."""
+    gc.collect()
+    gc.freeze()  # the catalogue's and the users' objects stay: a collection that walks them stalls every request
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(serve(service, taken, say, address, gate))
 
