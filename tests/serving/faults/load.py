@@ -46,7 +46,7 @@ class Line:
         return (
             f"{self.fault:<34} {self.requests:>6} requests  {self.errors:>4} errors ({share:.2%})  "
             f"recovered in {self.recovery_seconds:5.2f} s  slowest {self.slowest_seconds:5.2f} s  "
-            f"{self.acknowledged} events kept once each"
+            f"{self.acknowledged} events acknowledged"
         )
 
 
