@@ -10,12 +10,13 @@ export ASTERISM_DATA ?= ./data
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup page demo test check audit bench clean
+.PHONY: help setup packages page demo test check audit bench clean
 
 help:
 	@echo "make demo    simulate a market, train on it, measure, serve the feed (DEMO_SERVE=0: do not serve)"
 	@echo "make test    run the tests      make check   lint, types and bandit"
 	@echo "make setup   .venv              make page    build the web page (needs Node 20)"
+	@echo "make packages  what the tests start from Debian, where root"
 	@echo "make audit   known vulnerabilities of the pinned packages (asks over the network)"
 	@echo "make bench   the benchmarks, each ending in one line of JSON"
 
@@ -32,6 +33,16 @@ setup: .venv/.ready
 .venv/.ready-for-tests: .venv/.ready
 	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
+
+# Servers and a browser that the tests start themselves; without them, or without the right to install them, those skip.
+packages:
+	@command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] || { echo "packages: not on Debian as root, so nothing is installed"; exit 0; }; \
+	missing=""; \
+	for pair in chromium:chromium promtool:prometheus pg_config:postgresql; do \
+		command -v "$${pair%%:*}" > /dev/null || missing="$$missing $${pair##*:}"; \
+	done; \
+	[ -z "$$missing" ] || (apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing fonts-dejavu) || \
+	echo "packages: could not install$$missing; their tests will be skipped"
 
 page: src/asterism/serving/http/page/index.html
 
