@@ -179,6 +179,8 @@ def test_the_service_keeps_as_many_events_as_the_model_reads(tmp_path: Path) -> 
 class RecordingEngine:
     """Implements `EngineClient`: keeps what it was asked, and knows nothing."""
 
+    bundle_version = "v1"
+
     def __init__(self) -> None:
         self.asked: list[EngineRequest] = []
 

@@ -17,12 +17,11 @@ import numpy as np
 
 from asterism.core.errors import AsterismError, StorageError
 from asterism.core.records import Action
-from asterism.stores.event_log import decode_event
+from asterism.stores.event_log import Event, decode_event
 from asterism.stores.opening import implementation, load, open_blobs, open_history, open_hot
 from asterism.stores.segments import START, read_on
 from asterism.stores.urls import StoreUrl
 from asterism.stores.user_state import RecentEvent, Visitor
-from asterism.stores.users import User
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +74,18 @@ def _catalogue(url: str, timeout_seconds: float, seen: _Seen) -> None:
                 "run `asterism doctor --migrate`, or upgrade Asterism"
             )
         seen.facts.append(f"schema {found}")
-        probe = User(_name(), {"checked": True})
+        user_id = _name()
+        probe = Event("checked", "checked", Action.CLICK, 1, user_id)
         store = users.SqlUsers(database)
 
         def round_trip() -> None:
-            store.upsert([probe])
-            _same(store.get(probe.user_id), probe)
+            store.record([probe])
+            _same(store.history(Visitor(user_id), 1), [probe])
 
         try:
             seen.timed(round_trip)
         finally:
-            store.forget(probe.user_id)
+            store.forget_behaviours(user_id)
 
 
 def _state(url: str, timeout_seconds: float, seen: _Seen) -> None:

@@ -80,6 +80,12 @@ def open_warm(url: str, timeout_seconds: float = 5.0) -> Warm:
     return Warm(catalogue, users)
 
 
+def open_users(url: str, timeout_seconds: float = 5.0) -> Users:
+    """The users of a database alone, its schema brought up to date."""
+    database = implementation(url).Database(url, timeout_seconds=timeout_seconds)
+    return cast(Users, load("sql_users", "sql").SqlUsers(database))
+
+
 def open_keys(url: str, timeout_seconds: float = 5.0) -> ApiKeys:
     """The API keys of a database, its schema brought up to date."""
     database = implementation(url).Database(url, timeout_seconds=timeout_seconds)

@@ -14,6 +14,8 @@ from asterism.stores.breaker import CircuitBreaker
 
 logger = logging.getLogger(__name__)
 
+_drawn = random.Random()  # of our own: what others draw from the global one stays what they seeded
+
 T = TypeVar("T")
 
 MAX_REASON: Final = 300  # characters of what a store's client says
@@ -49,7 +51,7 @@ class Reach:
     failures: tuple[type[Exception], ...] = ()  # the store answered, and said no
     tries: Tries = Tries()
     sleep: Callable[[float], None] = time.sleep
-    draw: Callable[[], float] = random.random
+    draw: Callable[[], float] = _drawn.random
     monotonic: Callable[[], float] = time.monotonic
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
 

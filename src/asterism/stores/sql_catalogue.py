@@ -227,7 +227,7 @@ class SqlCatalogue:
     def _refresh(self) -> None:
         change, unavailable = self._database.read(_read_unavailable)
         with self._lock:
-            if change >= self._change:  # of two readers, the one that read later may come first
+            if change > self._change:  # of two readers, the one that read later may come first
                 self._change, self._unavailable = change, unavailable
 
     def _watch(self, refresh_seconds: float) -> None:

@@ -11,7 +11,7 @@ from typing import Self
 
 from asterism.config.stores import StoresConfig
 from asterism.stores.event_log import LocalEventLog
-from asterism.stores.opening import open_history, open_warm
+from asterism.stores.opening import open_history, open_users
 from asterism.stores.user_state import Visitor
 from serving.faults.load import VISITORS, Load
 from serving.running import Server, wait_until
@@ -92,7 +92,7 @@ class Deployment:
         wait_until(lambda: load.acknowledged <= set(self._behaviours()))
 
     def _behaviours(self) -> Counter[str]:
-        users = open_warm(self.stores.catalogue).users
+        users = open_users(self.stores.catalogue)
         try:
             return Counter(
                 event.event_id

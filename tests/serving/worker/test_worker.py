@@ -24,7 +24,7 @@ from asterism.serving.worker.running import open_worker
 from asterism.serving.worker.settings import WorkerSettings
 from asterism.stores.event_log import Event, LocalEventLog
 from asterism.stores.local_bus import LocalConsumer, LocalEventBus, buried
-from asterism.stores.opening import open_warm
+from asterism.stores.opening import open_users
 from asterism.stores.user_state import Visitor
 from serving.running import environment, wait_until
 
@@ -208,7 +208,7 @@ def test_kill_9_of_the_worker_loses_nothing_and_counts_nothing_twice(
         worker.send_signal(signal.SIGKILL)
         worker.wait(10)
     deployment = WorkerSettings(bundle, tmp_path).deployment
-    users = open_warm(deployment.catalogue).users
+    users = open_users(deployment.catalogue)
     for user in range(5):
         assert users.history(Visitor(f"u{user}"), 9_000) == events[user::5]
     users.close()

@@ -23,6 +23,8 @@ _MOST_QUERIES: Final = 256  # in one message; more follow in the next
 class EngineLostError(ModelError):
     """The process went, or cannot be reached; another one might answer."""
 
+    code = 30005
+
 
 class Conversation:
     """One stream from its beginning to its end; for one event loop."""

@@ -35,6 +35,7 @@ STATUS_OF_CODE: Final[Mapping[int, grpc.StatusCode]] = {
     30001: grpc.StatusCode.FAILED_PRECONDITION,
     30002: grpc.StatusCode.UNAVAILABLE,
     30004: grpc.StatusCode.CANCELLED,
+    30005: grpc.StatusCode.UNAVAILABLE,
 }
 
 logger = logging.getLogger(__name__)

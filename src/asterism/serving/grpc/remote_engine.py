@@ -16,6 +16,8 @@ from asterism.serving.grpc.descriptions import merged
 from asterism.serving.grpc.engine_link import EngineLink
 from asterism.serving.ports import EngineAnswer, EngineRequest
 
+_drawn = random.Random()
+
 
 class RemoteEngine:
     """Implements `EngineHandle` over engine processes at addresses; for one event loop.
@@ -82,7 +84,7 @@ class RemoteEngine:
         if not ready:
             raise ModelError(f"the engine is not ready: {self.status.error or 'it is loading'}")
         least = min(one.in_flight for one in ready)
-        return random.choice([one for one in ready if one.in_flight == least])
+        return _drawn.choice([one for one in ready if one.in_flight == least])
 
     def _on_change(self) -> None:
         self._changed.set()

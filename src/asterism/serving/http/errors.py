@@ -88,6 +88,7 @@ STATUS_OF_CODE: Final[Mapping[int, int]] = {
     30002: 503,
     30003: 500,
     30004: 503,
+    30005: 503,
 }
 
 _MAX_REASONS = 5

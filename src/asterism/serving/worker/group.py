@@ -17,6 +17,8 @@ from asterism.stores.event_bus import Consumer
 
 logger = logging.getLogger(__name__)
 
+_drawn = random.Random()  # of our own: what others draw from the global one stays what they seeded
+
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _DOUBT_SECONDS: Final = 15.0  # that nothing failed without a batch proves little: the bus may not have given it yet
@@ -130,7 +132,7 @@ class Group:
         seconds = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (self.failures - 1))
         level = logging.WARNING if self.failures == 1 or not isinstance(error, StorageError) else logging.INFO
         logger.log(level, "worker group %s waits, and tries again: %s", self.name, error)
-        self._stop.wait(seconds * random.uniform(0.5, 1.0))
+        self._stop.wait(seconds * _drawn.uniform(0.5, 1.0))
 
     def _stop_or_sleep(self, seconds: float) -> None:
         self._stop.wait(seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Final
 
 from asterism.config.stores import StoresConfig
@@ -22,7 +23,7 @@ from asterism.serving.worker.nearline_group import Nearline
 from asterism.serving.worker.settings import GROUPS, WorkerSettings
 from asterism.serving.worker.visitors import GatewayVisitors, StoredVisitors, Visitors
 from asterism.stores.event_bus import Consumer
-from asterism.stores.opening import Hot, open_consumer, open_history, open_hot, open_warm
+from asterism.stores.opening import Hot, open_consumer, open_history, open_hot, open_users
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def open_worker(settings: WorkerSettings) -> Worker:
         raise ConfigError(f"a worker has no group {unknown[0]!r}; known here: {', '.join(GROUPS)}")
     stores = settings.deployment
     openers: dict[str, Callable[[], Handler]] = {
-        "behaviours": lambda: Behaviours(open_warm(stores.catalogue, stores.timeout_seconds).users),
+        "behaviours": lambda: Behaviours(open_users(stores.catalogue, stores.timeout_seconds)),
         "history": lambda: History(open_history(stores.history, stores.timeout_seconds)),
     }
     if stores.state != "memory":
@@ -102,9 +103,8 @@ def _states(settings: WorkerSettings, stores: StoresConfig) -> States:
 
 def _shared(settings: WorkerSettings, stores: StoresConfig) -> tuple[Hot, EarlierEvents]:
     bundle = Bundle.open(settings.bundle)
-    warm = open_warm(stores.catalogue, stores.timeout_seconds)
-    earlier = EarlierEvents(read_histories(bundle), warm.users.forgotten())
-    warm.users.close()
+    with closing(open_users(stores.catalogue, stores.timeout_seconds)) as users:
+        earlier = EarlierEvents(read_histories(bundle), users.forgotten())
     hot = open_hot(
         stores.state,
         timeout_seconds=stores.timeout_seconds / 5,
