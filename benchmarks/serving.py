@@ -34,6 +34,7 @@ from serving_parts.load import Call, Outcomes, closed_loop, cycle_of, open_loop,
 from serving_parts.shop import user_ids_of, write_shop
 
 MIXED = {"cached": 0.72, "fresh": 0.18, "feedback": 0.10}  # of reads 80 % and 20 %
+_POOLS = 5
 RECOMMEND, FEEDBACK = "/api/v1/recommend", "/api/v1/feedback"
 
 Row = dict[str, Any]
@@ -118,12 +119,17 @@ def rss_mb(pid: int) -> dict[str, float]:
     return found
 
 
-def calls_of(arguments: argparse.Namespace) -> dict[str, list[bytes]]:
-    """Requests of each kind; cached ones ask as `cached` users, who send no feedback."""
+def calls_of(arguments: argparse.Namespace, scenario: int) -> dict[str, list[bytes]]:
+    """Requests of each kind; cached ones ask as users of the scenario's own, who send no feedback.
+
+    Slates of users who were all asked at once would also all end at once, in the middle of the next scenario.
+    """
     users, items = user_ids_of(arguments.users), item_ids_of(arguments.items)
     random = np.random.default_rng(arguments.seed)
     encode = msgspec.json.encode
-    cached, others = users[: arguments.cached_users], users[arguments.cached_users :]
+    pools = min(_POOLS, (len(users) - 1) // arguments.cached_users)
+    first = scenario % pools * arguments.cached_users
+    cached, others = users[first : first + arguments.cached_users], users[pools * arguments.cached_users :]
     count = {"count": 10, "scene": "home"}
     return {
         "cached": [post(RECOMMEND, encode({"user_id": user, **count})) for user in cached],
@@ -161,11 +167,12 @@ def mixed(address: tuple[str, int], calls: dict[str, list[bytes]], rate: float, 
     return open_loop(address, cycle_of(calls, MIXED, 50_000, seed), rate, seconds, seed=seed)
 
 
-def long_run(address: tuple[str, int], calls: dict[str, list[bytes]], pid: int, arguments: argparse.Namespace) -> Row:
+def long_run(address: tuple[str, int], pid: int, arguments: argparse.Namespace) -> Row:
     """Minutes of mixed traffic, with the memory of all processes each minute."""
     rows, memory = [], [rss_mb(pid)]
     for minute in track(range(arguments.minutes), "minutes of mixed traffic"):
-        rows.append(mixed(address, calls, arguments.rate, 60.0, arguments.seed + minute).row())
+        calls = calls_of(arguments, 2 + minute)
+        rows.append(mixed(address, calls, arguments.rate, 50.0, arguments.seed + minute).row())
         memory.append(rss_mb(pid))
     return {"minutes": rows, "rss_mb": memory}
 
@@ -175,18 +182,20 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Row:
     bundle = arguments.bundle or folder / "bundle"
     if arguments.bundle is None:
         write_shop(bundle, items=arguments.items, users=arguments.users, seed=arguments.seed)
-    calls, found = calls_of(arguments), {}
+    found: Row = {}
     with serving(bundle, folder / "state", arguments.serve.split()) as (address, pid):
         found["processes"] = sorted(role_of(one) for one in family(pid).values())
         found["rss_mb"] = rss_mb(pid)
         if "cached" in arguments.only:
-            found["cached"] = cached_path(address, calls, arguments)
+            found["cached"] = cached_path(address, calls_of(arguments, 0), arguments)
             say("cached", found["cached"]["at_70_percent"], f"capacity {found['cached']['capacity']}/s; at 70 %: ")
         if "mixed" in arguments.only:
-            found["mixed"] = mixed(address, calls, arguments.rate, arguments.seconds, arguments.seed).row()
+            found["mixed"] = mixed(
+                address, calls_of(arguments, 1), arguments.rate, arguments.seconds, arguments.seed
+            ).row()
             say("mixed", found["mixed"])
         if arguments.minutes:
-            found["long"] = long_run(address, calls, pid, arguments)
+            found["long"] = long_run(address, pid, arguments)
             found["rss_mb_after"] = rss_mb(pid)
     return found
 

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -22,6 +23,7 @@ from asterism.serving.http.gate import Gate
 from asterism.serving.http.listening import url_of
 from asterism.serving.service import Service
 
+_SWITCH_SECONDS: Final = 0.0005  # the threads that write logs must not hold up the event loop for ten times that
 _DRAIN_SECONDS: Final = 10
 _LINGER_SECONDS: Final = 0.3  # longer than a client takes from one request to the next while it has more to ask
 _VISITORS_SECONDS: Final = 1.0
@@ -81,7 +83,9 @@ class _Server(uvicorn.Server):
 
 def run(service: Service, taken: socket.socket, say: Callable[[str], None], address: str, gate: Gate) -> None:
     """`serve` on an event loop of its own: uvloop's where it is installed."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
     gc.collect()
+    gc.set_threshold(100_000, 50, 1000)
     gc.freeze()  # the catalogue's and the users' objects stay: a collection that walks them stalls every request
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(serve(service, taken, say, address, gate))

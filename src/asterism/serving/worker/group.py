@@ -50,7 +50,9 @@ class Group:
         *,
         batch: int = 500,
         poll_seconds: float = 0.2,
+        gather_seconds: float = 0.0,
     ) -> None:
+        """After a batch that was not full, `gather_seconds` go by: some stores take few large batches more gladly."""
         self.name = name
         self.state = GroupState.STARTING
         self.handled = 0  # events
@@ -63,6 +65,7 @@ class Group:
         self._open_handler = open_handler
         self._batch = batch
         self._poll_seconds = poll_seconds
+        self._gather_seconds = gather_seconds
         self._doubted_until = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"group-{name}", daemon=True)
@@ -115,6 +118,8 @@ class Group:
             consumer.commit()
             self.handled += tally.handled
             self.buried += tally.buried
+            if len(batch) < self._batch:
+                self._stop.wait(self._gather_seconds)
         elif handler.has_more:
             handler(())
         self.lag = behind
