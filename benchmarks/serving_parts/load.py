@@ -64,8 +64,8 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 def post(path: str, body: bytes, headers: str = "") -> bytes:
     """A POST request of JSON as it goes over the wire."""
-    head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n{headers}content-length: {len(body)}"
-    return head.encode() + b"\r\n\r\n" + body
+    head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+    return f"{head}{headers}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
 def poisson(rate: float, seconds: float, seed: int) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_last_line_tells_capacity_latencies_and_memory() -> None:
-    small = [
+    small = ["--items", "600", "--users", "120", "--cached-users", "20", "--seconds", "1", "--rate", "40"]
         "--items",
         "600",
         "--users",
