@@ -9,7 +9,7 @@ import logging
 import os
 import platform
 import shutil
-import subprocess
+import subprocess  # nosec B404: the compiler alone
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -105,7 +105,7 @@ def _processor() -> str:
 
 
 def _output(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)  # nosec B603
     return done.stdout
 
 
