@@ -9,7 +9,7 @@ import logging
 import os
 import platform
 import shutil
-import subprocess  # nosec B404: the compiler alone
+import subprocess  # nosec B404
 import tempfile
 from collections.abc import Sequence
 from functools import cache
