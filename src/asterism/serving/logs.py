@@ -38,6 +38,7 @@ _PERSONAL: Final = re.compile(
     r"|(?<==)\(?(?P<value>[^\s,;)]+)"
 )
 _PLAIN: Final = frozenset({"`"})  # names of fields and commands
+_EXTRA: Final = re.compile(r"asterism\[[a-z]+\]")  # what a sentence says to install
 _encode = msgspec.json.Encoder().encode
 
 
@@ -93,8 +94,10 @@ class Scrubber:
         if found["key"]:
             return "ast_#"
         if found["open"]:
-            mark = found["open"]
-            return found[0] if mark in _PLAIN or not found["quoted"] else f"{mark}{self.hashed(found['quoted'])}{mark}"
+            mark, quoted = found["open"], found["quoted"]
+            if mark in _PLAIN or not quoted or _EXTRA.fullmatch(quoted):
+                return found[0]
+            return f"{mark}{self.hashed(quoted)}{mark}"
         value = found["email"] or found["user"] or found["value"]
         return found[0].replace(value, self.hashed(value))
 
