@@ -107,6 +107,8 @@ class Group:
             while not self._stop.is_set():
                 if self._step(consumer, self.handler) or time.monotonic() > self._doubted_until:
                     self._is_well()
+            if self._gather_seconds:
+                self._step(consumer, self.handler)  # what came while it gathered
 
     def _step(self, consumer: Consumer, handler: Handler) -> bool:
         """Deal with what there is; whether there was anything."""
