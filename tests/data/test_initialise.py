@@ -57,7 +57,7 @@ def test_every_line_that_sets_something_is_commented(write: Write, tmp_path: Pat
     assert all("  # " in line for line in settings)
     assert '# interactions: the column "movieId" is read as `item_id`' in text
     unset = {"data.path", "data.users", "embeddings.image_model", "semantic_ids.like"}
-    unset |= {"training.max_minutes", "evaluation.validation_cases", "llm.base", "llm.index"}
+    unset |= {"training.max_minutes", "evaluation.validation_cases", "llm.base", "llm.index", "alignment.mode"}
     assert set(_written(tomllib.loads(text))) == set(COMMENTS) - unset
 
 
