@@ -31,10 +31,12 @@ from asterism.core.progress import track
 from peers import commit
 from reference_shape import item_ids_of
 from serving_parts.load import Call, Outcomes, closed_loop, cycle_of, open_loop, post
+from serving_parts.processes import cpu_seconds, family, role_of, rss_mb
 from serving_parts.shop import user_ids_of, write_shop
 
 MIXED = {"cached": 0.72, "fresh": 0.18, "feedback": 0.10}  # of reads 80 % and 20 %
 _POOLS = 5
+_SETTLING_SECONDS = 3.0
 RECOMMEND, FEEDBACK = "/api/v1/recommend", "/api/v1/feedback"
 
 Row = dict[str, Any]
@@ -79,44 +81,6 @@ def wait_ready(url: str, patience_seconds: float = 120.0) -> None:
             pass
         time.sleep(0.2)
     raise SystemExit("the model was not loaded in time")
-
-
-def family(pid: int) -> dict[int, str]:
-    """A process and all below it, by their command lines."""
-    parents, names = {}, {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            number = int(path.name)
-            parents[number] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            names[number] = (path / "cmdline").read_text().replace("\0", " ")
-        except (OSError, ValueError):
-            continue
-
-    def belongs(one: int) -> bool:
-        return one == pid or (one in parents and parents[one] > 1 and belongs(parents[one]))
-
-    return {one: names[one] for one in names if belongs(one)}
-
-
-def role_of(command: str) -> str:
-    """What a process of the family is."""
-    for role in ("serve gateway", "serve engine", "serve worker"):
-        if role in command:
-            return role.split()[1]
-    return "model" if "engine" in command else "supervisor"
-
-
-def rss_mb(pid: int) -> dict[str, float]:
-    """Resident memory of the family by role, in MB."""
-    found: dict[str, float] = {}
-    for one, command in family(pid).items():
-        try:
-            pages = int(Path(f"/proc/{one}/statm").read_text().split()[1])
-        except OSError:
-            continue
-        role = role_of(command)
-        found[role] = round(found.get(role, 0.0) + pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
-    return found
 
 
 def calls_of(arguments: argparse.Namespace, scenario: int) -> dict[str, list[bytes]]:
@@ -167,11 +131,30 @@ def mixed(address: tuple[str, int], calls: dict[str, list[bytes]], rate: float, 
     return open_loop(address, cycle_of(calls, MIXED, 50_000, seed), rate, seconds, seed=seed)
 
 
+def costs(address: tuple[str, int], pid: int, calls: dict[str, list[bytes]], arguments: argparse.Namespace) -> Row:
+    """CPU time a request of each kind, in ms by role, without what the processes take when nobody asks."""
+    warm_up(address, calls)
+    time.sleep(_SETTLING_SECONDS)
+    before, began = cpu_seconds(pid), time.perf_counter()
+    time.sleep(arguments.seconds / 2)
+    idle = {role: (spent - before[role]) / (time.perf_counter() - began) for role, spent in cpu_seconds(pid).items()}
+    found: Row = {"idle_cores": {role: round(share, 3) for role, share in idle.items()}}
+    for kind in track(list(MIXED), "costs of each kind"):
+        each = [Call(kind, one) for one in calls[kind]]
+        before, began = cpu_seconds(pid), time.perf_counter()
+        row = open_loop(address, each, arguments.cost_rate, arguments.seconds, seed=arguments.seed).row()
+        time.sleep(_SETTLING_SECONDS)  # what requests leave to be done is theirs too
+        seconds = time.perf_counter() - began
+        spent = {role: now - before[role] - seconds * idle[role] for role, now in cpu_seconds(pid).items()}
+        found[kind] = {role: round(1000 * one / row["requests"], 3) for role, one in spent.items()} | {"load": row}
+    return found
+
+
 def long_run(address: tuple[str, int], pid: int, arguments: argparse.Namespace) -> Row:
     """Minutes of mixed traffic, with the memory of all processes each minute."""
     rows, memory = [], [rss_mb(pid)]
     for minute in track(range(arguments.minutes), "minutes of mixed traffic"):
-        calls = calls_of(arguments, 2 + minute)
+        calls = calls_of(arguments, 3 + minute)
         rows.append(mixed(address, calls, arguments.rate, 50.0, arguments.seed + minute).row())
         memory.append(rss_mb(pid))
     return {"minutes": rows, "rss_mb": memory}
@@ -194,6 +177,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Row:
                 address, calls_of(arguments, 1), arguments.rate, arguments.seconds, arguments.seed
             ).row()
             say("mixed", found["mixed"])
+        if "costs" in arguments.only:
+            found["costs"] = costs(address, pid, calls_of(arguments, 2), arguments)
+            for kind in MIXED:
+                figures = {role: ms for role, ms in found["costs"][kind].items() if role != "load"}
+                print(f"CPU ms a {kind} request: {figures}", flush=True)
         if arguments.minutes:
             found["long"] = long_run(address, pid, arguments)
             found["rss_mb_after"] = rss_mb(pid)
@@ -219,7 +207,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2_000.0, help="requests a second of mixed traffic")
     parser.add_argument("--minutes", type=int, default=0, help="of mixed traffic, with the memory of all processes")
     parser.add_argument("--connections", type=int, default=16, help="of the closed loop")
-    parser.add_argument("--only", nargs="+", default=["cached", "mixed"], choices=["cached", "mixed"])
+    parser.add_argument("--only", nargs="+", default=["cached", "mixed"], choices=["cached", "mixed", "costs"])
+    parser.add_argument("--cost-rate", type=float, default=200.0, help="requests a second whose CPU time is measured")
     parser.add_argument("--bundle", type=Path, help="another bundle whose users and items are named as the made ones")
     parser.add_argument("--serve", default="", help="further options of `asterism serve`, in one string")
     parser.add_argument("--seed", type=int, default=0)
