@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL = $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
+JOBS ?= 2
 DEMO ?= demo
 DEMO_SERVE ?= 1
 DEMO_PORT ?= 8000
@@ -14,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help:
 	@echo "make demo    simulate a market, train on it, measure, serve the feed (DEMO_SERVE=0: do not serve)"
-	@echo "make test    run the tests      make check   lint, types and bandit"
+	@echo "make test    run the tests (JOBS=2 at a time)      make check   lint, types and bandit"
 	@echo "make setup   .venv              make page    build the web page (needs Node 20)"
 	@echo "make packages  what the tests start from Debian, where root"
 	@echo "make audit   known vulnerabilities of the pinned packages (asks over the network)"
@@ -60,7 +61,7 @@ demo: setup page
 
 test: export OMP_NUM_THREADS = 1
 test: .venv/.ready-for-tests page
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
 check: .venv/.ready-for-tests
 	$(BIN)/ruff check .

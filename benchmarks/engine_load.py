@@ -22,13 +22,15 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import AsterismError, OverloadedError
+from asterism.core.pauses import keep_pauses_short
 from asterism.core.progress import track
+from asterism.models.ugt.inference import Precision
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.ports import EngineRequest, HistoryEvent
@@ -217,12 +219,18 @@ def main() -> None:
     parser.add_argument("--pin", action="store_true")
     parser.add_argument("--beam", type=int, default=20)
     parser.add_argument("--min-beam", type=int, default=None)
+    parser.add_argument("--precision", default="bf16", choices=get_args(Precision), help="in which the model answers")
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    keep_pauses_short()
     with tempfile.TemporaryDirectory() as folder:
         bundle = write_reference_bundle(
-            Path(folder) / "reference", items=arguments.items, beam=arguments.beam, seed=arguments.seed
+            Path(folder) / "reference",
+            items=arguments.items,
+            beam=arguments.beam,
+            seed=arguments.seed,
+            precision=arguments.precision,
         )
         found = asyncio.run(measure(bundle, arguments))
     print(f"one thread in each of {arguments.engines} engines; load and engines share {os.cpu_count()} cores")

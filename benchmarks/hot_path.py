@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from hot_path_parts.load import closed_loop, request_bytes
 from hot_path_parts.world import user_ids, write_market
 from peers import commit
+from serving_parts.load import Call, closed_loop, post
 
 HERE = Path(__file__).parent
 PATH = "/api/v1/recommend"
@@ -42,13 +42,14 @@ def resident_mb(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def measured(pid: int, port: int, requests: list[bytes], arguments: argparse.Namespace) -> Row:
+def measured(pid: int, port: int, requests: list[Call], arguments: argparse.Namespace) -> Row:
     """One round of one way."""
     before = cpu_seconds(pid)
-    taken = closed_loop(port, requests, arguments.connections, arguments.seconds)
-    cpu_us = (cpu_seconds(pid) - before) / len(taken) * 1e6
-    p50, p99 = (np.quantile(taken, [0.5, 0.99]) * 1000).tolist()
-    return {"cpu_us": cpu_us, "per_second": len(taken) / arguments.seconds, "p50_ms": p50, "p99_ms": p99}
+    row = closed_loop(("127.0.0.1", port), requests, arguments.seconds, connections=arguments.connections).row()
+    if row["answered"] != row["requests"]:
+        raise SystemExit(f"not every request was answered: {row}")
+    cpu_us = (cpu_seconds(pid) - before) / row["answered"] * 1e6
+    return {"cpu_us": cpu_us, **{name: row[name] for name in ("per_second", "p50_ms", "p99_ms")}}
 
 
 def medians(rounds: list[Row]) -> Row:
@@ -78,7 +79,9 @@ def main() -> None:
             if "ports" not in told:
                 raise SystemExit("the server did not start")
             print(json.dumps(told["stages"], indent=2), file=sys.stderr)
-            requests = [request_bytes(PATH, json.dumps({"user_id": one}).encode()) for one in user_ids(arguments.users)]
+            requests = [
+                Call("cached", post(PATH, json.dumps({"user_id": one}).encode())) for one in user_ids(arguments.users)
+            ]
             np.random.default_rng(arguments.seed).shuffle(requests)  # type: ignore[arg-type]
             rounds: dict[str, list[Row]] = {name: [] for name in told["ports"]}
             for _ in range(arguments.rounds):

@@ -15,10 +15,6 @@ import contextlib
 import json
 import os
 import random
-import re
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -35,6 +31,7 @@ from asterism.stores.slates import Slate
 from asterism.stores.user_state import Visitor
 from peers import commit
 from reference_shape import write_reference_bundle
+from serving_parts.running import serving
 
 _LONGEST_SECONDS = 10.0
 _LOOK_SECONDS = 0.005
@@ -138,25 +135,6 @@ def figures(clicks: list[Click]) -> dict[str, Any]:
     }
 
 
-def start(bundle: Path, state: Path, config: Path | None) -> tuple[subprocess.Popen[str], str]:
-    """The service, and where it is."""
-    command = [sys.executable, "-m", "asterism", "serve", "--bundle", str(bundle), "--state", str(state), "--port", "0"]
-    command += ["--config", str(config)] if config is not None else []
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert process.stdout is not None
-    lines: list[str] = []
-    while not (found := re.search(r"http://\S+", line := process.stdout.readline())):
-        lines.append(line)
-        if not line:
-            raise SystemExit("the service did not start:\n" + "".join(lines))
-    deadline = time.monotonic() + 120
-    while httpx.get(f"{found[0]}/readyz").status_code != 200:
-        if time.monotonic() > deadline:
-            raise SystemExit("the model was not loaded within two minutes")
-        time.sleep(0.2)
-    return process, found[0]
-
-
 def main() -> None:
     """Parse, serve, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -170,14 +148,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundle, state = Path(folder) / "bundle", Path(folder) / "state"
         write_reference_bundle(bundle, items=options.items, users=options.users, seed=options.seed)
-        process, url = start(bundle, state, options.config)
         drawn = random.Random(options.seed).sample(range(options.users), options.clicks)
         clicks = [Click(f"user-{user:06d}", waits=place % 2 == 1) for place, user in enumerate(drawn)]
-        try:
-            asyncio.run(measure(url, gateway_address(state), clicks, options.rate, options.seed))
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
+        config = () if options.config is None else ("--config", str(options.config))
+        with serving(bundle, state, config) as ((host, port), _):
+            asyncio.run(measure(f"http://{host}:{port}", gateway_address(state), clicks, options.rate, options.seed))
     row = {
         "benchmark": "nearline",
         "stores": "embedded" if options.config is None else options.config.stem,

@@ -15,6 +15,7 @@ from asterism.core import parts
 from asterism.core.bundle import Bundle, BundleWriter
 from asterism.core.hashing import hash_array, hash_texts
 from asterism.models.ugt import UGT, ItemFeatures, UGTShape, save_ugt
+from asterism.models.ugt.inference import Precision
 from asterism.semantic_ids import Codebooks, save_semantic_ids
 from trie import CODES, make_table
 
@@ -30,11 +31,12 @@ def write_reference_bundle(
     users: int = 0,
     seed: int = 0,
     catalogue: pa.Table | None = None,
+    precision: Precision = "fp32",
 ) -> Bundle:
     """Three levels of 256 codes and a de-duplicating one; width 128, 4 blocks, 50 events, the items' own vectors.
 
     With `users`, each of them has a history of fifty items at random. A catalogue has the ids of `item_ids_of(items)`
-    in their order; without one, items have nothing but titles.
+    in their order; without one, items have nothing but titles. The engine answers in `precision`.
     """
     random = np.random.default_rng(seed)
     torch.manual_seed(seed)
@@ -45,7 +47,7 @@ def write_reference_bundle(
         data=DataConfig(path="made"),
         semantic_ids=SemanticIdConfig(codes=CODES),
         model=MODEL,
-        decoding=DecodingConfig(beam=beam),
+        decoding=DecodingConfig(beam=beam, precision=precision),
     )
     features = ItemFeatures(torch.from_numpy(table.codes).long(), table.codebook_sizes, torch.from_numpy(vectors))
     centroids = tuple(random.normal(size=(CODES, VECTOR_WIDTH)).astype(np.float32) for _ in range(table.levels - 1))

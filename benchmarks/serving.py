@@ -10,28 +10,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
 
 from asterism.core.progress import track
+from asterism.models.ugt.inference import Precision
 from peers import commit
 from reference_shape import item_ids_of
 from serving_parts.load import Call, Outcomes, closed_loop, cycle_of, open_loop, post
 from serving_parts.processes import cpu_seconds, family, role_of, rss_mb
+from serving_parts.running import serving
 from serving_parts.shop import user_ids_of, write_shop
 
 MIXED = {"cached": 0.72, "fresh": 0.18, "feedback": 0.10}  # of reads 80 % and 20 %
@@ -40,47 +32,6 @@ _SETTLING_SECONDS = 3.0
 RECOMMEND, FEEDBACK = "/api/v1/recommend", "/api/v1/feedback"
 
 Row = dict[str, Any]
-
-
-@contextmanager
-def serving(bundle: Path, state: Path, options: list[str]) -> Iterator[tuple[tuple[str, int], int]]:
-    """`asterism serve` until the model answers: its address and the supervisor's process number."""
-    command = [sys.executable, "-m", "asterism", "serve", "--bundle", str(bundle), "--state", str(state), "--port", "0"]
-    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stdout is not None
-    lines: list[str] = []
-    found = threading.Event()
-
-    def read() -> None:
-        for line in process.stdout or ():
-            lines.append(line)
-            if "http://" in line:
-                found.set()
-
-    threading.Thread(target=read, daemon=True).start()
-    try:
-        if not found.wait(60):
-            raise SystemExit(f"the service did not start: {''.join(lines)}")
-        host, port = re.search(r"http://([^:/]+):(\d+)", "".join(lines)).groups()  # type: ignore[union-attr]
-        wait_ready(f"http://{host}:{port}/readyz")
-        yield (host, int(port)), process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-
-def wait_ready(url: str, patience_seconds: float = 120.0) -> None:
-    """Return once the model answers."""
-    end = time.monotonic() + patience_seconds
-    while time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            pass
-        time.sleep(0.2)
-    raise SystemExit("the model was not loaded in time")
 
 
 def calls_of(arguments: argparse.Namespace, scenario: int) -> dict[str, list[bytes]]:
@@ -164,7 +115,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Row:
     """All figures asked for."""
     bundle = arguments.bundle or folder / "bundle"
     if arguments.bundle is None:
-        write_shop(bundle, items=arguments.items, users=arguments.users, seed=arguments.seed)
+        write_shop(
+            bundle, items=arguments.items, users=arguments.users, seed=arguments.seed, precision=arguments.precision
+        )
     found: Row = {}
     with serving(bundle, folder / "state", arguments.serve.split()) as (address, pid):
         found["processes"] = sorted(role_of(one) for one in family(pid).values())
@@ -211,6 +164,7 @@ def main() -> None:
     parser.add_argument("--cost-rate", type=float, default=200.0, help="requests a second whose CPU time is measured")
     parser.add_argument("--bundle", type=Path, help="another bundle whose users and items are named as the made ones")
     parser.add_argument("--serve", default="", help="further options of `asterism serve`, in one string")
+    parser.add_argument("--precision", default="bf16", choices=get_args(Precision), help="in which the model answers")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

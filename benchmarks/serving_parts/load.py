@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ class Outcomes:
     lateness_ms: list[float] = field(default_factory=list)  # of the generator itself, before it had a free connection
     seconds: float = 0.0
 
-    def row(self) -> dict[str, object]:
+    def row(self) -> dict[str, Any]:
         """Figures of all requests and of each kind."""
         everything = [one for of_kind in self.ms.values() for one in of_kind]
         asked = len(everything) + self.counts["failed"] + self.counts["hanging"]

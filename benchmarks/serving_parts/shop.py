@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from asterism.core.bundle import Bundle
+from asterism.models.ugt.inference import Precision
 from reference_shape import item_ids_of, write_reference_bundle
 
 CATEGORIES = [f"category {number:02d}" for number in range(40)]
 
 
-def write_shop(path: Path, *, items: int, users: int, seed: int) -> Bundle:
+def write_shop(path: Path, *, items: int, users: int, seed: int, precision: Precision = "fp32") -> Bundle:
     """A bundle whose users each have a full window of events."""
     random = np.random.default_rng(seed)
     ids = item_ids_of(items)
@@ -29,7 +30,7 @@ def write_shop(path: Path, *, items: int, users: int, seed: int) -> Bundle:
             "price": np.round(random.lognormal(3.0, 1.0, items), 2),
         }
     )
-    return write_reference_bundle(path, items=items, users=users, seed=seed, catalogue=catalogue)
+    return write_reference_bundle(path, items=items, users=users, seed=seed, catalogue=catalogue, precision=precision)
 
 
 def user_ids_of(users: int) -> list[str]:

@@ -63,7 +63,18 @@ ERROR_PATHS: list[Callable[[str], None]] = [
 ]
 
 
-@pytest.mark.parametrize("secret", [USER, EMAIL, TOKEN, f"{USER} {EMAIL}", f"o'{USER}", f'"{USER}"\n{EMAIL}', "Åse Ø."])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        USER,
+        EMAIL,
+        pytest.param(TOKEN, id="token"),
+        f"{USER} {EMAIL}",
+        f"o'{USER}",
+        f'"{USER}"\n{EMAIL}',
+        "Åse Ø.",
+    ],
+)
 @pytest.mark.parametrize("path", ERROR_PATHS)
 def test_no_error_path_tells_who_it_was(lines: Lines, path: Callable[[str], None], secret: str) -> None:
     log = logging.getLogger("asterism.x")

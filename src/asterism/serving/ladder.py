@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import Eligible
-from asterism.serving.outages import Outage
 from asterism.serving.ports import EngineClient, ScoredItem
 from asterism.serving.recommendation import Recommended, Source
 from asterism.serving.reranker import Ranked
+from asterism.stores.outages import Outage
 from asterism.stores.user_state import UserState
 from asterism.stores.vectors import VectorIndex
 

@@ -18,7 +18,6 @@ from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import Eligible, ItemFacts
 from asterism.serving.ladder import Ladder, gathered, newest_items
 from asterism.serving.model_answers import ModelAnswers
-from asterism.serving.outages import Outage
 from asterism.serving.pages import Page, PageKey, Pages
 from asterism.serving.ports import EngineClient
 from asterism.serving.recommendation import Because, Recommendation, Recommended, RecommendRequest, Source
@@ -27,6 +26,7 @@ from asterism.serving.scroll import Scroll, Scrolls
 from asterism.serving.visits import Visit, Visits
 from asterism.stores.catalogue import Catalogue
 from asterism.stores.exposure_log import Exposure, ExposureLog
+from asterism.stores.outages import Outage
 from asterism.stores.used_features import UsedFeatures
 from asterism.stores.user_state import UserState, Visitor
 from asterism.stores.vectors import VectorIndex

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from asterism.config.reranking import EACH_CATEGORY, RerankingConfig
 from asterism.serving.item_facts import Eligible, ItemFacts
-from asterism.serving.outages import Outage
 from asterism.serving.recommendation import Boost, Recommended, Source, Weighed
 from asterism.serving.reranking import (
     Candidates,
@@ -26,6 +25,7 @@ from asterism.serving.reranking import (
 )
 from asterism.serving.reranking.caps import UNCAPPED
 from asterism.serving.rule_book import RuleBook, SceneRules
+from asterism.stores.outages import Outage
 from asterism.stores.vectors import VectorIndex
 
 _BURIED: Final = 100  # tiers behind everything that is not buried

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from asterism.core.errors import AsterismError
 from asterism.serving.hot_state import HotState
-from asterism.serving.outages import Outage
+from asterism.stores.outages import Outage
 from asterism.stores.slates import Slate
 from asterism.stores.user_state import NO_STATE, UserState, Visitor
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -10,8 +9,7 @@ from typing import Final
 
 from asterism.core.errors import StoreUnavailableError, UnknownIdError
 from asterism.stores.catalogue import ANY_ITEM, Catalogue, Item, ItemFilter, StoredItem
-
-logger = logging.getLogger(__name__)
+from asterism.stores.outages import Outage
 
 _MAX_ITEMS: Final = 200_000
 
@@ -27,7 +25,7 @@ class RememberedCatalogue:
         self._max_items = max_items
         self._items: OrderedDict[str, Item] = OrderedDict()
         self._lock = threading.Lock()
-        self._is_reached = True
+        self._outage = Outage("the catalogue", "items are answered as they were last known")
 
     def has_met(self, item_id: str) -> bool:
         """Whether an item was in the catalogue when it was last heard of; asks nobody."""
@@ -39,8 +37,9 @@ class RememberedCatalogue:
         try:
             found = self._catalogue.many(asked) if asked else {}
         except StoreUnavailableError as error:
-            self._tell(error)
+            self._outage.begins(error)
             return []
+        self._outage.ends()
         self._remember(found.values())
         return [one for one in asked if one not in found]
 
@@ -57,10 +56,10 @@ class RememberedCatalogue:
         try:
             found = self._catalogue.many(asked)
         except StoreUnavailableError as error:
-            self._tell(error)
+            self._outage.begins(error)
             with self._lock:
                 return {one: self._items[one] for one in asked if one in self._items}
-        self._is_reached = True
+        self._outage.ends()
         self._remember(found.values())
         return found
 
@@ -133,8 +132,3 @@ class RememberedCatalogue:
                 self._items.move_to_end(one.item_id)
             while len(self._items) > self._max_items:
                 self._items.popitem(last=False)
-
-    def _tell(self, error: StoreUnavailableError) -> None:
-        if self._is_reached:
-            logger.warning("items are answered as they were last known: %s", error)
-        self._is_reached = False

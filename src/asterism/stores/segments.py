@@ -232,10 +232,7 @@ def _blanked(path: Path, is_chosen: Callable[[bytes, LinePlace], bool]) -> tuple
         for number in chosen:
             text = lines[number].rstrip(b"\r\n")
             lines[number] = b" " * len(text) + lines[number][len(text) :]
-        payload = b"".join(lines) if chosen else frame.payload
-        parts.append(
-            _HEADER.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload if chosen else data[start : frame.end]
-        )
+        parts.append(_framed(b"".join(lines)) if chosen else data[start : frame.end])
         count, start = count + len(chosen), frame.end
     return b"".join(parts), count
 

@@ -28,8 +28,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
-from asterism.core.errors import AsterismError, UnknownIdError
+from asterism.core.errors import UnknownIdError
 from asterism.stores.catalogue import ANY_ITEM, Item, ItemFilter, StoredItem
+from asterism.stores.outages import Outage
 from asterism.stores.sql_database import Database
 from asterism.stores.sql_tables import CATALOGUE_CHANGES, DELETED_ITEMS, IMAGES, IS_SHOWN, ITEMS, TITLE_START
 from asterism.stores.sql_texts import delete_texts, matching, put_texts
@@ -231,16 +232,13 @@ class SqlCatalogue:
                 self._change, self._unavailable = change, unavailable
 
     def _watch(self, refresh_seconds: float) -> None:
-        was_reached = True
+        outage = Outage("which items are hidden", "what was known is kept to")
         while not self._closing.wait(refresh_seconds):
-            try:
-                if self._database.read(_read_change) != self._change:
-                    self._refresh()
-                was_reached = True
-            except AsterismError as error:
-                if was_reached:
-                    logger.warning("which items are hidden is known as of now, until this ends: %s", error)
-                was_reached = False
+            outage.spared(self._look)
+
+    def _look(self) -> None:
+        if self._database.read(_read_change) != self._change:
+            self._refresh()
 
 
 _SHOWN_ITEMS: Final = select(

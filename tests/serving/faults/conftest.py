@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,22 +12,11 @@ from contracts.servers import ServerProcess
 from serving.faults.load import Line
 from serving.small_market import write_bundle
 
-_LINES = pytest.StashKey[list[Line]]()
-
 
 @pytest.fixture
-def table(request: pytest.FixtureRequest) -> list[Line]:
-    """The fault table, printed at the end of the run."""
-    return request.config.stash.setdefault(_LINES, [])
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what each fault cost."""
-    lines = config.stash.get(_LINES, [])
-    if lines:
-        terminalreporter.section("faults under load")
-        for one in lines:
-            terminalreporter.line(str(one))
+def note(record_property: Callable[[str, object], None]) -> Callable[[Line], None]:
+    """Put a line into the fault table, which `tests/conftest.py` prints at the end of the run."""
+    return lambda line: record_property("fault", str(line))
 
 
 @pytest.fixture

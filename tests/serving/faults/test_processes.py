@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from serving.faults.load import Line, Load, answered, answered_by_model
     [("gateway", 12), ("engine", 0), ("worker", 0)],  # a gateway takes with it what it was about to answer
 )
 def test_kill_9_of_a_process_loses_nothing(
-    bundle: Path, tmp_path: Path, table: list[Line], name: str, most_errors: int
+    bundle: Path, tmp_path: Path, note: Callable[[Line], None], name: str, most_errors: int
 ) -> None:
     with Deployment(bundle, tmp_path) as running:
         before = running.pid(name)
@@ -26,6 +27,6 @@ def test_kill_9_of_a_process_loses_nothing(
             running.wait_restarted(name, before)
             load.wait_whole(time.monotonic(), answered_by_model)
         line = load.line(f"kill -9 of the {name}", killed_at, answered_by_model)
-        table.append(line)
+        note(line)
         assert line.errors <= most_errors, [one for one in load.outcomes if not answered(one)]
         running.check_books(load)

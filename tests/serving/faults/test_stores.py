@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +72,7 @@ def refused(one: Outcome) -> bool:
 
 @pytest.mark.parametrize("name", ["redis", "postgres", "kafka"])
 def test_a_store_that_dies_under_load_loses_nothing(
-    scaled: tuple[Deployment, Servers], table: list[Line], name: str
+    scaled: tuple[Deployment, Servers], note: Callable[[Line], None], name: str
 ) -> None:
     """Slates are given all the while; a click is refused only while it could not get onto the bus."""
     running, servers = scaled
@@ -83,6 +83,6 @@ def test_a_store_that_dies_under_load_loses_nothing(
         time.sleep(_DOWN_SECONDS)
         servers.up(name)
         load.wait_whole(time.monotonic(), answered_by_model)
-    table.append(load.line(f"{name} down for {_DOWN_SECONDS:g} s", killed_at, answered_by_model))
+    note(load.line(f"{name} down for {_DOWN_SECONDS:g} s", killed_at, answered_by_model))
     assert [one for one in load.outcomes if refused(one) and (one.is_read or name != "kafka")] == []
     running.check_books(load)

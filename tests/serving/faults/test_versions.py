@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -53,7 +53,7 @@ def process(code: str, *arguments: str, log: Path) -> Iterator[subprocess.Popen[
 
 
 def test_engines_of_two_versions_serve_one_gateway_through_an_upgrade(
-    bundle: Path, tmp_path: Path, table: list[Line]
+    bundle: Path, tmp_path: Path, note: Callable[[Line], None]
 ) -> None:
     old, new = (f"unix:{tmp_path / name}.sock" for name in ("old", "new"))
     common = ("--bundle", str(bundle), "--state", str(tmp_path / "state"))
@@ -73,7 +73,7 @@ def test_engines_of_two_versions_serve_one_gateway_through_an_upgrade(
                 stopped_at = time.monotonic()
             load.wait_whole(time.monotonic(), answered_by_model)
         line = load.line("an old engine beside a new one, stopped", stopped_at, answered_by_model)
-        table.append(line)
+        note(line)
         assert line.errors == 0
         assert {one.source for one in load.outcomes if one.is_read} <= {"model", "stale"}
 

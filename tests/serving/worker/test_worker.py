@@ -118,6 +118,26 @@ def test_a_group_that_stops_has_committed(bus: LocalEventBus, tmp_path: Path) ->
     bus.close()
 
 
+def test_what_came_while_a_group_gathered_is_dealt_with_before_it_ends(bus: LocalEventBus, tmp_path: Path) -> None:
+    taken: list[str] = []
+    one = Group(
+        "g",
+        lambda: LocalConsumer(tmp_path / "events", "g"),
+        lambda: Keeper(taken, []),
+        batch=3,
+        poll_seconds=0.01,
+        gather_seconds=60.0,
+    )
+    bus.publish([event(1)])
+    one.start()
+    wait_until(lambda: one.handled == 1)
+    bus.publish([event(2)])
+    one.stop()
+    assert one.join(5.0)
+    assert taken == ["e1", "e2"]
+    assert one.handled == 2
+
+
 def test_what_waits_is_told(bus: LocalEventBus, tmp_path: Path) -> None:
     bus.publish([event(number) for number in range(10)]).result(5)
     bus.publish([event(number) for number in range(10, 17)]).result(5)

@@ -5,7 +5,6 @@ python -m asterism.serving.engine.worker '{"factory": "module:function", "bundle
 
 from __future__ import annotations
 
-import gc
 import importlib
 import logging
 import os
@@ -18,6 +17,7 @@ from typing import BinaryIO, cast
 from asterism.core.bundle import Bundle
 from asterism.core.errors import AsterismError, BundleError, ConfigError
 from asterism.core.memory import keep_freed_memory
+from asterism.core.pauses import keep_pauses_short
 from asterism.serving.engine import messages
 from asterism.serving.engine.answering import Answering
 from asterism.serving.engine.calibration import calibrate
@@ -82,8 +82,7 @@ def main() -> None:
         keep_freed_memory()
         keep_to_core(start.core)
         engine, loaded = load(start)
-        gc.collect()
-        gc.freeze()  # a catalogue's worth of objects that stay: walking them would stall a batch now and then
+        keep_pauses_short()
     except Exception as error:  # whatever it is, the service must hear why
         if not isinstance(error, AsterismError):
             logger.exception("the engine %s failed while it loaded", start.factory)

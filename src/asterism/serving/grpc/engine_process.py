@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from asterism.core.bundle import Bundle
+from asterism.core.pauses import keep_pauses_short
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.grpc.addresses import MODEL_SERVICE
@@ -75,6 +76,7 @@ async def _until_stopped(pool: EnginePool, stop: StopSignals, say: Callable[[str
         await asyncio.wait({stopping, loading}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             await loading
+            keep_pauses_short()
             say(f"the model is loaded, after {time.monotonic() - started:.1f} s")
         await stopping
     finally:

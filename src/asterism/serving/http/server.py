@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -16,6 +14,7 @@ import uvicorn
 from uvicorn.loops.auto import auto_loop_factory
 
 from asterism.core.errors import ModelError
+from asterism.core.pauses import keep_pauses_short
 from asterism.serving.grpc.visitor_services import visitor_server
 from asterism.serving.http.app import build_app
 from asterism.serving.http.connections import PatientConnection
@@ -23,7 +22,6 @@ from asterism.serving.http.gate import Gate
 from asterism.serving.http.listening import url_of
 from asterism.serving.service import Service
 
-_SWITCH_SECONDS: Final = 0.0005  # the threads that write logs must not hold up the event loop for ten times that
 _DRAIN_SECONDS: Final = 10
 _LINGER_SECONDS: Final = 0.3  # longer than a client takes from one request to the next while it has more to ask
 _VISITORS_SECONDS: Final = 1.0
@@ -83,10 +81,7 @@ class _Server(uvicorn.Server):
 
 def run(service: Service, taken: socket.socket, say: Callable[[str], None], address: str, gate: Gate) -> None:
     """`serve` on an event loop of its own: uvloop's where it is installed."""
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    gc.collect()
-    gc.set_threshold(100_000, 50, 1000)
-    gc.freeze()  # the catalogue's and the users' objects stay: a collection that walks them stalls every request
+    keep_pauses_short()
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(serve(service, taken, say, address, gate))
 

@@ -12,8 +12,8 @@ import msgspec
 from asterism.core.errors import AsterismError
 from asterism.core.semantic_id import SemanticId
 from asterism.serving.http.cards import card_of
-from asterism.serving.outages import Outage
 from asterism.stores.catalogue import Catalogue, Item
+from asterism.stores.outages import Outage
 
 #: Cards that are kept, of some 600 bytes each.
 MAX_CARDS: Final = 100_000

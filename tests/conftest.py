@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what each fault cost; the tests of faults say so in a property, which also comes from another process."""
+    reports = [one for name in ("passed", "failed") for one in terminalreporter.stats.get(name, [])]
+    lines = [str(value) for one in reports for name, value in one.user_properties if name == "fault"]
+    if lines:
+        terminalreporter.section("faults under load")
+        for line in lines:
+            terminalreporter.line(line)
