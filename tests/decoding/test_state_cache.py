@@ -16,6 +16,7 @@ from asterism.config.run import DecodingConfig
 from asterism.core.errors import ConfigError, RequestError
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
+from asterism.decoding.doorkeeper import Doorkeeper
 from asterism.decoding.generator import Generator
 from asterism.decoding.state_cache import CacheLimits, StateCache
 from asterism.models.histories import HistoryBatch
@@ -195,6 +196,27 @@ def test_more_users_than_find_room_in_one_batch() -> None:
     for keys in ("abcde", "edcba", "caebd"):
         assert_states(cache.encode(histories, list(keys)), full(model, histories))
         assert len(cache) == 2
+
+
+def test_only_who_comes_again_is_kept() -> None:
+    model = make_model()
+    cache = StateCache(InferenceUGT(model), CacheLimits(max_bytes=PLENTY, only_returning=True))
+    histories = batch_of(model, full_sequences([MAX_EVENTS, 3]))
+    expected = full(model, histories)
+    for kept in ([], ["a", "b"], ["a", "b"]):
+        assert_states(cache.encode(histories, ["a", "b"]), expected)
+        assert [one for one in ("a", "b") if one in cache] == kept
+    assert (cache.counts.passing, cache.counts.missed, cache.counts.repeated) == (2, 4, 2)
+    mixed = batch_of(model, full_sequences([MAX_EVENTS, 2, 3]))  # one is held, one comes newly, one has changed
+    assert_states(cache.encode(mixed, ["a", "c", "b"]), full(model, mixed))
+    assert "c" not in cache
+
+
+def test_a_doorkeeper_forgets_who_came_long_ago() -> None:
+    door = Doorkeeper(2)
+    assert [door.lets_in(one) for one in ("a", "b", "a", "a", "b", "c", "d", "a")] == [
+        False, False, True, False, True, False, False, False
+    ]  # fmt: skip
 
 
 def test_threads_take_turns() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctypes import Structure, addressof, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -159,11 +159,13 @@ class CompiledSteps:
         size = self._view.layout.sizes[level]
         if size == 1:
             scores = np.zeros(len(steps.codes), dtype=np.float32)
-        elif isinstance(policy, ScoresSteps):
+        elif hasattr(policy, "step_log_probs"):  # `isinstance` of a protocol takes longer than what is asked here
             prefixes = torch.from_numpy(beams.codes)
-            scores = policy.step_log_probs(
-                state, prefixes, torch.from_numpy(steps.origins), torch.from_numpy(steps.codes)
-            ).numpy()
+            scores = (
+                cast(ScoresSteps, policy)
+                .step_log_probs(state, prefixes, torch.from_numpy(steps.origins), torch.from_numpy(steps.codes))
+                .numpy()
+            )
         else:
             dense = next_log_probs(policy, state, self._view, beams.codes)
             scores = np.empty(len(steps.codes), dtype=np.float32)

@@ -26,7 +26,7 @@ from asterism.decoding.state_cache import StateCache
 from asterism.decoding.steps import PerRow, per_row
 from asterism.decoding.trie import Trie
 from asterism.decoding.trie_layout import Indices
-from asterism.models.policy import HistoryBatch, LimitsRows, Policy, read_histories
+from asterism.models.policy import HistoryBatch, LimitsRows, Policy, layout_of
 
 #: So many scores, 64 MiB of them, a step may compute at once.
 _SCORES_AT_ONCE = 1 << 24
@@ -74,6 +74,8 @@ class Generator:
             )
         check_weights(config)
         self._policy = policy
+        self._layout = layout_of(policy)
+        self._limiting = policy if isinstance(policy, LimitsRows) else None
         self._config = config
         self._heads = heads
         self._device = device
@@ -166,7 +168,7 @@ class Generator:
         filters: Filters,
         users: Sequence[str | None] | None,
     ) -> Recommendations:
-        batch = read_histories(self._policy, histories)
+        batch = HistoryBatch.from_sequences(histories, self._layout)
         state = self._encoded(batch, users)
         exclusions = Exclusions.of_pairs(asked.view, *pairs)
         if asked.mode == "rank":
@@ -202,7 +204,7 @@ class Generator:
     def _rows_at_once(self, asked: _Asked) -> int:
         widest = int(asked.widths.max(initial=1))
         wide = asked.view.known_items if asked.mode == "rank" else widest * max(self._trie.codebook_sizes)
-        held = self._policy.rows_at_once if isinstance(self._policy, LimitsRows) else _MAX_ROWS_AT_ONCE
+        held = _MAX_ROWS_AT_ONCE if self._limiting is None else self._limiting.rows_at_once
         return min(_MAX_ROWS_AT_ONCE, held, max(1, _SCORES_AT_ONCE // max(1, wide)))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from asterism.core.errors import ConfigError
 from asterism.decoding.cache_tiers import Tier
+from asterism.decoding.doorkeeper import Doorkeeper
 from asterism.models.histories import HistoryBatch
 from asterism.models.ugt.inference import InferenceUGT
 from asterism.models.ugt.inference.memory import Users
@@ -19,6 +20,8 @@ from asterism.models.ugt.inference.resumption import advance, can_resume, finger
 
 #: A user with more new events than this is computed anew, which then costs little more.
 _MOST_NEW: Final = 8
+#: How many users that came once are remembered by name for each that finds room.
+_MET_FOR_EACH_KEPT: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class CacheLimits:
     max_bytes: int
     compressed_share: float = 0.5
     most_slides: int = 0
+    only_returning: bool = False
 
 
 @dataclass(slots=True)
@@ -37,6 +41,7 @@ class CacheCounts:
     repeated: int = 0  # nothing new since
     advanced: int = 0  # by one new event or a few
     warmed: int = 0  # were held compressed
+    passing: int = 0  # of those missed, not kept either, as they had not come before
     missed: int = 0  # not held, changed, shortened, with too many new events, or due for a full computation
     evicted: int = 0  # thrown away to make room
 
@@ -49,7 +54,8 @@ class StateCache:
     fingerprints of all events that the model reads: any other history than the remembered one, followed by a few new
     events, is computed anew. While a history is no longer than the model reads, the answer is that of a full
     computation, up to rounding. Beyond that an event leaves with each that comes; after `most_slides` of these all
-    is computed anew, and with 0 there are no answers but those of full computations.
+    is computed anew, and with 0 there are no answers but those of full computations. With `only_returning` a user is
+    kept from the second time on that they are asked for: see `Doorkeeper`.
 
     Safe to use from several threads, one at a time. A model that reads what cannot be resumed is asked in full.
     """
@@ -72,6 +78,8 @@ class StateCache:
             )
         self._hot = Tier(hot, max_bytes - cold_bytes if self.resumes else 0)
         self._cold = Tier(memory_shape(self._encoder, compressed=True), cold_bytes if self.resumes else 0)
+        room = self._hot.capacity + self._cold.capacity
+        self._doorkeeper = Doorkeeper(_MET_FOR_EACH_KEPT * room) if limits.only_returning else None
 
     @property
     def bytes(self) -> int:
@@ -101,22 +109,30 @@ class StateCache:
         self._warm([key for key in row_of if key in self._cold], row_of)
         prints = fingerprints(histories, self._encoder.max_events)
         new = self._new_events(row_of, prints)
-        strangers = [key for key in row_of if key not in new]
-        self.counts.missed += len(strangers)
-        plain = sorted(set(range(len(histories))) - set(row_of.values()))
+        missed = [key for key in row_of if key not in new]
+        entering = [key for key in missed if self._may_enter(key)]
+        self.counts.missed += len(missed)
+        self.counts.passing += len(missed) - len(entering)
+        kept = {row_of[key] for key in (*new, *entering)}
+        plain = [row for row in range(len(histories)) if row not in kept]
+        if len(plain) == len(histories):
+            return self._encoder.blocks_of(histories, keep=False).states
         found = torch.zeros(len(histories), self._hot.memory.shape.width)
         if new:
             found[[row_of[key] for key in new]] = self._resumed(histories, prints, row_of, new)
-        if strangers:
-            rows = torch.tensor([row_of[key] for key in strangers])
+        if entering:
+            rows = torch.tensor([row_of[key] for key in entering])
             users = remembered(self._encoder, _rows(histories, rows), prints[rows])
             found[rows] = users.states
-            self._hot.forget([key for key in strangers if key in self._hot])
-            self._keep(strangers, users, row_of)
+            self._hot.forget([key for key in entering if key in self._hot])
+            self._keep(entering, users, row_of)
         if plain:
             rows = torch.tensor(plain)
             found[rows] = self._encoder.blocks_of(_rows(histories, rows), keep=False).states
         return found
+
+    def _may_enter(self, key: str) -> bool:
+        return self._doorkeeper is None or key in self._hot or self._doorkeeper.lets_in(key)
 
     def _row_of(self, histories: HistoryBatch, keys: Sequence[str | None]) -> dict[str, int]:
         """The rows that the cache answers: one a user, none without events, no more than find room."""

@@ -17,6 +17,7 @@ __all__ = [
     "ReadsByLayout",
     "ScoresPaths",
     "ScoresSteps",
+    "layout_of",
     "read_histories",
 ]
 
@@ -93,7 +94,11 @@ class ScoresSteps(Protocol):
         ...
 
 
+def layout_of(policy: Policy) -> HistoryLayout:
+    """What a policy reads of a history: its `layout` where it has one, else its `max_events` newest events."""
+    return policy.layout if isinstance(policy, ReadsByLayout) else HistoryLayout(policy.max_events)
+
+
 def read_histories(policy: Policy, histories: Sequences) -> HistoryBatch:
-    """What a policy reads of histories: by its `layout` where it has one, else its `max_events` newest events."""
-    layout = policy.layout if isinstance(policy, ReadsByLayout) else HistoryLayout(policy.max_events)
-    return HistoryBatch.from_sequences(histories, layout)
+    """What a policy reads of histories."""
+    return HistoryBatch.from_sequences(histories, layout_of(policy))

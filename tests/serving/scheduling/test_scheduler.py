@@ -134,7 +134,7 @@ def test_what_ran_out_of_time_is_dropped_and_not_decoded() -> None:
     old, hopeless, fresh = (Ticket(next(NUMBERS), 0.0, deadline, 10) for deadline in (0.05, 0.062, 0.15))
     for one in (old, hopeless, fresh):
         scheduler.line.add(one)
-    batch, late = scheduler.dispatch(0.06)
+    batch, late, _ = scheduler.dispatch(0.06)
     assert late == [old, hopeless], "2 ms are left to the second, and the fastest batch takes 4.5"
     assert batch is not None
     assert batch.tickets == (fresh,)
@@ -147,7 +147,7 @@ def test_one_that_is_nearly_out_of_time_does_not_make_many_late() -> None:
     others = [Ticket(next(NUMBERS), 0.08, 0.18, 10) for _ in range(20)]
     for one in (hasty, *others):
         scheduler.line.add(one)
-    batch, late = scheduler.dispatch(0.085)  # it is due at 90 ms: one request fits until then, and 20 wait
+    batch, late, _ = scheduler.dispatch(0.085)  # it is due at 90 ms: one request fits until then, and 20 wait
     assert late == [hasty]
     assert batch is not None
     assert set(batch.tickets) == set(others)
@@ -221,7 +221,7 @@ class History:
 
     def dispatch(self) -> None:
         waiting = list(self.scheduler.line.tickets)
-        batch, late = self.scheduler.dispatch(self.now)
+        batch, late, _ = self.scheduler.dispatch(self.now)
         self.end(late, "late")
         least = self.scheduler.costs.seconds(1, 25)
         tight = [one for one in late if one.deadline > self.now + least]

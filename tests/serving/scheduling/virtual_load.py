@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from asterism.core.errors import OverloadedError
-from asterism.serving.scheduling import CostModel, CostSample, ScheduledBatch, Scheduler, Ticket
+from asterism.serving.scheduling import CostModel, CostSample, ScheduledBatch, Scheduler, SchedulerLimits, Ticket
 from asterism.serving.scheduling.cost_model import CostShape
 
 COUNT = 10
@@ -26,6 +27,7 @@ class Seen:
     degraded: int = 0
     longest_line: int = 0
     largest_batch: int = 0
+    busy_seconds: float = 0.0
 
     def share(self, name: str) -> float:
         return int(getattr(self, name)) / self.sent
@@ -38,9 +40,9 @@ class Seen:
         return float(np.percentile(self.latencies, share))
 
 
-def scheduler_for(shape: CostShape, widths: tuple[int, ...], engines: int = 1) -> Scheduler:
+def scheduler_for(shape: CostShape, widths: tuple[int, ...], engines: int = 1, gather: float = 0.0) -> Scheduler:
     samples = [CostSample(rows, width, shape.seconds(rows, width)) for rows in (1, 8, 32) for width in widths]
-    found = Scheduler(widths, CostModel(samples))
+    found = Scheduler(widths, CostModel(samples), SchedulerLimits(gather_seconds=gather))
     found.engines = engines
     return found
 
@@ -54,29 +56,38 @@ def run(
     budget: float = 0.05,
     engines: int = 1,
     noise: float = 0.0,
+    gather: float = 0.0,
     seed: int = 0,
 ) -> Seen:
     """Seconds of load; `noise` is the deviation of the logarithm of a batch's time."""
     random = np.random.default_rng(seed)
-    scheduler = scheduler_for(shape, widths, engines)
+    scheduler = scheduler_for(shape, widths, engines, gather)
     arrivals = np.cumsum(random.exponential(1 / rate, int(rate * seconds))).tolist()
-    ends: list[tuple[float, int, ScheduledBatch]] = []
+    ends: list[tuple[float, int, ScheduledBatch | None]] = []  # None: nothing ended, but it is time to ask again
     seen = Seen(sent=len(arrivals))
+
+    numbers = itertools.count(1)
 
     def pump(now: float) -> None:
         while True:
-            batch, late = scheduler.dispatch(now)
+            batch, late, again = scheduler.dispatch(now)
             seen.late += len(late)
+            if again is not None:
+                heapq.heappush(ends, (again, -next(numbers), None))
             if batch is None:
                 return
             width = max(batch.width, COUNT)
             took = shape.seconds(len(batch.tickets), width) * float(np.exp(noise * random.normal()))
+            seen.busy_seconds += took
             heapq.heappush(ends, (now + took, batch.number, batch))
             seen.largest_batch = max(seen.largest_batch, len(batch.tickets))
 
     for number, now in enumerate([*arrivals, float("inf")]):
         while ends and ends[0][0] <= now:
             end, _, batch = heapq.heappop(ends)
+            if batch is None:
+                pump(end)
+                continue
             scheduler.finish(batch, end)
             seen.latencies += [end - one.arrived for one in batch.tickets]
             seen.too_late += sum(end > one.deadline for one in batch.tickets)

@@ -96,6 +96,7 @@ class Fleet:
         self._was_ever_loaded = False
         self._drained = asyncio.Event()
         self._is_retired = False
+        self._next_pump: asyncio.TimerHandle | None = None
         self.scheduler = self._schedule(NO_BEAM, ())
 
     @property
@@ -139,12 +140,19 @@ class Fleet:
     def pump(self) -> None:
         """Give waiting requests to idle engines."""
         while not self._is_retired:
-            batch, late = self.scheduler.dispatch(time.monotonic())
+            batch, late, again = self.scheduler.dispatch(time.monotonic())
             for one in late:
                 self._fail_late(one)
+            if again is not None:
+                self._pump_at(again)
             if batch is None:
                 return
             self._begin(next(one for one in self.replicas if one.is_idle), batch)
+
+    def _pump_at(self, moment: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._next_pump is None or self._next_pump.when() <= loop.time():
+            self._next_pump = loop.call_at(moment, self._shared.pump)
 
     def expire(self, ticket: Ticket) -> None:
         """A request's time has run out: out of the line with it, and out of its batch where others wait."""
@@ -179,6 +187,7 @@ class Fleet:
         if reply.error is not None:
             self._fail(batch.tickets, reply.error)
         elif len(reply.answers) == len(batch.tickets):
+            self.pump()  # first the engine, which has nothing to do, then those who have their answers
             self._answer(batch, reply.answers)
         else:
             self._fail(batch.tickets, f"{len(reply.answers)} answers came to {len(batch.tickets)} requests")
@@ -246,5 +255,5 @@ class Fleet:
             self._drained.set()
 
     def _schedule(self, widths: tuple[int, ...], samples: Sequence[CostSample]) -> Scheduler:
-        limits = SchedulerLimits(self._limits.max_batch, self._limits.max_pending)
+        limits = SchedulerLimits(self._limits.max_batch, self._limits.max_pending, self._limits.gather_seconds)
         return Scheduler(widths, CostModel(samples), limits, line=self._shared.line, tally=self._shared.tally)

@@ -171,4 +171,6 @@ def _codes(labels: Iterable[str | None]) -> np.ndarray[tuple[int], np.dtype[np.u
 def load_engine(bundle: Path) -> GeneratorEngine:
     """Load a bundle's generator onto one thread; raises `BundleError`."""
     torch.set_num_threads(1)
-    return GeneratorEngine(load_recommender(Bundle.open(bundle), state_cache=CacheLimits(_STATE_BYTES)))
+    return GeneratorEngine(
+        load_recommender(Bundle.open(bundle), state_cache=CacheLimits(_STATE_BYTES, only_returning=True))
+    )

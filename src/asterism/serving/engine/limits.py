@@ -17,6 +17,7 @@ class EngineLimits:
     min_beam: int | None = None  # as narrow as a beam may get under load; an eighth of the configured one by default
     max_batch: int = 64
     max_pending: int = 512
+    gather_seconds: float = 0.004  # for which an idle one waits for more requests, where these come often
     max_wait_seconds: float = 0.2  # of a request that brings no deadline
     load_timeout_seconds: float = 120.0
     batch_timeout_seconds: float = 10.0

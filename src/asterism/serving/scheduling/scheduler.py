@@ -3,8 +3,8 @@
 Whoever comes while a batch is under way waits for its end and then for the end of their own batch. So no batch may
 take more than half of the time that its requests were given: then both fit. Of the widths at which all who wait
 fit into such a batch the widest is taken; where none is, as many as fit at the narrowest, and the others wait for
-the next batch. A newcomer who could not be answered in time even so is refused at once. An idle engine waits for
-nobody: the batching window is the batch under way.
+the next batch. A newcomer who could not be answered in time even so is refused at once. The batching window is the
+batch under way; an idle engine waits for company only where others come so fast that it is likely, and shortly.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ _SLICE: Final = 0.5  # of a request's time that its batch may take
 _RESERVE: Final = 0.1  # of a request's time kept for the way to the engine and back
 _BACKGROUND_SHARE: Final = 4  # of the line's length: what nobody waits for in person finds it full so much earlier
 _JUST_ARRIVED_SECONDS: Final = 1e-3
+_COMPANY: Final = 4  # requests, from which on a batch's fixed cost is shared by enough of them
+_GAP_STEP: Final = 0.1  # of the way from the old mean gap between arrivals to the newest
+_LONGEST_GAP_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class SchedulerLimits:
 
     max_batch: int = 64
     max_waiting: int = 512
+    gather_seconds: float = 0.0  # for which an idle engine waits for company
 
 
 class ScheduledBatch(NamedTuple):
@@ -49,6 +53,7 @@ class Dispatch(NamedTuple):
 
     batch: ScheduledBatch | None
     late: list[Ticket]
+    again: float | None = None  # when to ask once more, where those who wait are given time to become more
 
 
 class Scheduler:
@@ -71,6 +76,8 @@ class Scheduler:
         self.line = line if line is not None else Line()
         self.tally = tally if tally is not None else Tally()
         self._running: dict[int, ScheduledBatch] = {}
+        self._newest_arrival = -math.inf
+        self._gap = _LONGEST_GAP_SECONDS  # mean seconds between arrivals
         self._numbers = 0
 
     @property
@@ -85,6 +92,9 @@ class Scheduler:
 
     def admit(self, ticket: Ticket, now: float) -> None:
         """Let a newcomer wait; raises `OverloadedError` where that is in vain."""
+        gap = min(now - self._newest_arrival, _LONGEST_GAP_SECONDS)
+        self._gap += _GAP_STEP * (gap - self._gap)
+        self._newest_arrival = now
         if ticket.budget <= 0:
             self._refuse("the deadline has passed already")
         if len(self.line) >= self.limits.max_waiting // (_BACKGROUND_SHARE if ticket.background else 1):
@@ -107,6 +117,9 @@ class Scheduler:
         late = self._drop_hopeless(now)
         if not len(self.line):
             return Dispatch(None, late)
+        until = self._gathers_until()
+        if now < until:
+            return Dispatch(None, late, until)
         share = math.ceil(len(self.line) / self.idle)
         while True:
             rows, width = self._choose(now, share)
@@ -134,6 +147,14 @@ class Scheduler:
             lone_ms=1000 * self.costs.seconds(1, self.widths[0]),
             full_ms=1000 * self.costs.seconds(self.limits.max_batch, self.widths[-1]),
         )
+
+    def _gathers_until(self) -> float:
+        """When those who wait have waited long enough for company."""
+        seconds = self.limits.gather_seconds
+        if len(self.line) >= _COMPANY * self.idle or self._gap >= seconds:
+            return -math.inf
+        took = self.costs.likely_seconds(_COMPANY, self._narrowest())
+        return min(one.arrived + min(seconds, (one.budget - took) / 2) for one in self.line.tickets)
 
     def _narrowest(self) -> int:
         return self._effective(self.widths[-1], self.line.tickets)
