@@ -207,7 +207,7 @@ def engine_command(
     _begin("engine", log_format, supervised)
     from asterism.serving.deploying import deployed_bundle
     from asterism.serving.engine.limits import EngineLimits
-    from asterism.serving.grpc.engine_process import EngineProcessSettings, serve_engine
+    from asterism.serving.grpc.engine_process import EngineProcessSettings, run_engine
     from asterism.serving.supervisor.run_folder import engine_address
 
     served, folder, stores = _places(bundle, state, config)
@@ -222,7 +222,7 @@ def engine_command(
         metrics_port=metrics_port,
     )
     say = (lambda _: None) if supervised else (lambda line: print(line, flush=True))
-    asyncio.run(serve_engine(process, say))
+    run_engine(process, say)
 
 
 @app.command()

@@ -31,7 +31,7 @@ class EngineChild:
             stdin=PIPE,
             stdout=PIPE,
             limit=_STREAM_LIMIT_BYTES,
-            process_group=0,  # Ctrl-C is for the service, which lets requests finish before it ends this process
+            start_new_session=True,  # Ctrl-C is for the service, which lets requests finish before it ends this process
             env={**os.environ, "OMP_NUM_THREADS": "1"},  # more threads than that fight over the cores (docs/serving.md)
         )
         return cls(process)

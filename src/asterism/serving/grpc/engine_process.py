@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from uvicorn.loops.auto import auto_loop_factory
+
 from asterism.core.bundle import Bundle
 from asterism.core.pauses import keep_pauses_short
 from asterism.serving.engine.limits import EngineLimits
@@ -36,6 +38,12 @@ class EngineProcessSettings:
     timeout_seconds: float = 5.0  # of the catalogue
     limits: EngineLimits = field(default_factory=EngineLimits)
     metrics_port: int | None = None  # where Prometheus finds `/metrics`
+
+
+def run_engine(settings: EngineProcessSettings, say: Callable[[str], None]) -> None:
+    """`serve_engine` on an event loop of its own: uvloop's where it is installed."""
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        runner.run(serve_engine(settings, say))
 
 
 async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], None]) -> None:
