@@ -52,9 +52,9 @@ class Ladder:
 
     def scored(self, items: tuple[ScoredItem, ...], source: Source, state: UserState) -> Scored:
         """What a model said, and which of it lies nearer to something unwanted than to anything wanted."""
-        wanted = newest_items(state)
-        if not (items and wanted and state.negative):
+        if not (items and state.recent and state.negative):
             return Scored(items, source)
+        wanted = newest_items(state)
         ids = [one.item_id for one in items]
         others = [*wanted, *state.negative[-_REMEMBERED_DISLIKES:]]
         cosines = self._vectors_down.spared(lambda: self._vectors.similarities(ids, others))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from asterism.data.item_attributes import Predicate
 from asterism.serving.ports import EngineRequest, HistoryEvent
 from asterism.stores.user_state import RecentEvent, UserState
@@ -26,7 +28,7 @@ def engine_request(
     What no answer may hold, `excluded`, is by default what the state leaves out.
     """
     return EngineRequest(
-        history=tuple(map(history_event, state.recent)),
+        history=history_of(state.recent),
         count=count,
         excluded=state.left_out if excluded is None else excluded,
         user_id=user_id,
@@ -40,6 +42,11 @@ def engine_request(
     )
 
 
-def history_event(event: RecentEvent) -> HistoryEvent:
-    """An event of a state as the model reads it."""
-    return HistoryEvent(event.item_id, event.timestamp, event.action.value, event.value, event.scene, event.device)
+def history_of(recent: Iterable[RecentEvent]) -> tuple[HistoryEvent, ...]:
+    """Events of a state as the model reads them."""
+    # taken apart, as each name of a tuple and an enum's `value` cost more than the tuple itself
+    events = [
+        HistoryEvent(item_id, timestamp, action._value_, value, scene, device)
+        for timestamp, item_id, action, value, scene, device in recent
+    ]
+    return tuple(events)
