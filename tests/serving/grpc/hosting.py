@@ -17,6 +17,7 @@ from asterism.serving.grpc.model_service import ModelServicer
 from asterism.serving.grpc.proto.model_pb2_grpc import add_ModelServiceServicer_to_server
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.grpc.server import GrpcServer, HostedService
+from asterism.serving.grpc.talking import TalkServer
 from serving.engine.stepping import FACTORY
 
 
@@ -27,26 +28,34 @@ class Hosted:
     pool: EnginePool
     servicer: ModelServicer
     server: GrpcServer
+    talking: TalkServer
     remote: RemoteEngine
 
     async def drain(self) -> None:
-        """End the server as the engine process does."""
+        """End the servers as the engine process does."""
         self.servicer.drain()
-        await self.server.stop()
+        await asyncio.gather(self.server.stop(), self.talking.stop())
+
+    async def die(self) -> None:
+        """End the servers in the middle of what they do."""
+        await asyncio.gather(self.server.stop(0), self.talking.stop(0))
 
 
 @contextlib.asynccontextmanager
-async def hosted(bundle: Path, *, factory: str = FACTORY) -> AsyncIterator[Hosted]:
+async def hosted(bundle: Path, *, factory: str = FACTORY, talks: bool = True) -> AsyncIterator[Hosted]:
+    """`talks`: on a socket of its own beside gRPC's, as an engine process does on one machine."""
     pool = EnginePool(factory, Bundle.open(bundle), frozenset, EngineLimits(max_wait_seconds=60))
     servicer = ModelServicer(pool)
     with tempfile.TemporaryDirectory() as folder:
         service = HostedService(MODEL_SERVICE, add_ModelServiceServicer_to_server, servicer)
         server = GrpcServer(f"unix:{folder}/engine.sock", [service])
+        talking = TalkServer(server.address if talks else "127.0.0.1:1", servicer.converse)
+        await talking.start()
         await server.start()
         pool.start()
         remote = RemoteEngine([server.address])
         remote.start()
-        one = Hosted(pool, servicer, server, remote)
+        one = Hosted(pool, servicer, server, talking, remote)
         try:
             await asyncio.wait_for(remote.wait_ready(), 60)
             await server.set_healthy(MODEL_SERVICE, True)
@@ -57,11 +66,11 @@ async def hosted(bundle: Path, *, factory: str = FACTORY) -> AsyncIterator[Hoste
             await pool.stop()
 
 
-def run(bundle: Path, work: Callable[[Hosted], Awaitable[None]]) -> None:
+def run(bundle: Path, work: Callable[[Hosted], Awaitable[None]], *, talks: bool = True) -> None:
     """Do something with a hosted engine."""
 
     async def main() -> None:
-        async with hosted(bundle) as one:
+        async with hosted(bundle, talks=talks) as one:
             await work(one)
 
     asyncio.run(main())

@@ -44,7 +44,8 @@ async def calling(one: Hosted) -> AsyncIterator[Any]:
         yield ModelServiceStub(channel)
 
 
-def test_it_answers_what_the_pool_answers_packed_or_plain_one_or_many(bundle: Path) -> None:
+@pytest.mark.parametrize("talks", [True, False])
+def test_it_answers_what_the_pool_answers_packed_or_plain_one_or_many(bundle: Path, talks: bool) -> None:
     history = (HistoryEvent("lamps-03", 1000, "click", 2.0, "home", "phone"), HistoryEvent("mugs-01", 1001, "view"))
     requests = [EngineRequest(history, count, frozenset({"lamps-05"}), user_id="u") for count in (1, 5, 100)]
 
@@ -60,7 +61,7 @@ def test_it_answers_what_the_pool_answers_packed_or_plain_one_or_many(bundle: Pa
                 single = await stub.Predict(model_pb2.PredictRequest(queries=queries[:1]))
                 assert list(map(answer_of, single.results)) == expected[:1]
 
-    run(bundle, work)
+    run(bundle, work, talks=talks)
 
 
 def test_what_is_known_of_the_model_is_known_elsewhere(bundle: Path) -> None:
@@ -198,7 +199,8 @@ def test_health_and_reflection_tell_what_is_served(bundle: Path) -> None:
     run(bundle, work)
 
 
-def test_a_draining_server_answers_what_it_was_asked_and_then_nothing(bundle: Path) -> None:
+@pytest.mark.parametrize("talks", [True, False])
+def test_a_draining_server_answers_what_it_was_asked_and_then_nothing(bundle: Path, talks: bool) -> None:
     async def work(one: Hosted) -> None:
         (bundle.parent / STEPS).write_text("50")
         waiting = [asyncio.create_task(one.remote.recommend(asked(f"u{user}"))) for user in range(5)]
@@ -212,7 +214,7 @@ def test_a_draining_server_answers_what_it_was_asked_and_then_nothing(bundle: Pa
             await one.remote.recommend(asked("late"))
         assert time.monotonic() - started < 0.1
 
-    run(bundle, work)
+    run(bundle, work, talks=talks)
 
 
 def test_another_bundle_is_served_on_demand_or_refused_with_its_reason(bundle: Path) -> None:
@@ -235,9 +237,10 @@ def test_another_bundle_is_served_on_demand_or_refused_with_its_reason(bundle: P
     run(bundle, work)
 
 
-def test_a_request_whose_engine_is_lost_goes_to_another_one(bundle: Path) -> None:
+@pytest.mark.parametrize("talks", [True, False])
+def test_a_request_whose_engine_is_lost_goes_to_another_one(bundle: Path, talks: bool) -> None:
     async def main() -> None:
-        async with hosted(bundle) as one, hosted(bundle) as other:
+        async with hosted(bundle, talks=talks) as one, hosted(bundle, talks=not talks) as other:
             both = RemoteEngine([one.server.address, other.server.address])
             both.start()
             while len(both.status.engines) != 2 or not all(replica.ready for replica in both.status.engines):
@@ -248,7 +251,7 @@ def test_a_request_whose_engine_is_lost_goes_to_another_one(bundle: Path) -> Non
                 await asyncio.sleep(0.01)
             held = [len(hosting.pool._shared.pending) for hosting in (one, other)]
             assert held == [3, 3], "the load is shared"
-            await one.server.stop(0)
+            await one.die()
             assert [len(answer.items) for answer in await asyncio.gather(*waiting)] == [3] * 6
             assert other.pool.status.figures.answered == 6
             await both.stop()

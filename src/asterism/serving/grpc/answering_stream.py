@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final, Protocol
 
 import grpc
-from grpc.aio import ServicerContext
 
 from asterism.serving.grpc.proto import model_pb2
 
@@ -17,11 +16,23 @@ _MOST_UNDER_WAY: Final = 4096  # of one stream, before it is read on
 Answer = Callable[[model_pb2.Query], Awaitable[model_pb2.Result]]
 
 
+class AskingStream(Protocol):
+    """What is used of a stream: gRPC's own, or a `MessageStream`."""
+
+    async def read(self) -> Any:
+        """The next `Asked`, or `grpc.aio.EOF`."""
+        ...
+
+    async def write(self, message: Any) -> None:
+        """Send an `Answered`."""
+        ...
+
+
 class AnsweringStream:
     """One stream from its beginning to its end; for one event loop."""
 
-    def __init__(self, context: ServicerContext, answer: Answer) -> None:
-        self._context = context
+    def __init__(self, stream: AskingStream, answer: Answer) -> None:
+        self._stream = stream
         self._answer = answer
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._ready: list[tuple[int, model_pb2.Result]] = []
@@ -49,7 +60,7 @@ class AnsweringStream:
                 return
 
     async def _read(self) -> None:
-        while (message := await self._context.read()) is not grpc.aio.EOF:
+        while (message := await self._stream.read()) is not grpc.aio.EOF:
             for number, query in zip(message.numbers, message.queries, strict=False):
                 self._under_way[number] = asyncio.create_task(self._answered(number, query))
             for number in message.withdrawn:
@@ -76,5 +87,5 @@ class AnsweringStream:
             self._something.clear()
             ready, self._ready = self._ready, []
             message = model_pb2.Answered(numbers=[one for one, _ in ready], results=[one for _, one in ready])
-            await self._context.write(message)
+            await self._stream.write(message)
             self._unsent -= len(ready)

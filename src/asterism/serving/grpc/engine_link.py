@@ -17,6 +17,7 @@ from asterism.serving.grpc.addresses import checked
 from asterism.serving.grpc.conversation import Conversation, EngineLostError
 from asterism.serving.grpc.descriptions import NO_FIGURES, status_of
 from asterism.serving.grpc.errors import error_of_status
+from asterism.serving.grpc.message_stream import opened
 from asterism.serving.grpc.proto import model_pb2
 from asterism.serving.grpc.proto.model_pb2_grpc import ModelServiceStub
 from asterism.serving.grpc.queries import unflattened
@@ -124,10 +125,17 @@ class EngineLink:
         if status.ready and self._ids_version != status.bundle_version:
             await self._fetch_semantic_ids()
         was_ready, self.status = self.status.ready, status
-        if self._conversation is None or self._conversation.is_over:
-            self._conversation = Conversation(self._stub.Converse(), description.packed_format)
+        if not self._can_ask():
+            stream = await opened(self.address, model_pb2.Answered) or self._stub.Converse()
+            if self._can_ask():  # `swap` took a description meanwhile
+                stream.cancel()
+            else:
+                self._conversation = Conversation(stream, description.packed_format)
         if status.ready != was_ready:
             self._on_change()
+
+    def _can_ask(self) -> bool:
+        return self._conversation is not None and not self._conversation.is_over
 
     async def _fetch_semantic_ids(self) -> None:
         found: dict[str, SemanticId] = {}

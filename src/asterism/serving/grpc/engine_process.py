@@ -20,6 +20,7 @@ from asterism.serving.grpc.hidden_items import HiddenItems
 from asterism.serving.grpc.model_service import ModelServicer
 from asterism.serving.grpc.proto.model_pb2_grpc import add_ModelServiceServicer_to_server
 from asterism.serving.grpc.server import GrpcServer, HostedService
+from asterism.serving.grpc.talking import TalkServer
 from asterism.serving.stopping import StopSignals
 from asterism.serving.telemetry.engine_process import instrument_engine
 from asterism.serving.telemetry.exposition import serving_metrics
@@ -58,8 +59,10 @@ async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], Non
     servicer = ModelServicer(pool)
     telemetry = instrument_engine(pool, bundle, servicer)
     server = GrpcServer(settings.address, [HostedService(MODEL_SERVICE, add_ModelServiceServicer_to_server, servicer)])
+    talking = TalkServer(settings.address, servicer.converse)
     telling: asyncio.Task[None] | None = None
     try:
+        await talking.start()
         await server.start()
         pool.start()
         hidden.start()
@@ -69,12 +72,16 @@ async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], Non
             await _until_stopped(pool, stop, say)
     finally:
         servicer.drain()
-        await stop.unless_hurried(server.stop())
+        await stop.unless_hurried(_stopped(server, talking))
         if telling is not None:
             telling.cancel()
         await pool.stop()
         await asyncio.to_thread(hidden.close)
         await asyncio.to_thread(telemetry.close)
+
+
+async def _stopped(server: GrpcServer, talking: TalkServer) -> None:
+    await asyncio.gather(server.stop(), talking.stop())
 
 
 async def _until_stopped(pool: EnginePool, stop: StopSignals, say: Callable[[str], None]) -> None:

@@ -14,7 +14,7 @@ from grpc.aio import ServicerContext
 from asterism.core.bundle import Bundle
 from asterism.core.errors import AsterismError, ModelError, RequestError
 from asterism.serving.engine.pool import EnginePool
-from asterism.serving.grpc.answering_stream import AnsweringStream
+from asterism.serving.grpc.answering_stream import AnsweringStream, AskingStream
 from asterism.serving.grpc.descriptions import description_of
 from asterism.serving.grpc.errors import told
 from asterism.serving.grpc.proto import model_pb2
@@ -53,8 +53,11 @@ class ModelServicer(ModelServiceServicer):
 
     async def Converse(self, messages: AsyncIterator[model_pb2.Asked], context: ServicerContext) -> None:
         """See model.proto."""
-        stream = AnsweringStream(context, lambda query: self._result(query, None))
-        await stream.run(self._is_draining)
+        await self.converse(context)
+
+    async def converse(self, stream: AskingStream) -> None:
+        """Answer what comes over one stream, until its other side ends it, or this process shuts down."""
+        await AnsweringStream(stream, lambda query: self._result(query, None)).run(self._is_draining)
 
     @told
     async def Describe(self, message: model_pb2.DescribeRequest, context: ServicerContext) -> model_pb2.Description:
