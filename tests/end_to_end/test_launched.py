@@ -1,4 +1,4 @@
-"""Several processes by the launchers that users have: a language model aligned on two, and the shipped DDP file."""
+"""Several processes by the launchers that users have: a language model aligned on two, and the shipped files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from asterism.config import load_run_config, parse_run_config
 from asterism.core import parts
 from asterism.core.bundle import Bundle
+from asterism.core.errors import TrainingError
 from asterism.training.alignment.pipeline import align_bundle
 from asterism.training.pipeline import train_bundle
 from command_line import asterism, environment
@@ -95,6 +96,19 @@ def launched(launcher: tuple[str, ...], *arguments: str | Path) -> str:
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     return done.stderr
+
+
+@pytest.mark.parametrize(("variable", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
+def test_a_launch_that_cuts_weights_is_refused(
+    start: Path, variable: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{variable}", "true")  # as the launcher tells its processes, on any device
+    output = start.with_name("cut")
+    with pytest.raises(TrainingError, match=f"this launch is for {name}, which cuts weights into parts"):
+        train_bundle(parse_run_config(LANGUAGE), start.parent, output)
+    with pytest.raises(TrainingError, match=r"use configs/distributed/ddp\.yaml"):
+        align_bundle(start, output)
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("method", ["dpo", "grpo"])
