@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 import worlds
-from asterism.config import DecodingConfig, ModelConfig
+from asterism.config import DecodingConfig, EvaluationConfig, ModelConfig
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.decoding.content import ContentHead
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
@@ -14,7 +15,7 @@ from asterism.decoding.neighbours import NeighbourHead
 from asterism.evaluation.metrics import NOT_FOUND
 from asterism.models.policy import read_histories
 from asterism.models.ugt import UGT, ItemFeatures, UGTShape
-from asterism.training.candidates import HEADS, score_candidates
+from asterism.training.candidates import HEADS, score_candidates, with_chosen_weights
 
 ITEMS = 20
 CODES = np.array([[item // 5, item % 5] for item in range(ITEMS)])
@@ -76,3 +77,15 @@ def test_only_what_the_item_head_keeps_stands_for_choice() -> None:
             target = whole.targets[row]
             assert found.targets[row] == (sorted(best).index(target) if target in best else NOT_FOUND)
         assert (found.targets == NOT_FOUND).any()
+
+
+def test_weights_are_chosen_on_all_cases_however_few_an_epoch_asks(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    split = worlds.markov_chain(items=ITEMS)
+    shape = UGTShape(ModelConfig(width=8, blocks=1, heads=2, max_events=8, dropout=0.0), 0.1)
+    model = UGT(ItemFeatures(torch.from_numpy(CODES), (4, 5), torch.randn(ITEMS, 4)), shape).eval()
+    config = worlds.run_config(decoding=DecodingConfig(beam=ITEMS), evaluation=EvaluationConfig(validation_cases=3))
+    heads = HistoryHeads(None, NeighbourHead.learn(split.train, ITEMS))
+    found = with_chosen_weights(config, model, SemanticIdTable(CODES, (4, 5)), heads, split.validation)
+    assert f"of {len(split.validation)} validation cases" in capsys.readouterr().err
+    assert found.decoding.neighbour_weight > 0, "the ring's successors are neighbours"

@@ -136,6 +136,10 @@ def test_an_index_of_other_items_is_a_sentence(tmp_path: Path) -> None:
     assert paths_of(index, ["b", "a"], "x").tolist() == [[1, 0], [1, 2]]
     with pytest.raises(DataError, match="no semantic id for 2 of the catalogue's 3 items, the first of them 'c'"):
         paths_of(index, ["a", "c", "d"], "x")
+    with pytest.raises(
+        DataError, match="names what is not among the catalogue's 1 items: 1, the first of them 'b'; give"
+    ):
+        paths_of(index, ["a"], "x")
 
 
 def test_the_weights_of_frozen_parts_are_not_kept_twice(tmp_path: Path) -> None:

@@ -46,13 +46,25 @@ def read_index(path: Path) -> ItemPaths:
 
 
 def paths_of(index: ItemPaths, item_ids: Sequence[str], source: str) -> NDArray[np.int32]:
-    """(N, levels) the paths of these items, in their order; raises `DataError` where the index lacks one."""
+    """(N, levels) the paths of these items, in their order.
+
+    Raises `DataError` where the index lacks one, or names another: items that are numbers all look alike, so the index
+    of other data would pass for this one's if it were only long enough.
+    """
     place_of = {item: place for place, item in enumerate(index.item_ids)}
     missing = [item for item in item_ids if item not in place_of]
     if missing:
         raise DataError(
             f"the index has no semantic id for {len(missing)} of the catalogue's {len(item_ids)} items, the first of "
             f"them {missing[0]!r}; give the index that belongs to these data",
+            file=source,
+        )
+    unknown = place_of.keys() - set(item_ids)
+    if unknown:
+        first = min(unknown, key=place_of.__getitem__)
+        raise DataError(
+            f"the index names what is not among the catalogue's {len(item_ids)} items: {len(unknown)}, the first of "
+            f"them {first!r}; give the index that belongs to these data, or take them out",
             file=source,
         )
     return index.paths[[place_of[item] for item in item_ids]]

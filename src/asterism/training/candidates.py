@@ -33,9 +33,13 @@ _NONE = np.iinfo(np.int64).max
 def with_chosen_weights(
     config: RunConfig, model: TrainedModel, table: SemanticIdTable, heads: HistoryHeads, validation: Cases
 ) -> RunConfig:
-    """The configuration with the weights that order the validation cases' candidates best, histories excluded."""
+    """The configuration with the weights that order the validation cases' candidates best, histories excluded.
+
+    All cases count, MAX_CASES at most: `evaluation.validation_cases` is for what every epoch repeats, and the weights
+    chosen on some hundreds of cases lose on others.
+    """
     start = config.decoding
-    cases = sample_cases(validation, min(MAX_CASES, config.evaluation.validation_cases or MAX_CASES), config.seed)
+    cases = sample_cases(validation, MAX_CASES, config.seed)
     candidates = score_candidates(model, table, heads, cases, start)
     found = choose_weights(candidates, np.array([getattr(start, f"{head}_weight") for head in HEADS], dtype=float))
     weights = {f"{head}_weight": float(f"{one:.6g}") for head, one in zip(HEADS, found.weights, strict=True)}

@@ -10,15 +10,12 @@ from typing import TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from asterism.core.errors import TrainingError
+from asterism.training.launches import check_whole_weights
 
 T = TypeVar("T")
-
-#: Weights are whole in each process, since roll-outs ask for parts of a model in an order of their own.
-_WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
 class Processes:
@@ -26,12 +23,8 @@ class Processes:
 
     def __init__(self) -> None:
         """Raise `TrainingError` where a launcher would cut the weights into parts."""
+        check_whole_weights()
         state = PartialState(cpu=not torch.cuda.is_available())
-        if state.distributed_type not in _WHOLE:
-            raise TrainingError(
-                f"alignment keeps whole weights in each process, and this launch is {state.distributed_type}; "
-                "use configs/distributed/ddp.yaml"
-            )
         self.count: int = state.num_processes
         self.rank: int = state.process_index
         self.main: bool = state.is_main_process

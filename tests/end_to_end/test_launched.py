@@ -1,0 +1,135 @@
+"""Several processes by the launchers that users have: a language model aligned on two, and the shipped files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from asterism.config import load_run_config, parse_run_config
+from asterism.core import parts
+from asterism.core.bundle import Bundle
+from asterism.core.errors import TrainingError
+from asterism.training.alignment.pipeline import align_bundle
+from asterism.training.pipeline import train_bundle
+from command_line import asterism, environment
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "distributed"
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
+ACCELERATE = (
+    sys.executable,
+    *("-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "ddp.yaml"), "--main_process_port", "0", "-m"),
+)
+COMMON = {
+    "name": "market",
+    "data": {"path": "market"},
+    "embeddings": {"text_model": "tfidf", "width": 16},
+    "semantic_ids": {"codes": 8, "levels": 3},
+    "training": {"epochs": 1, "learning_rate": 0.01, "warmup_steps": 1, "average_epochs": 0},
+    "decoding": {"beam": 40, "choose_weights": False},
+}
+LANGUAGE = {
+    **COMMON,
+    "model": {"kind": "llm", "max_events": 10},
+    "llm": {
+        "batch_tokens": 512,
+        "shape": {"width": 16, "layers": 1, "heads": 2, "key_value_heads": 1, "feed_forward": 24, "vocabulary": 300},
+    },
+}
+UGT = """
+name = "market"
+[data]
+path = "market"
+[embeddings]
+text_model = "tfidf"
+width = 16
+[semantic_ids]
+codes = 8
+levels = 3
+[model]
+width = 16
+blocks = 1
+[training]
+epochs = 1
+negatives = 0
+[decoding]
+beam = 40
+[alignment]
+method = "dpo"
+epochs = 1
+newest = 1
+candidates = 10
+significance = 1.0
+"""
+ALIGNMENT = """
+name = "a"
+[data]
+path = "market"
+[alignment]
+epochs = 2
+validations = 1
+newest = 3
+candidates = 30
+learning_rate = 0.01
+dropout = false
+max_kl = 50.0
+significance = 1.0
+"""
+
+
+@pytest.fixture(scope="module")
+def start(workshop: Path) -> Path:
+    """A language model whose training was cut short, so that alignment finds something to gain."""
+    train_bundle(parse_run_config(LANGUAGE), workshop, workshop / "launched-llm")
+    (workshop / "launched.toml").write_text(ALIGNMENT, encoding="utf-8")
+    (workshop / "launched-ugt.toml").write_text(UGT, encoding="utf-8")
+    return workshop / "launched-llm"
+
+
+def launched(launcher: tuple[str, ...], *arguments: str | Path) -> str:
+    """What a command that ends well says."""
+    command = asterism(*arguments, launcher=launcher)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(("variable", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
+def test_a_launch_that_cuts_weights_is_refused(
+    start: Path, variable: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{variable}", "true")  # as the launcher tells its processes, on any device
+    output = start.with_name("cut")
+    with pytest.raises(TrainingError, match=f"this launch is for {name}, which cuts weights into parts"):
+        train_bundle(parse_run_config(LANGUAGE), start.parent, output)
+    with pytest.raises(TrainingError, match=r"use configs/distributed/ddp\.yaml"):
+        align_bundle(start, output)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("method", ["dpo", "grpo"])
+def test_two_processes_align_a_language_model_as_one(start: Path, method: str) -> None:
+    alone, pair = (start.with_name(f"launched-{method}-{count}") for count in ("one", "two"))
+    settings = start.with_name("launched.toml")
+    config = load_run_config(settings).alignment.model_copy(update={"method": method})
+    assert align_bundle(start, alone, config) is not None
+    launched(TORCHRUN, "align", "--bundle", start, "--config", settings, "--method", method, "--output", pair)
+    before, one, two = (load_file(path / parts.LANGUAGE_MODEL / "model.safetensors") for path in (start, alone, pair))
+    moved = max(float((one[name] - before[name]).abs().max()) for name in one)
+    apart = max(float((one[name] - two[name]).abs().max()) for name in one)
+    assert moved > 0.01
+    assert apart < 0.01 * moved
+
+
+def test_the_shipped_file_trains_and_aligns_on_two_processes(start: Path) -> None:
+    config = start.with_name("launched-ugt.toml")
+    trained, aligned = start.with_name("launched-ugt"), start.with_name("launched-ugt-aligned")
+    launched(ACCELERATE, "train", "--config", config, "--output", trained)
+    assert json.loads(Bundle.open(trained).part(parts.METRICS).read_text())["processes"] == 2
+    said = launched(ACCELERATE, "align", "--bundle", trained, "--config", config, "--output", aligned)
+    assert said.count("alignment ended after") == 1, "the main process alone speaks"
+    assert Bundle.open(aligned).fact("aligned_from") == Bundle.open(trained).version
