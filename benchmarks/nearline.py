@@ -25,9 +25,9 @@ import numpy as np
 
 from asterism.core.errors import AsterismError
 from asterism.core.progress import track
+from asterism.serving.slate_inputs import SlateInput
 from asterism.serving.supervisor.run_folder import gateway_address
-from asterism.serving.worker.visitors import GatewayVisitors
-from asterism.stores.slates import Slate
+from asterism.serving.worker.visitors import GatewayVisitors, Waiting
 from asterism.stores.user_state import Visitor
 from peers import commit
 from reference_shape import write_reference_bundle
@@ -67,16 +67,14 @@ class Users:
     async def click(self, one: Click, due: float) -> None:
         """Look, wait until the click is due, click, and see the feed change."""
         first = (await self.look(one.user_id))["items"][0]["item_id"]
-        before: Slate | None = None
-        with contextlib.suppress(AsterismError):
-            before = await self._slates.last_slate(Visitor(one.user_id))
+        before = await self._last_revision(one.user_id)
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         body = {"user_id": one.user_id, "item_id": first, "action": "click"}
         answer = (await self._http.post("/api/v1/feedback", json=body)).json()
         if answer["code"] != 0:
             raise SystemExit(f"no click: {answer['message']}")
         if one.waits:
-            await self._next_slate(one.user_id, before.revision if before is not None else 0)
+            await self._next_slate(one.user_id, before)
         feed = await self.look(one.user_id)
         one.changed_ms = (time.monotonic() - due) * 1000
         one.source, one.cached = feed["source"], feed["cached"]
@@ -93,13 +91,18 @@ class Users:
 
     async def _next_slate(self, user_id: str, revision: int) -> None:
         end = time.monotonic() + _LONGEST_SECONDS
-        slate: Slate | None = None
         while time.monotonic() < end:
-            with contextlib.suppress(AsterismError):  # a gateway that is late is looked at again, and waited for
-                slate = await self._slates.last_slate(Visitor(user_id))
-            if slate is not None and slate.revision != revision:
+            if await self._last_revision(user_id) not in {0, revision}:
                 return
             await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _last_revision(self, user_id: str) -> int:
+        """Of the state that the last slate was made from; 0 where there is none, or the gateway is late."""
+        with contextlib.suppress(AsterismError):
+            (found,) = await self._slates.inputs([Waiting(Visitor(user_id), None)])
+            if isinstance(found, SlateInput) and found.last is not None:
+                return found.last.revision
+        return 0
 
 
 async def measure(base_url: str, address: str, clicks: list[Click], rate: float, seed: int) -> None:

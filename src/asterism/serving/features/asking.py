@@ -42,4 +42,5 @@ def engine_request(
 
 def history_event(event: RecentEvent) -> HistoryEvent:
     """An event of a state as the model reads it."""
-    return HistoryEvent(event.item_id, event.timestamp, event.action.value, event.value, event.scene, event.device)
+    timestamp, item_id, action, value, scene, device = event
+    return HistoryEvent(item_id, timestamp, action._value_, value, scene, device)  # `.value` costs half of all this
