@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -19,7 +15,7 @@ from hypothesis import strategies as st
 from asterism.core.errors import RequestError, StoreUnavailableError
 from asterism.core.records import Action
 from asterism.serving.grpc.message_room import LARGEST_PART_BYTES, ROOM_BYTES, in_messages
-from asterism.serving.grpc.proto import model_pb2, visitors_pb2, visitors_pb2_grpc
+from asterism.serving.grpc.proto import model_pb2, visitors_pb2
 from asterism.serving.grpc.visitor_messages import (
     PACKED_STATE_FORMAT,
     packed_state,
@@ -30,57 +26,17 @@ from asterism.serving.grpc.visitor_messages import (
     wish_message,
     wish_of,
 )
-from asterism.serving.grpc.visitor_services import visitor_server
-from asterism.serving.hot_state import HotState
 from asterism.serving.slate_inputs import LastSlate, SlateInput, SlateWish
 from asterism.serving.worker.batches import Arrival
 from asterism.serving.worker.visitors import GatewayVisitors, StoredVisitors, Visitors, Waiting
 from asterism.stores.event_log import Event
-from asterism.stores.opening import Hot, open_hot
+from asterism.stores.opening import Hot
 from asterism.stores.slates import ScoredItem, Slate
 from asterism.stores.user_state import Offset, RecentEvent, UserState, Visitor
+from serving.grpc.visitor_gateway import Gateway, run
 
 ITEMS = (ScoredItem("é⭐", -0.5, (1, 2, 300)), ScoredItem("b", float("-inf"), (0, 255, 4)))
 NAMES = ("ada", "bob", "eve")
-
-
-@dataclass(frozen=True)
-class Gateway:
-    """States in the memory of one process, and the worker's way to them."""
-
-    stores: Hot
-    visitors: GatewayVisitors
-    stub: Any
-    calls: list[str]  # of the service, in their order
-
-
-@contextlib.asynccontextmanager
-async def gateway() -> AsyncIterator[Gateway]:
-    stores, calls = open_hot("memory"), list[str]()
-
-    class Noting(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-        async def intercept_service(self, continuation: Any, details: Any) -> Any:
-            calls.append(details.method.rpartition("/")[2])
-            return await continuation(details)
-
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        serve = grpc.aio.server
-        patch.setattr(grpc.aio, "server", lambda **options: serve(interceptors=[Noting()], **options))
-        server = visitor_server(f"unix:{folder}/gateway.sock", HotState({}, stores=stores))
-        await server.start()
-        visitors = GatewayVisitors(server.address)
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            yield Gateway(stores, visitors, visitors_pb2_grpc.SlateServiceStub(channel), calls)
-        await visitors.close()
-        await server.stop(0)
-
-
-def run(work: Callable[[Gateway], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with gateway() as one:
-            await work(one)
-
-    asyncio.run(main())
 
 
 def arrival(number: int, user_id: str, action: Action = Action.CLICK) -> Arrival:
