@@ -29,16 +29,19 @@ ITEMS = tuple(f"i{number}" for number in range(40))
 
 @dataclass
 class Ranking:
-    """Answers with the items that are not excluded, in their order; fails for whom it is told to."""
+    """Answers batches with the items that are not excluded, in their order; fails for whom it is told to."""
 
     fails_for: frozenset[str] = frozenset()
     asked: list[EngineRequest] = field(default_factory=list)
+    batch: asyncio.Future[None] | None = None
     meanwhile: Callable[[], None] = lambda: None
     status: Any = field(default_factory=lambda: SimpleNamespace(bundle_version="v1"))
 
     async def recommend(self, request: EngineRequest) -> EngineAnswer:
         self.asked.append(request)
-        await asyncio.sleep(0.01)
+        if self.batch is None or self.batch.done():
+            self.batch = asyncio.ensure_future(asyncio.sleep(0.01))
+        await self.batch
         if request.user_id in self.fails_for:
             raise ModelError("this one's model broke")
         self.meanwhile()
