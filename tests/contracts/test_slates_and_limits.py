@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from asterism.core.clock import ManualClock
+from asterism.core.errors import StorageError
 from asterism.stores.rate_limits import LocalRateLimits, Rate, RateLimits
 from asterism.stores.redis_client import RedisClient
 from asterism.stores.redis_states import RedisRateLimits, RedisSlates
@@ -63,6 +64,15 @@ def test_a_forgotten_slate_is_gone_and_only_that(opener: Opener) -> None:
     assert (slates.get(ADA), slates.get(bob)) == (None, slate())
 
 
+def test_many_slates_are_kept_and_read_as_each_alone(opener: Opener) -> None:
+    slates, _ = opener(ManualClock(1000.0))
+    bob, other = Visitor("bob"), Slate((), 0, "", 1000.0)
+    assert slates.keep_many([(ADA, other), (bob, other), (ADA, slate())]) == [None] * 3
+    assert slates.get_many([ADA, Visitor("nobody"), bob, ADA]) == [slate(), None, other, slate()]
+    assert (slates.get(ADA), slates.get(bob)) == (slate(), other)
+    assert (slates.keep_many([]), slates.get_many([])) == ([], [])
+
+
 def test_a_slate_is_valid_for_its_state_and_bundle_while_it_is_young() -> None:
     one = Slate(ITEMS, 5, "v-1", 1000.0)
     assert one.is_valid(5, "v-1", 1059.9, 60.0)
@@ -100,6 +110,14 @@ def test_a_slate_that_an_older_asterism_kept_is_never_valid_but_still_there(redi
     assert not found.is_valid(0, "", 1000.0, 60.0)
     client.call(lambda redis: redis.set(key, b"junk"))
     assert slates.get(ADA) is None
+    slates.keep(Visitor("bob"), slate())
+    assert slates.get_many([ADA, Visitor("bob")]) == [None, slate()]
+    client.call(lambda redis: redis.eval("redis.call('DEL', KEYS[1]) return redis.call('LPUSH', KEYS[1], 'x')", 1, key))
+    wrong, good = slates.get_many([ADA, Visitor("bob")])
+    assert isinstance(wrong, StorageError)
+    assert ("WRONGTYPE" in str(wrong), good) == (True, slate())
+    assert slates.keep_many([(ADA, slate())]) == [None]
+    assert slates.get(ADA) == slate()
     client.close()
 
 

@@ -17,7 +17,16 @@ from asterism.core.records import Action
 from asterism.stores.reaching import Tries
 from asterism.stores.redis_client import RedisClient
 from asterism.stores.redis_states import RedisUserStates
-from asterism.stores.user_state import NO_STATE, LocalUserStates, Offset, RecentEvent, UserStates, Visitor, warm
+from asterism.stores.user_state import (
+    NO_STATE,
+    LocalUserStates,
+    Offset,
+    RecentEvent,
+    UserState,
+    UserStates,
+    Visitor,
+    warm,
+)
 from contracts.redis_server import REDIS, start_redis
 
 ADA = Visitor(user_id="ada")
@@ -203,6 +212,54 @@ def test_a_snapshot_is_made_once_between_two_changes(states: UserStates) -> None
     assert states.last_known(Visitor("a stranger")) == states.last_known(Visitor()) == NO_STATE
 
 
+def test_many_states_are_read_as_each_alone(states: UserStates) -> None:
+    visitors = [ADA, Visitor("bob"), Visitor(session_id="ada"), Visitor("a stranger"), Visitor("ada", "phone")]
+    states.apply(ADA, click(1, "a"))
+    states.apply(Visitor(session_id="ada"), click(2, "b"))
+    states.get(ADA)  # known here by now, and of the next only the version is asked
+    for _ in range(2):
+        found = states.get_many(visitors)
+        assert found == [states.get(one) for one in visitors]
+        assert [one.revision for one in found if isinstance(one, UserState)] == [
+            states.get(one).revision for one in visitors
+        ]
+        states.apply(ADA, click(3, "c"))
+    assert states.get_many([]) == []
+    with pytest.raises(ValueError, match="a user or a session"):
+        states.get_many([ADA, Visitor()])
+
+
+def test_a_state_tells_whether_it_took_an_event_in(states: UserStates) -> None:
+    disliked = RecentEvent(5, "b", Action.DISLIKE)
+    assert not states.get(ADA).holds(click(1, "a"))
+    states.apply(ADA, click(2, "a"))
+    assert states.get(ADA).holds(click(2, "a"))
+    assert not states.get(ADA).holds(click(3, "a")), "the item was met, but not by this event"
+    assert not states.get(ADA).holds(disliked)
+    states.apply(ADA, disliked)
+    assert states.get(ADA).holds(disliked)
+    states.apply(ADA, click(6, "b"))
+    assert states.get(ADA).holds(disliked), "a later change of mind has lifted it"
+    states.apply(ADA, click(7, "c"))
+    states.apply(ADA, click(8, "d"))
+    assert states.get(ADA).holds(click(2, "a")), "older than all that is kept, but its item was met"
+    assert not states.get(ADA).holds(click(2, "e"))
+
+
+def test_a_state_came_of_its_own_earlier_ones_alone(states: UserStates) -> None:
+    states.apply(ADA, click(1, "a"))
+    first = states.get(ADA)
+    states.apply(ADA, click(2, "b"))
+    second = states.get(ADA)
+    assert (first.came_of(first.revision), second.came_of(first.revision)) == (True, True)
+    assert not first.came_of(second.revision)
+    states.forget(ADA)
+    assert not states.get(ADA).came_of(second.revision)
+    assert not states.get(ADA).came_of(0)
+    states.apply(ADA, click(1, "a"))
+    assert not states.get(ADA).came_of(second.revision)
+
+
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_an_odd_name_is_a_name_like_any_other(states: UserStates, name: str) -> None:
     for visitor in (Visitor(user_id=name), Visitor(session_id=name)):
@@ -287,6 +344,12 @@ def test_a_value_that_is_no_state_is_named(redis_url: str, prefix: str) -> None:
     client.call(lambda redis: redis.eval("redis.call('DEL', KEYS[1]) return redis.call('SET', KEYS[1], 'x')", 1, key))
     with pytest.raises(StorageError, match=r"refused .*WRONGTYPE"):
         RedisUserStates(client).get(ADA)
+    states = RedisUserStates(client)
+    states.apply(Visitor("bob"), click(1, "a"))
+    wrong, good = states.get_many([ADA, Visitor("bob")])
+    assert isinstance(wrong, StorageError)
+    assert "WRONGTYPE" in str(wrong)
+    assert good == states.get(Visitor("bob")), "the others' are read all the same"
     client.close()
 
 
@@ -316,4 +379,6 @@ def test_a_cluster_that_is_not_there_is_a_sentence() -> None:
     client = RedisClient("redis+cluster://ada:secret@127.0.0.1:1", timeout_seconds=0.2, tries=Tries(2))
     with pytest.raises(StoreUnavailableError, match=r"redis\+cluster://ada:\*\*\*@127.0.0.1:1 cannot be reached"):
         RedisUserStates(client).get(ADA)
+    with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+        RedisUserStates(client).get_many([ADA])
     client.close()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asterism.core.errors import StorageError
-from asterism.stores.segments import MAGIC, SegmentFiles
+from asterism.stores.segments import MAGIC, START, SegmentFiles, has_more, read_on
 
 
 def write(folder: Path, payloads: list[bytes], segment_bytes: int = 1 << 20) -> None:
@@ -35,6 +35,19 @@ def test_a_frame_is_magic_length_checksum_payload(tmp_path: Path) -> None:
     write(tmp_path, [b"star"])
     expected = MAGIC + (4).to_bytes(4, "little") + zlib.crc32(b"star").to_bytes(4, "little") + b"star"
     assert only_segment(tmp_path).read_bytes() == expected
+
+
+def test_a_look_tells_whether_there_is_more_in_this_segment_or_the_next(tmp_path: Path) -> None:
+    assert has_more(tmp_path, START), "nothing is known of a log that nobody began"
+    log, position = SegmentFiles(tmp_path, segment_bytes=40), START
+    for number in range(6):
+        assert not has_more(tmp_path, position) or position == START
+        log.append(b"%d" % number * 9)
+        assert has_more(tmp_path, position)
+        ((payload, position),) = read_on(tmp_path, position)
+        assert payload == b"%d" % number * 9
+    assert position.segment > 0
+    log.close()
 
 
 @given(payloads=st.lists(st.binary(min_size=1, max_size=40), max_size=8), segment_bytes=st.integers(1, 100))

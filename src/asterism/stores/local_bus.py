@@ -10,16 +10,18 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from asterism.core.errors import ConfigError, StorageError
 from asterism.stores.event_bus import Delivery, Receipt
 from asterism.stores.event_log import Event, EventLog, Forget, decode_record, needles_of
-from asterism.stores.segments import EVERYTHING, START, LinePlace, Position, SegmentFiles, read_on
+from asterism.stores.segments import EVERYTHING, START, LinePlace, Position, SegmentFiles, has_more, read_on
 from asterism.stores.user_state import Offset
 
-_POLL_SECONDS: Final = 0.01
+_LOOKS: Final = 4  # while a poll waits
+_SHORTEST_PAUSE_SECONDS: Final = 0.01
 _PARTITION: Final = "local"
 _GROUP: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
@@ -102,16 +104,17 @@ class LocalConsumer:
     def poll(self, count: int, timeout_seconds: float) -> list[Delivery]:
         """See `Consumer.poll`."""
         deadline = time.monotonic() + timeout_seconds
+        pause = max(timeout_seconds / _LOOKS, _SHORTEST_PAUSE_SECONDS)
         while True:
-            batch: list[Delivery] = []
-            for delivery in self._waiting:
-                batch.append(delivery)
-                if len(batch) == count:
-                    return batch
-            self._waiting = self._deliveries()
-            if batch or time.monotonic() >= deadline:
+            if batch := list(islice(self._waiting, count)):
                 return batch
-            time.sleep(_POLL_SECONDS)
+            if has_more(self._log, self._position):
+                self._waiting = self._deliveries()
+                if batch := list(islice(self._waiting, count)):
+                    return batch
+            if time.monotonic() >= deadline:
+                return []
+            time.sleep(pause)
 
     def commit(self) -> None:
         """See `Consumer.commit`."""

@@ -7,7 +7,7 @@ user or session stands in a hash tag: whatever is kept for one of them shares it
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -59,6 +59,8 @@ class Commands(Protocol):
     def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Any: ...
     def scan_iter(self, match: str, count: int) -> Iterator[bytes]: ...
     def info(self, section: str) -> Any: ...
+    def execute_command(self, *words: Any) -> Any: ...
+    def pipeline(self, transaction: bool) -> Any: ...
     def close(self) -> None: ...
 
 
@@ -85,6 +87,24 @@ class RedisClient:
     def call(self, action: Callable[[Commands], T]) -> T:
         """Run commands that may be run twice; raises `StoreUnavailableError`, `StorageError`."""
         return self.reach.call(lambda: action(self._connected()))
+
+    def call_together(self, actions: Sequence[Callable[[Commands], Any]]) -> list[Any]:
+        """Run commands that may be run twice, one an action, in one exchange; in place of a result, why it was refused.
+
+        Raises `StoreUnavailableError`.
+        """
+
+        def together(redis: Commands) -> list[Any]:
+            pipeline = redis.pipeline(transaction=False)
+            for action in actions:
+                action(pipeline)
+            found = pipeline.execute(raise_on_error=False)
+            for one in found:
+                if isinstance(one, _TRANSIENT):
+                    raise one
+            return [self.reach.refused(one) if isinstance(one, Exception) else one for one in found]
+
+        return self.call(together) if actions else []
 
     def key(self, room: str, visitor: Visitor) -> str:
         """A visitor's key: `asterism:state:{u:ada}`."""
@@ -173,6 +193,18 @@ class Versioned:
         """The version and the value, or None where there is none or the version is still this one."""
         found = self._client.call(lambda redis: redis.eval(_READ_UNLESS, 1, key, version))
         return found[0], found[1] if len(found) > 1 else None
+
+    def read_many_unless(
+        self, versions: Sequence[tuple[str, bytes]]
+    ) -> list[tuple[bytes, bytes | None] | StorageError]:
+        """As `read_unless` of each key and version, at once; or why this one cannot be read."""
+
+        def action(key: str, version: bytes) -> Callable[[Commands], Any]:
+            # A pipeline to a cluster has no `eval`, though it can send one.
+            return lambda redis: redis.execute_command("EVAL", _READ_UNLESS, 1, key, version)
+
+        found = self._client.call_together([action(key, version) for key, version in versions])
+        return [one if isinstance(one, StorageError) else (one[0], one[1] if len(one) > 1 else None) for one in found]
 
     def update(self, key: str, change: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
         """Replace a value by what `change` makes of it, atomically; None leaves it as it is.

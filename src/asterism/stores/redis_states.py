@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -14,7 +14,7 @@ from asterism.core.clock import Clock
 from asterism.core.errors import StorageError
 from asterism.core.semantic_id import SemanticId
 from asterism.stores.rate_limits import JUMP_SECONDS, Grant, Rate
-from asterism.stores.redis_client import RedisClient, Versioned, tagged, untagged
+from asterism.stores.redis_client import Commands, RedisClient, Versioned, tagged, untagged
 from asterism.stores.slates import MAX_AGE_SECONDS, ScoredItem, Slate
 from asterism.stores.user_state import (
     MAX_IDS,
@@ -81,11 +81,23 @@ class RedisUserStates:
         key = self._client.key("state", visitor.key)
         known = self._known.get(key)
         version, value = self._values.read_unless(key, known[0] if known is not None else b"")
-        if known is not None and version == known[0] and value is None:
-            return known[1]
-        state = self._kept(visitor.key, value).snapshot()
-        self._known.put(key, version, state)
-        return state
+        return self._snapshot(visitor.key, key, known, (version, value))
+
+    def get_many(self, visitors: Sequence[Visitor]) -> list[UserState | StorageError]:
+        """See `UserStates.get_many`."""
+        owners = [key_of(one) for one in visitors]
+        keys = [self._client.key("state", one) for one in owners]
+        known = [self._known.get(key) for key in keys]
+        asked = [(key, b"" if one is None else one[0]) for key, one in zip(keys, known, strict=True)]
+        states: list[UserState | StorageError] = []
+        for place, found in enumerate(self._values.read_many_unless(asked)):
+            try:
+                if isinstance(found, StorageError):
+                    raise found
+                states.append(self._snapshot(owners[place], keys[place], known[place], found))
+            except StorageError as error:
+                states.append(error)
+        return states
 
     def last_known(self, visitor: Visitor) -> UserState:
         """See `UserStates.last_known`."""
@@ -137,6 +149,16 @@ class RedisUserStates:
         """Counted by a walk over all keys: for people and tests, not for requests."""
         pattern = f"{self._client.prefix}:state:*"
         return self._client.call(lambda redis: sum(1 for _ in redis.scan_iter(match=pattern, count=1_000)))
+
+    def _snapshot(
+        self, visitor: Visitor, key: str, known: tuple[bytes, UserState] | None, found: tuple[bytes, bytes | None]
+    ) -> UserState:
+        version, value = found
+        if known is not None and version == known[0] and value is None:
+            return known[1]
+        state = self._kept(visitor, value).snapshot()
+        self._known.put(key, version, state)
+        return state
 
     def _kept(self, visitor: Visitor, value: bytes | None) -> KeptState:
         if value is not None:
@@ -221,16 +243,39 @@ class RedisSlates:
 
     def keep(self, visitor: Visitor, slate: Slate) -> None:
         """See `Slates.keep`."""
+        self._client.call(self._keeping(visitor, slate))
+
+    def keep_many(self, slates: Sequence[tuple[Visitor, Slate]]) -> list[StorageError | None]:
+        """See `Slates.keep_many`."""
+        found = self._client.call_together([self._keeping(visitor, slate) for visitor, slate in slates])
+        return [one if isinstance(one, StorageError) else None for one in found]
+
+    def get(self, visitor: Visitor) -> Slate | None:
+        """See `Slates.get`."""
+        return self._slate(self._client.call(self._getting(visitor)))
+
+    def get_many(self, visitors: Sequence[Visitor]) -> list[Slate | StorageError | None]:
+        """See `Slates.get_many`."""
+        found = self._client.call_together([self._getting(one) for one in visitors])
+        return [one if isinstance(one, StorageError) else self._slate(one) for one in found]
+
+    def forget(self, visitor: Visitor) -> None:
+        """See `Slates.forget`."""
+        key = self._client.key("slate", visitor)
+        self._client.call(lambda redis: redis.delete(key))
+
+    def _keeping(self, visitor: Visitor, slate: Slate) -> Callable[[Commands], Any]:
         rows = [(one.item_id, one.score, one.semantic_id) for one in slate.items]
         told = (slate.revision, slate.bundle_version, slate.scene, slate.device, slate.asked, slate.degraded)
         value = msgspec.msgpack.encode(_Slate(slate.at_seconds, rows, *told))
         key, ttl_ms = self._client.key("slate", visitor), int(self._max_age_seconds * 1000)
-        self._client.call(lambda redis: redis.set(key, value, px=ttl_ms))
+        return lambda redis: redis.set(key, value, px=ttl_ms)
 
-    def get(self, visitor: Visitor) -> Slate | None:
-        """See `Slates.get`."""
+    def _getting(self, visitor: Visitor) -> Callable[[Commands], Any]:
         key = self._client.key("slate", visitor)
-        value: bytes | None = self._client.call(lambda redis: redis.get(key))
+        return lambda redis: redis.get(key)
+
+    def _slate(self, value: bytes | None) -> Slate | None:
         if value is None:
             return None
         try:
@@ -250,11 +295,6 @@ class RedisSlates:
             kept.asked,
             kept.degraded,
         )
-
-    def forget(self, visitor: Visitor) -> None:
-        """See `Slates.forget`."""
-        key = self._client.key("slate", visitor)
-        self._client.call(lambda redis: redis.delete(key))
 
 
 _LEASE: Final = """

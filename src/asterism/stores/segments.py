@@ -78,6 +78,20 @@ def read_on(folder: Path, position: Position) -> Iterator[tuple[bytes, Position]
             return
 
 
+def has_more(folder: Path, position: Position) -> bool:
+    """Whether something may be written behind a position that `read_on` gave: two looks at the folder, nothing read."""
+    try:
+        if os.stat(_segment(folder, position.segment)).st_size > position.byte:
+            return True
+    except FileNotFoundError:
+        return True
+    return os.path.exists(_segment(folder, position.segment + 1))
+
+
+def _segment(folder: Path, number: int) -> str:
+    return f"{folder}{os.sep}{number:012d}{_SUFFIX}"
+
+
 class SegmentFiles:
     """One writer's log in a folder; not thread-safe, one thread writes."""
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from asterism.core.clock import Clock
+from asterism.core.errors import StorageError
 from asterism.core.semantic_id import SemanticId
 from asterism.stores.user_state import Visitor
 
@@ -61,6 +63,17 @@ class Slates(Protocol):
         """The visitor's last slate, or None where there is none or it is too old for anything."""
         ...
 
+    def keep_many(self, slates: Sequence[tuple[Visitor, Slate]]) -> list[StorageError | None]:
+        """As `keep` of each, at once; of each, why it was refused, or None. Raises `StoreUnavailableError`."""
+        ...
+
+    def get_many(self, visitors: Sequence[Visitor]) -> list[Slate | StorageError | None]:
+        """Each visitor's slate as `get` gives it, asked for at once, or why this one cannot be read.
+
+        Raises `StoreUnavailableError`.
+        """
+        ...
+
     def forget(self, visitor: Visitor) -> None:
         """Delete the visitor's slate."""
         ...
@@ -90,6 +103,16 @@ class LocalSlates:
         if slate is None or self._clock.now() - slate.at_seconds > self._max_age_seconds:
             return None
         return slate
+
+    def keep_many(self, slates: Sequence[tuple[Visitor, Slate]]) -> list[StorageError | None]:
+        """See `Slates.keep_many`."""
+        for visitor, slate in slates:
+            self.keep(visitor, slate)
+        return [None] * len(slates)
+
+    def get_many(self, visitors: Sequence[Visitor]) -> list[Slate | StorageError | None]:
+        """See `Slates.get_many`."""
+        return [self.get(one) for one in visitors]
 
     def forget(self, visitor: Visitor) -> None:
         """See `Slates.forget`."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import bisect
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
 from typing import NamedTuple, Protocol
 
+from asterism.core.errors import StorageError
 from asterism.core.records import POSITIVE_ACTIONS, Action
 
 #: Positive events that a user keeps, where no model reads more.
@@ -19,6 +20,7 @@ MAX_RECENT = 200
 MAX_IDS = 10_000
 NEGATIVE_ACTIONS = frozenset({Action.SKIP, Action.DISLIKE})
 _FIRST_REVISION_BITS = 48  # drawn, so that a state begun anew meets no slate of the old one; JSON keeps 53
+_MOST_CHANGES = 1_000_000  # of a state while a slate of it is made; two draws are further apart
 
 
 class Visitor(NamedTuple):
@@ -68,6 +70,21 @@ class UserState:
         """What no answer may hold: seen and unwanted items."""
         return self.seen.union(self.negative) if self.negative else self.seen
 
+    def holds(self, event: RecentEvent) -> bool:
+        """Whether it took in a positive or negative event; of one as old as its oldest, whether it took in the item."""
+        if event.action in NEGATIVE_ACTIONS:
+            return event.item_id in self.negative or any(
+                one.item_id == event.item_id and one.timestamp >= event.timestamp for one in self.recent
+            )
+        if event.item_id not in self.seen:
+            return False
+        is_old = not self.recent or event.timestamp <= self.recent[0].timestamp
+        return is_old or any(event.repeats(one) for one in reversed(self.recent))
+
+    def came_of(self, revision: int) -> bool:
+        """Whether it is the state that had this revision, or came of it; one that was begun anew since did not."""
+        return self.revision != 0 and 0 <= self.revision - revision < _MOST_CHANGES
+
 
 NO_STATE = UserState()
 
@@ -87,6 +104,13 @@ class UserStates(Protocol):
 
     def get(self, visitor: Visitor) -> UserState:
         """A snapshot of the visitor's state, the same object until the state changes."""
+        ...
+
+    def get_many(self, visitors: Sequence[Visitor]) -> list[UserState | StorageError]:
+        """Each visitor's state as `get` gives it, asked for at once, or why this one cannot be read.
+
+        Raises `ValueError` for nobody in particular, `StoreUnavailableError`.
+        """
         ...
 
     def last_known(self, visitor: Visitor) -> UserState:
@@ -220,6 +244,10 @@ class LocalUserStates:
         with self._lock:
             kept = self._kept.get(key)
             return NO_STATE if kept is None else kept.snapshot()
+
+    def get_many(self, visitors: Sequence[Visitor]) -> list[UserState | StorageError]:
+        """See `UserStates.get_many`."""
+        return [self.get(key_of(one)) for one in visitors]
 
     def last_known(self, visitor: Visitor) -> UserState:
         """See `UserStates.last_known`."""

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from asterism.core.bundle import Bundle
-from asterism.core.errors import BundleError, ModelError, OverloadedError
+from asterism.core.errors import BundleError, ModelError, OverloadedError, RequestError
 from asterism.serving.grpc.addresses import MODEL_SERVICE
 from asterism.serving.grpc.errors import CODE_KEY
 from asterism.serving.grpc.proto import model_pb2
@@ -24,7 +24,7 @@ from asterism.serving.grpc.proto.model_pb2_grpc import ModelServiceStub
 from asterism.serving.grpc.queries import answer_of, query_of
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.grpc.server import MOST_MESSAGE_BYTES
-from asterism.serving.ports import EngineRequest, HistoryEvent
+from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent
 from serving.engine.stepping import STEPS, asked, diary, write_variant
 from serving.grpc.hosting import Hosted, hosted, run
 from serving.small_market import ITEM_IDS, write_bundle
@@ -175,6 +175,20 @@ def test_errors_keep_their_codes(bundle: Path) -> None:
                 await stub.Predict(model_pb2.PredictRequest(queries=[giant]))
             assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert len((await one.remote.recommend(asked("after"))).items) == 3
+
+    run(bundle, work)
+
+
+def test_what_is_asked_at_once_may_be_larger_than_a_message_and_one_too_large_is_refused_alone(bundle: Path) -> None:
+    async def work(one: Hosted) -> None:
+        half = frozenset({"x" * (MOST_MESSAGE_BYTES // 3)})
+        some = [replace(asked(f"u{user}"), excluded=half) for user in range(5)]
+        giant = replace(asked("giant"), excluded=frozenset({"x" * MOST_MESSAGE_BYTES}))
+        found = await asyncio.gather(*map(one.remote.recommend, [*some, giant]), return_exceptions=True)
+        assert [len(answer.items) for answer in found[:5] if isinstance(answer, EngineAnswer)] == [3] * 5
+        assert isinstance(found[5], RequestError)
+        assert "too large to be sent; exclude fewer" in str(found[5])
+        assert one.remote.status.ready
 
     run(bundle, work)
 

@@ -6,12 +6,12 @@ import asyncio
 from pathlib import Path
 
 from asterism.core.records import Action
+from asterism.serving.slate_inputs import LastSlate, SlateInput
 from asterism.serving.supervisor.run_folder import gateway_address
 from asterism.serving.worker.batches import Arrival
 from asterism.serving.worker.nearline import StaleSlates
-from asterism.serving.worker.visitors import GatewayVisitors
+from asterism.serving.worker.visitors import GatewayVisitors, Waiting
 from asterism.stores.event_log import Event
-from asterism.stores.slates import Slate
 from asterism.stores.user_state import Offset, Visitor
 from serving.running import Server, ids, wait_until
 
@@ -42,12 +42,13 @@ def test_of_too_many_the_least_active_leave() -> None:
     assert stale.take(9) == []
 
 
-def last_slate(state: Path, visitor: Visitor) -> Slate | None:
-    async def ask() -> Slate | None:
+def last_slate(state: Path, visitor: Visitor) -> LastSlate | None:
+    async def ask() -> LastSlate | None:
         visitors = GatewayVisitors(gateway_address(state))
-        found = await visitors.last_slate(visitor)
+        (found,) = await visitors.inputs([Waiting(visitor, None)])
         await visitors.close()
-        return found
+        assert isinstance(found, SlateInput)
+        return found.last
 
     return asyncio.run(ask())
 

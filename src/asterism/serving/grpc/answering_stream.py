@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 import grpc
 
+from asterism.serving.grpc.message_room import in_messages
 from asterism.serving.grpc.proto import model_pb2
 
 _SETTLED_SECONDS: Final = 0.05  # what was sent before the other side heard of the end has come by then
@@ -86,6 +87,11 @@ class AnsweringStream:
             await self._something.wait()
             self._something.clear()
             ready, self._ready = self._ready, []
-            message = model_pb2.Answered(numbers=[one for one, _ in ready], results=[one for _, one in ready])
-            await self._stream.write(message)
-            self._unsent -= len(ready)
+            for some in in_messages(ready, _bytes_of, _MOST_UNDER_WAY):
+                message = model_pb2.Answered(numbers=[one for one, _ in some], results=[one for _, one in some])
+                await self._stream.write(message)
+                self._unsent -= len(some)
+
+
+def _bytes_of(ready: tuple[int, model_pb2.Result]) -> int:
+    return int(ready[1].ByteSize())

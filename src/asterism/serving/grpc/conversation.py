@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import grpc
 
-from asterism.core.errors import ModelError, OverloadedError
+from asterism.core.errors import ModelError, OverloadedError, RequestError
+from asterism.serving.grpc.message_room import LARGEST_PART_BYTES, in_messages
 from asterism.serving.grpc.proto import model_pb2
 from asterism.serving.grpc.queries import answer_of, query_of
 from asterism.serving.ports import EngineAnswer, EngineRequest
@@ -48,11 +49,15 @@ class Conversation:
     async def ask(self, request: EngineRequest) -> EngineAnswer:
         """One answer; raises `EngineLostError` when the stream ends, `OverloadedError`, or what the engine says.
 
+        Raises `RequestError` where the request is larger than a message.
+
         Cancelling the call withdraws the request.
         """
         if self.is_over:
             raise EngineLostError("the engine was lost")
         query = query_of(request, self._packed_format)
+        if query.ByteSize() > LARGEST_PART_BYTES:  # the stream, and all who wait on it, would end by it
+            raise RequestError(f"a query of {query.ByteSize()} bytes is too large to be sent; exclude fewer items")
         loop = asyncio.get_running_loop()
         number = next(self._numbers)
         waiting: asyncio.Future[EngineAnswer] = loop.create_future()
@@ -88,17 +93,15 @@ class Conversation:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # `_receive` tells why
             while True:
                 await self._something.wait()
-                asked, self._asked = self._asked[:_MOST_QUERIES], self._asked[_MOST_QUERIES:]
+                self._something.clear()
+                asked, self._asked = self._asked, []
                 withdrawn, self._withdrawn = self._withdrawn, []
-                if not self._asked:
-                    self._something.clear()
-                wanted = [(number, query) for number, query in asked if number in self._waiting]
-                message = model_pb2.Asked(
-                    numbers=[number for number, _ in wanted],
-                    queries=[query for _, query in wanted],
-                    withdrawn=withdrawn,
-                )
-                await self._stream.write(message)
+                if withdrawn:
+                    await self._stream.write(model_pb2.Asked(withdrawn=withdrawn))
+                for some in in_messages(asked, _bytes_of, _MOST_QUERIES):
+                    wanted = [one for one in some if one[0] in self._waiting]
+                    numbers, queries = [number for number, _ in wanted], [query for _, query in wanted]
+                    await self._stream.write(model_pb2.Asked(numbers=numbers, queries=queries))
 
     async def _receive(self) -> None:
         reason = "the engine ended the conversation"
@@ -119,6 +122,10 @@ class Conversation:
             waiting.set_result(answer_of(result))
         except Exception as error:  # what cannot be read must not end the conversation of all others
             waiting.set_exception(error)
+
+
+def _bytes_of(asked: tuple[int, model_pb2.Query]) -> int:
+    return int(asked[1].ByteSize())
 
 
 def _give_up(waiting: asyncio.Future[EngineAnswer]) -> None:

@@ -10,14 +10,22 @@ from grpc.aio import ServicerContext
 
 from asterism.core.errors import RequestError
 from asterism.serving.grpc.addresses import FEATURE_SERVICE, SLATE_SERVICE
-from asterism.serving.grpc.errors import told
-from asterism.serving.grpc.proto import model_pb2, visitors_pb2, visitors_pb2_grpc
-from asterism.serving.grpc.queries import flatten, unflattened
+from asterism.serving.grpc.errors import message_of, told
+from asterism.serving.grpc.proto import visitors_pb2, visitors_pb2_grpc
 from asterism.serving.grpc.server import GrpcServer, HostedService
+from asterism.serving.grpc.visitor_messages import (
+    MOST_VISITORS,
+    PACKED_STATE_FORMAT,
+    feature_message,
+    inputs_message,
+    slate_of,
+    visitor_of,
+    wish_of,
+)
 from asterism.serving.hot_state import HotState
-from asterism.stores.slates import ScoredItem, Slate
-from asterism.stores.user_state import UserState, Visitor
+from asterism.serving.slate_inputs import SlateWish, keep_slates, read_inputs
 
+M = TypeVar("M")
 T = TypeVar("T")
 
 
@@ -43,7 +51,7 @@ class FeatureServicer(visitors_pb2_grpc.FeatureServiceServicer):
         """See visitors.proto."""
         visitor = visitor_of(message.visitor)
         state = await _where(self._hot, lambda: self._hot.states.get(visitor))
-        return feature_message(state, self._hot)
+        return feature_message(state, self._hot.interests(state), self._hot.segment(state))
 
 
 class SlateServicer(visitors_pb2_grpc.SlateServiceServicer):
@@ -53,84 +61,46 @@ class SlateServicer(visitors_pb2_grpc.SlateServiceServicer):
         self._hot = hot
 
     @told
-    async def KeepSlate(
-        self, message: visitors_pb2.KeepSlateRequest, context: ServicerContext
-    ) -> visitors_pb2.KeepSlateResponse:
+    async def GetSlateInputs(
+        self, message: visitors_pb2.GetSlateInputsRequest, context: ServicerContext
+    ) -> visitors_pb2.GetSlateInputsResponse:
         """See visitors.proto."""
-        visitor, slate = visitor_of(message.visitor), slate_of(message.slate)
-        await _where(self._hot, lambda: self._hot.slates.keep(visitor, slate))
-        return visitors_pb2.KeepSlateResponse()
+        _check(message.packed_format, len(message.wishes), "wishes")
+        wishes = [_read(wish_of, one) for one in message.wishes]
+        good = [one for one in wishes if isinstance(one, SlateWish)]
+        found = iter(await _where(self._hot, lambda: read_inputs(self._hot.states, self._hot.slates, good)))
+        return inputs_message([next(found) if isinstance(one, SlateWish) else one for one in wishes])
 
     @told
-    async def LastSlate(
-        self, message: visitors_pb2.LastSlateRequest, context: ServicerContext
-    ) -> visitors_pb2.LastSlateResponse:
+    async def KeepSlates(
+        self, message: visitors_pb2.KeepSlatesRequest, context: ServicerContext
+    ) -> visitors_pb2.KeepSlatesResponse:
         """See visitors.proto."""
-        visitor = visitor_of(message.visitor)
-        slate = await _where(self._hot, lambda: self._hot.slates.get(visitor))
-        return visitors_pb2.LastSlateResponse(slate=None if slate is None else slate_message(slate))
+        _check(message.packed_format, len(message.slates), "slates")
+        slates = [_read(slate_of, one) for one in message.slates]
+        good = [one for one in slates if not isinstance(one, RequestError)]
+        kept = iter(await _where(self._hot, lambda: keep_slates(self._hot.states, self._hot.slates, good)))
+        results = [one if isinstance(one, RequestError) else next(kept) for one in slates]
+        refused = {place: message_of(error) for place, error in enumerate(results) if error is not None}
+        return visitors_pb2.KeepSlatesResponse(refused=refused)
 
 
-def visitor_of(message: visitors_pb2.Visitor) -> Visitor:
-    """What states and slates are kept under; raises `RequestError` for nobody in particular."""
-    visitor = Visitor(
-        message.user_id if message.HasField("user_id") else None,
-        message.session_id if message.HasField("session_id") else None,
-    )
-    if visitor.key is None:
-        raise RequestError("the visitor has neither a `user_id` nor a `session_id`")
-    return visitor.key
+def _check(packed_format: int, count: int, name: str) -> None:
+    if packed_format != PACKED_STATE_FORMAT:
+        raise RequestError(
+            f"this gateway packs states in format {PACKED_STATE_FORMAT}, and format {packed_format} was asked for; "
+            "run worker and gateway of one version"
+        )
+    if not 1 <= count <= MOST_VISITORS:
+        raise RequestError(f"{count} {name} came; send 1 to {MOST_VISITORS} in a call")
 
 
-def visitor_message(visitor: Visitor) -> visitors_pb2.Visitor:
-    """A visitor as it is sent."""
-    return visitors_pb2.Visitor(user_id=visitor.user_id, session_id=visitor.session_id)
-
-
-def feature_message(state: UserState, hot: HotState) -> visitors_pb2.UserFeature:
-    """A state, and what follows from it, as they are sent."""
-    return visitors_pb2.UserFeature(
-        recent=[model_pb2.Event(**{**one._asdict(), "action": one.action.value}) for one in state.recent],
-        seen=state.seen,
-        negative=state.negative,
-        interests=hot.interests(state),
-        segment=hot.segment(state),
-        revision=state.revision,
-    )
-
-
-def slate_message(slate: Slate) -> visitors_pb2.Slate:
-    """A slate as it is sent."""
-    message = visitors_pb2.Slate(
-        item_ids=[one.item_id for one in slate.items],
-        scores=[one.score for one in slate.items],
-        revision=slate.revision,
-        bundle_version=slate.bundle_version,
-        at_seconds=slate.at_seconds,
-        scene=slate.scene,
-        device=slate.device,
-        asked=slate.asked,
-        degraded=slate.degraded,
-    )
-    message.levels = flatten([one.semantic_id for one in slate.items], message.codes)
-    return message
-
-
-def slate_of(message: visitors_pb2.Slate) -> Slate:
-    """The slate that a message tells; raises `RequestError` where its parts do not fit together."""
-    if len(message.scores) != len(message.item_ids):
-        raise RequestError(f"a slate of {len(message.item_ids)} items came with {len(message.scores)} scores")
-    paths = unflattened(message.codes, message.levels, len(message.item_ids))
-    return Slate(
-        items=tuple(map(ScoredItem, message.item_ids, message.scores, paths)),
-        revision=message.revision,
-        bundle_version=message.bundle_version,
-        at_seconds=message.at_seconds,
-        scene=message.scene if message.HasField("scene") else None,
-        device=message.device if message.HasField("device") else None,
-        asked=message.asked,
-        degraded=message.degraded,
-    )
+def _read(reader: Callable[[M], T], message: M) -> T | RequestError:
+    """What a part of a message tells, or what is wrong with it, which is no matter of the other parts."""
+    try:
+        return reader(message)
+    except RequestError as error:
+        return error
 
 
 async def _where(hot: HotState, action: Callable[[], T]) -> T:

@@ -8,25 +8,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from heapq import nsmallest
-from typing import Final
+from typing import Final, NamedTuple
 
 from asterism.core.clock import Clock
 from asterism.core.errors import AsterismError, OverloadedError
 from asterism.core.records import POSITIVE_ACTIONS
 from asterism.serving.features.asking import engine_request
 from asterism.serving.ports import EngineHandle
+from asterism.serving.slate_inputs import LastSlate, SlateInput
 from asterism.serving.worker.batches import Arrival
-from asterism.serving.worker.visitors import Visitors
+from asterism.serving.worker.visitors import Visitors, Waiting
 from asterism.stores.slates import Slate
 from asterism.stores.user_state import NEGATIVE_ACTIONS, UserState, Visitor
 
 logger = logging.getLogger(__name__)
 
 _HEARD: Final = POSITIVE_ACTIONS | NEGATIVE_ACTIONS  # an impression changes no state
+_LOOKS: Final = 20  # for an event that is on the bus, and in the gateway's state within the same millisecond
+_LOOK_SECONDS: Final = 0.003
 
 
 @dataclass(slots=True)
@@ -76,6 +80,14 @@ class StaleSlates:
         return (-wish.events, wish.since)
 
 
+class Outcome(StrEnum):
+    """What became of a wish."""
+
+    MADE = "made"
+    NEEDLESS = "needless"  # there is a fresh slate already, or nothing to make one of
+    FAILED = "failed"
+
+
 class NearlineSlates:
     """Makes slates with one engine; for one event loop. The attributes tell how it goes."""
 
@@ -90,10 +102,7 @@ class NearlineSlates:
         deadline_seconds: float = 1.0,
     ) -> None:
         self.stale = StaleSlates()
-        self.made = 0
-        self.needless = 0  # visitors who had a fresh slate already
-        self.failed = 0
-        self.seconds: deque[float] = deque(maxlen=1_000)  # from an event's arrival here to its slate
+        self.outcomes = Counter[Outcome]()  # of wishes
         self._engine = engine
         self._visitors = visitors
         self._clock = clock
@@ -102,37 +111,33 @@ class NearlineSlates:
         self._deadline_seconds = deadline_seconds
 
     async def make_some(self) -> None:
-        """Make the slates of those who are most active among those who wait."""
-        chosen = self.stale.take(self._at_once)
-        found = await asyncio.gather(*(self.make(*one) for one in chosen), return_exceptions=True)
-        for error in found:
-            if isinstance(error, BaseException):
-                self.failed += 1
-                level = logging.DEBUG if isinstance(error, OverloadedError) else logging.INFO
-                logger.log(level if isinstance(error, AsterismError) else logging.ERROR, "no slate was made: %s", error)
+        """Make the slates of those who are most active among those who wait.
 
-    async def make(self, visitor: Visitor, wish: Wish) -> bool:
-        """Make one visitor's slate; False where they have a fresh one, or nothing to make it of."""
-        last, state = await asyncio.gather(
-            self._visitors.last_slate(visitor), self._visitors.state_after(visitor, wish.arrival)
-        )
-        if not state.recent or (last is not None and last.revision == state.revision):
-            self.needless += 1
-            return False
-        await self._visitors.keep(visitor, await self._slate(visitor, state, last, wish.arrival.event.scene))
-        self.made += 1
-        self.seconds.append(time.monotonic() - wish.since)
-        return True
+        Who holds the states may hear of an event a moment after the bus: it is looked at again for those whom that
+        concerns, while the slates of all others are made.
+        """
+        waiting = self.stale.take(self._at_once)
+        making: list[asyncio.Task[None]] = []
+        for look in range(_LOOKS):
+            found = await self._look(waiting, as_it_is=look == _LOOKS - 1)
+            if found.ready:
+                making.append(asyncio.create_task(self._make(found.ready)))
+            waiting = found.late
+            if not waiting:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        for one in making:
+            await one
 
-    async def _slate(self, visitor: Visitor, state: UserState, last: Slate | None, scene: str | None) -> Slate:
-        """As the visitor's last one was asked for, or, where there is none, as they would in the event's scene."""
+    async def ask(self, wish: Wish, visitor: Visitor, state: UserState, last: LastSlate | None) -> Slate:
+        """A slate as the visitor's last one was asked for, or, where there is none, in the event's scene."""
         at_seconds = self._clock.now()
         asked = engine_request(
             state,
             user_id=visitor.user_id,
             count=max(self._slate_items, last.asked if last is not None else 0),
             timestamp=int(at_seconds),
-            scene=last.scene if last is not None else scene,
+            scene=last.scene if last is not None else wish.arrival.event.scene,
             device=last.device if last is not None else None,
             deadline=time.monotonic() + self._deadline_seconds,
             background=True,
@@ -148,3 +153,63 @@ class NearlineSlates:
             asked=asked.count,
             degraded=answer.degraded,
         )
+
+    def settle(self, wish: Wish, outcome: Outcome, error: BaseException | None = None) -> None:
+        """Note what became of a wish, and why it failed."""
+        self.outcomes[outcome] += 1
+        if error is not None:
+            level = logging.DEBUG if isinstance(error, OverloadedError) else logging.INFO
+            logger.log(level if isinstance(error, AsterismError) else logging.ERROR, "no slate was made: %s", error)
+
+    async def _look(self, waiting: list[tuple[Visitor, Wish]], *, as_it_is: bool) -> _Look:
+        """Read what the slates are made of; who needs none, or cannot have one, is settled."""
+        asked = [Waiting(visitor, None if as_it_is else wish.arrival) for visitor, wish in waiting]
+        inputs: Sequence[SlateInput | Exception]
+        try:
+            inputs = await self._visitors.inputs(asked)
+        except Exception as error:  # of all of them alike
+            inputs = [error] * len(waiting)
+        found = _Look([], [])
+        for (visitor, wish), one in zip(waiting, inputs, strict=True):
+            if isinstance(one, Exception):
+                self.settle(wish, Outcome.FAILED, one)
+            elif one.is_late:
+                found.late.append((visitor, wish))
+            elif one.state is None:
+                self.settle(wish, Outcome.NEEDLESS)
+            else:
+                found.ready.append((visitor, wish, one.state, one.last))
+        return found
+
+    async def _make(self, ready: list[tuple[Visitor, Wish, UserState, LastSlate | None]]) -> None:
+        """Ask for all slates at once, and keep together what comes together."""
+        asking = {
+            asyncio.create_task(self.ask(wish, visitor, state, last)): (visitor, wish)
+            for visitor, wish, state, last in ready
+        }
+        while asking:
+            done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+            made = []
+            for task in done:
+                visitor, wish = asking.pop(task)
+                if (error := task.exception()) is not None:
+                    self.settle(wish, Outcome.FAILED, error)
+                else:
+                    made.append((visitor, wish, task.result()))
+            await self._keep(made)
+
+    async def _keep(self, made: list[tuple[Visitor, Wish, Slate]]) -> None:
+        if not made:
+            return
+        refusals: Sequence[Exception | None]
+        try:
+            refusals = await self._visitors.keep([(visitor, slate) for visitor, _, slate in made])
+        except Exception as error:  # of all of them alike
+            refusals = [error] * len(made)
+        for (_, wish, _), refusal in zip(made, refusals, strict=True):
+            self.settle(wish, Outcome.MADE if refusal is None else Outcome.FAILED, refusal)
+
+
+class _Look(NamedTuple):
+    ready: list[tuple[Visitor, Wish, UserState, LastSlate | None]]
+    late: list[tuple[Visitor, Wish]]

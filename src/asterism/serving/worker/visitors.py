@@ -3,40 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, Protocol, cast
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import grpc
 
-from asterism.core.records import POSITIVE_ACTIONS, Action
+from asterism.core.errors import AsterismError, StorageError
+from asterism.core.records import POSITIVE_ACTIONS
 from asterism.serving.grpc.addresses import checked
-from asterism.serving.grpc.errors import error_of_status
-from asterism.serving.grpc.proto import model_pb2, visitors_pb2, visitors_pb2_grpc
+from asterism.serving.grpc.errors import error_of, error_of_status
+from asterism.serving.grpc.message_room import in_messages
+from asterism.serving.grpc.proto import visitors_pb2, visitors_pb2_grpc
 from asterism.serving.grpc.server import MOST_MESSAGE_BYTES
-from asterism.serving.grpc.visitor_services import slate_message, slate_of, visitor_message
+from asterism.serving.grpc.visitor_messages import (
+    MOST_VISITORS,
+    PACKED_STATE_FORMAT,
+    input_of,
+    slate_message,
+    wish_message,
+)
 from asterism.serving.hot_state import recent_event
+from asterism.serving.slate_inputs import SlateInput, SlateWish, keep_slates, read_inputs
 from asterism.serving.worker.batches import Arrival
 from asterism.stores.opening import Hot
 from asterism.stores.slates import Slate
-from asterism.stores.user_state import RecentEvent, UserState, Visitor
+from asterism.stores.user_state import Visitor
 
 _CALL_SECONDS: Final = 2.0
-_LOOKS: Final = 20  # for an event that is on the bus, and in the gateway's state within the same millisecond
-_LOOK_SECONDS: Final = 0.003
+
+
+class Waiting(NamedTuple):
+    """A visitor, by their key, who waits for a slate, and their newest event; None where any state will do."""
+
+    visitor: Visitor
+    arrival: Arrival | None
 
 
 class Visitors(Protocol):
-    """For one event loop; raises `AsterismError` where who holds the states cannot be reached."""
+    """For one event loop. Both raise `AsterismError` where who holds the states cannot be reached."""
 
-    async def state_after(self, visitor: Visitor, arrival: Arrival) -> UserState:
-        """The visitor's state, this event among what it is made of."""
+    async def inputs(self, waiting: Sequence[Waiting]) -> list[SlateInput | AsterismError]:
+        """What each visitor's slate is made of, their newest event among it, or `is_late`; or why there is none."""
         ...
 
-    async def last_slate(self, visitor: Visitor) -> Slate | None:
-        """The visitor's last slate, or None."""
-        ...
-
-    async def keep(self, visitor: Visitor, slate: Slate) -> None:
-        """Keep a slate in place of the last one."""
+    async def keep(self, slates: Sequence[tuple[Visitor, Slate]]) -> list[AsterismError | None]:
+        """Keep slates in place of the last ones, but of whom was forgotten; of each, why it was refused, or None."""
         ...
 
     async def close(self) -> None:
@@ -50,27 +61,39 @@ class StoredVisitors:
     def __init__(self, hot: Hot) -> None:
         self._hot = hot
 
-    async def state_after(self, visitor: Visitor, arrival: Arrival) -> UserState:
-        """See `Visitors.state_after`; whoever comes first, gateway, this or the state group, brings the event."""
-        return await asyncio.to_thread(self._state_after, visitor, arrival)
+    async def inputs(self, waiting: Sequence[Waiting]) -> list[SlateInput | AsterismError]:
+        """See `Visitors.inputs`; whoever comes first, gateway, this or the state group, brings the event."""
+        return await asyncio.to_thread(self._inputs, waiting)
 
-    async def last_slate(self, visitor: Visitor) -> Slate | None:
-        """See `Visitors.last_slate`."""
-        return await asyncio.to_thread(self._hot.slates.get, visitor)
-
-    async def keep(self, visitor: Visitor, slate: Slate) -> None:
+    async def keep(self, slates: Sequence[tuple[Visitor, Slate]]) -> list[AsterismError | None]:
         """See `Visitors.keep`."""
-        await asyncio.to_thread(self._hot.slates.keep, visitor, slate)
+        return await asyncio.to_thread(keep_slates, self._hot.states, self._hot.slates, slates)
 
     async def close(self) -> None:
         """See `Visitors.close`."""
         self._hot.close()
 
-    def _state_after(self, visitor: Visitor, arrival: Arrival) -> UserState:
-        event, offset = arrival
-        if self._hot.states.apply(visitor, recent_event(event), offset, ahead=True):
-            self._hot.counts.add([event.item_id] if event.action in POSITIVE_ACTIONS else [])
-        return self._hot.states.get(visitor)
+    def _inputs(self, waiting: Sequence[Waiting]) -> list[SlateInput | AsterismError]:
+        found = self._read(waiting)
+        late = [place for place, one in enumerate(found) if isinstance(one, SlateInput) and one.is_late]
+        brought = [(place, self._bring(waiting[place])) for place in late]
+        found_now = iter(self._read([waiting[place]._replace(arrival=None) for place, error in brought if not error]))
+        for place, error in brought:
+            found[place] = error or next(found_now)
+        return found
+
+    def _read(self, waiting: Sequence[Waiting]) -> list[SlateInput | AsterismError]:
+        return read_inputs(self._hot.states, self._hot.slates, [_wish(one) for one in waiting])
+
+    def _bring(self, one: Waiting) -> StorageError | None:
+        assert one.arrival is not None
+        event, offset = one.arrival
+        try:
+            if self._hot.states.apply(one.visitor, recent_event(event), offset, ahead=True):
+                self._hot.counts.add([event.item_id] if event.action in POSITIVE_ACTIONS else [])
+        except StorageError as error:
+            return error
+        return None
 
 
 class GatewayVisitors:
@@ -81,33 +104,33 @@ class GatewayVisitors:
         self._address = checked(address)
         options = (
             ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MOST_MESSAGE_BYTES),
             ("grpc.max_reconnect_backoff_ms", 1000),
             ("grpc.use_local_subchannel_pool", 1),
         )
         self._channel = grpc.aio.insecure_channel(self._address, options=options)
-        self._features = cast(Any, visitors_pb2_grpc.FeatureServiceStub)(self._channel)
         self._slates = cast(Any, visitors_pb2_grpc.SlateServiceStub)(self._channel)
 
-    async def state_after(self, visitor: Visitor, arrival: Arrival) -> UserState:
-        """See `Visitors.state_after`; looks again for a moment where the gateway has not taken the event in yet."""
-        asked = visitors_pb2.GetUserFeatureRequest(visitor=visitor_message(visitor))
-        for _ in range(_LOOKS):
-            state = _state_of(await self._call(self._features.GetUserFeature, asked))
-            if arrival.event.item_id in state.left_out:
-                break
-            await asyncio.sleep(_LOOK_SECONDS)
-        return state
+    async def inputs(self, waiting: Sequence[Waiting]) -> list[SlateInput | AsterismError]:
+        """See `Visitors.inputs`; one call, and another for what had no room in the answer."""
+        found: dict[int, SlateInput | AsterismError] = {}
+        while missing := [place for place in range(len(waiting)) if place not in found][:MOST_VISITORS]:
+            wishes = [wish_message(_wish(waiting[place])) for place in missing]
+            asked = visitors_pb2.GetSlateInputsRequest(wishes=wishes, packed_format=PACKED_STATE_FORMAT)
+            answer = await self._call(self._slates.GetSlateInputs, asked)
+            told = zip(missing, answer.inputs, strict=True)
+            found |= {place: input_of(one) for place, one in told if not one.is_cut}
+        return [found[place] for place in range(len(waiting))]
 
-    async def last_slate(self, visitor: Visitor) -> Slate | None:
-        """See `Visitors.last_slate`."""
-        asked = visitors_pb2.LastSlateRequest(visitor=visitor_message(visitor))
-        found = await self._call(self._slates.LastSlate, asked)
-        return slate_of(found.slate) if found.HasField("slate") else None
-
-    async def keep(self, visitor: Visitor, slate: Slate) -> None:
-        """See `Visitors.keep`."""
-        message = visitors_pb2.KeepSlateRequest(visitor=visitor_message(visitor), slate=slate_message(slate))
-        await self._call(self._slates.KeepSlate, message)
+    async def keep(self, slates: Sequence[tuple[Visitor, Slate]]) -> list[AsterismError | None]:
+        """See `Visitors.keep`; one call, where they are not very large."""
+        results: list[AsterismError | None] = []
+        messages = [slate_message(visitor, slate) for visitor, slate in slates]
+        for some in in_messages(messages, visitors_pb2.Slate.ByteSize, MOST_VISITORS):
+            asked = visitors_pb2.KeepSlatesRequest(slates=some, packed_format=PACKED_STATE_FORMAT)
+            refused = (await self._call(self._slates.KeepSlates, asked)).refused
+            results += [error_of(refused[place]) if place in refused else None for place in range(len(some))]
+        return results
 
     async def close(self) -> None:
         """See `Visitors.close`."""
@@ -120,21 +143,5 @@ class GatewayVisitors:
             raise error_of_status(error, f"the gateway at {self._address}") from error
 
 
-def _state_of(message: visitors_pb2.UserFeature) -> UserState:
-    return UserState(
-        recent=tuple(map(_recent_event, message.recent)),
-        seen=frozenset(message.seen),
-        negative=tuple(message.negative),
-        revision=message.revision,
-    )
-
-
-def _recent_event(message: model_pb2.Event) -> RecentEvent:
-    return RecentEvent(
-        message.timestamp,
-        message.item_id,
-        Action(message.action),
-        message.value if message.HasField("value") else None,
-        message.scene if message.HasField("scene") else None,
-        message.device if message.HasField("device") else None,
-    )
+def _wish(one: Waiting) -> SlateWish:
+    return SlateWish(one.visitor, None if one.arrival is None else recent_event(one.arrival.event))

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from asterism.serving.grpc.proto import model_pb2 as asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*asterism/serving/grpc/proto/visitors.proto\x12\x0b\x61sterism.v1\x1a\'asterism/serving/grpc/proto/model.proto\"S\n\x07Visitor\x12\x14\n\x07user_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nsession_id\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\n\n\x08_user_idB\r\n\x0b_session_id\">\n\x15GetUserFeatureRequest\x12%\n\x07visitor\x18\x01 \x01(\x0b\x32\x14.asterism.v1.Visitor\"\xf3\x01\n\x0bUserFeature\x12\"\n\x06recent\x18\x01 \x03(\x0b\x32\x12.asterism.v1.Event\x12\x0c\n\x04seen\x18\x02 \x03(\t\x12\x10\n\x08negative\x18\x03 \x03(\t\x12:\n\tinterests\x18\x04 \x03(\x0b\x32\'.asterism.v1.UserFeature.InterestsEntry\x12\x14\n\x07segment\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08revision\x18\x06 \x01(\x04\x1a\x30\n\x0eInterestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\n\n\x08_segment\"\xe5\x01\n\x05Slate\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x01\x12\r\n\x05\x63odes\x18\x03 \x03(\r\x12\x0e\n\x06levels\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x16\n\x0e\x62undle_version\x18\x06 \x01(\t\x12\x12\n\nat_seconds\x18\x07 \x01(\x01\x12\x12\n\x05scene\x18\x08 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06\x64\x65vice\x18\t \x01(\tH\x01\x88\x01\x01\x12\r\n\x05\x61sked\x18\n \x01(\r\x12\x10\n\x08\x64\x65graded\x18\x0b \x01(\x08\x42\x08\n\x06_sceneB\t\n\x07_device\"\\\n\x10KeepSlateRequest\x12%\n\x07visitor\x18\x01 \x01(\x0b\x32\x14.asterism.v1.Visitor\x12!\n\x05slate\x18\x02 \x01(\x0b\x32\x12.asterism.v1.Slate\"\x13\n\x11KeepSlateResponse\"9\n\x10LastSlateRequest\x12%\n\x07visitor\x18\x01 \x01(\x0b\x32\x14.asterism.v1.Visitor\"E\n\x11LastSlateResponse\x12&\n\x05slate\x18\x01 \x01(\x0b\x32\x12.asterism.v1.SlateH\x00\x88\x01\x01\x42\x08\n\x06_slate2`\n\x0e\x46\x65\x61tureService\x12N\n\x0eGetUserFeature\x12\".asterism.v1.GetUserFeatureRequest\x1a\x18.asterism.v1.UserFeature2\xa6\x01\n\x0cSlateService\x12J\n\tKeepSlate\x12\x1d.asterism.v1.KeepSlateRequest\x1a\x1e.asterism.v1.KeepSlateResponse\x12J\n\tLastSlate\x12\x1d.asterism.v1.LastSlateRequest\x1a\x1e.asterism.v1.LastSlateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*asterism/serving/grpc/proto/visitors.proto\x12\x0b\x61sterism.v1\x1a\'asterism/serving/grpc/proto/model.proto\"S\n\x07Visitor\x12\x14\n\x07user_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nsession_id\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\n\n\x08_user_idB\r\n\x0b_session_id\">\n\x15GetUserFeatureRequest\x12%\n\x07visitor\x18\x01 \x01(\x0b\x32\x14.asterism.v1.Visitor\"\xf3\x01\n\x0bUserFeature\x12\"\n\x06recent\x18\x01 \x03(\x0b\x32\x12.asterism.v1.Event\x12\x0c\n\x04seen\x18\x02 \x03(\t\x12\x10\n\x08negative\x18\x03 \x03(\t\x12:\n\tinterests\x18\x04 \x03(\x0b\x32\'.asterism.v1.UserFeature.InterestsEntry\x12\x14\n\x07segment\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08revision\x18\x06 \x01(\x04\x1a\x30\n\x0eInterestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\n\n\x08_segment\"V\n\x15GetSlateInputsRequest\x12&\n\x06wishes\x18\x01 \x03(\x0b\x32\x16.asterism.v1.SlateWish\x12\x15\n\rpacked_format\x18\x02 \x01(\r\"d\n\tSlateWish\x12%\n\x07visitor\x18\x01 \x01(\x0b\x32\x14.asterism.v1.Visitor\x12&\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x12.asterism.v1.EventH\x00\x88\x01\x01\x42\x08\n\x06_event\"A\n\x16GetSlateInputsResponse\x12\'\n\x06inputs\x18\x01 \x03(\x0b\x32\x17.asterism.v1.SlateInput\"\xa2\x01\n\nSlateInput\x12&\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x12.asterism.v1.ErrorH\x00\x88\x01\x01\x12\x0f\n\x07is_late\x18\x02 \x01(\x08\x12\x0e\n\x06is_cut\x18\x03 \x01(\x08\x12)\n\x04last\x18\x04 \x01(\x0b\x32\x16.asterism.v1.LastSlateH\x01\x88\x01\x01\x12\r\n\x05state\x18\x05 \x01(\x0c\x42\x08\n\x06_errorB\x07\n\x05_last\"j\n\tLastSlate\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\x05scene\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06\x64\x65vice\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\r\n\x05\x61sked\x18\x04 \x01(\rB\x08\n\x06_sceneB\t\n\x07_device\"N\n\x11KeepSlatesRequest\x12\"\n\x06slates\x18\x01 \x03(\x0b\x32\x12.asterism.v1.Slate\x12\x15\n\rpacked_format\x18\x02 \x01(\r\"\xda\x01\n\x05Slate\x12%\n\x07visitor\x18\x01 \x01(\x0b\x32\x14.asterism.v1.Visitor\x12\r\n\x05items\x18\x02 \x01(\x0c\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\x12\n\nat_seconds\x18\x05 \x01(\x01\x12\x12\n\x05scene\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06\x64\x65vice\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\r\n\x05\x61sked\x18\x08 \x01(\r\x12\x10\n\x08\x64\x65graded\x18\t \x01(\x08\x42\x08\n\x06_sceneB\t\n\x07_device\"\x97\x01\n\x12KeepSlatesResponse\x12=\n\x07refused\x18\x01 \x03(\x0b\x32,.asterism.v1.KeepSlatesResponse.RefusedEntry\x1a\x42\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.asterism.v1.Error:\x02\x38\x01\x32`\n\x0e\x46\x65\x61tureService\x12N\n\x0eGetUserFeature\x12\".asterism.v1.GetUserFeatureRequest\x1a\x18.asterism.v1.UserFeature2\xb8\x01\n\x0cSlateService\x12Y\n\x0eGetSlateInputs\x12\".asterism.v1.GetSlateInputsRequest\x1a#.asterism.v1.GetSlateInputsResponse\x12M\n\nKeepSlates\x12\x1e.asterism.v1.KeepSlatesRequest\x1a\x1f.asterism.v1.KeepSlatesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_USERFEATURE_INTERESTSENTRY']._loaded_options = None
   _globals['_USERFEATURE_INTERESTSENTRY']._serialized_options = b'8\001'
+  _globals['_KEEPSLATESRESPONSE_REFUSEDENTRY']._loaded_options = None
+  _globals['_KEEPSLATESRESPONSE_REFUSEDENTRY']._serialized_options = b'8\001'
   _globals['_VISITOR']._serialized_start=100
   _globals['_VISITOR']._serialized_end=183
   _globals['_GETUSERFEATUREREQUEST']._serialized_start=185
@@ -42,18 +44,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERFEATURE']._serialized_end=493
   _globals['_USERFEATURE_INTERESTSENTRY']._serialized_start=433
   _globals['_USERFEATURE_INTERESTSENTRY']._serialized_end=481
-  _globals['_SLATE']._serialized_start=496
-  _globals['_SLATE']._serialized_end=725
-  _globals['_KEEPSLATEREQUEST']._serialized_start=727
-  _globals['_KEEPSLATEREQUEST']._serialized_end=819
-  _globals['_KEEPSLATERESPONSE']._serialized_start=821
-  _globals['_KEEPSLATERESPONSE']._serialized_end=840
-  _globals['_LASTSLATEREQUEST']._serialized_start=842
-  _globals['_LASTSLATEREQUEST']._serialized_end=899
-  _globals['_LASTSLATERESPONSE']._serialized_start=901
-  _globals['_LASTSLATERESPONSE']._serialized_end=970
-  _globals['_FEATURESERVICE']._serialized_start=972
-  _globals['_FEATURESERVICE']._serialized_end=1068
-  _globals['_SLATESERVICE']._serialized_start=1071
-  _globals['_SLATESERVICE']._serialized_end=1237
+  _globals['_GETSLATEINPUTSREQUEST']._serialized_start=495
+  _globals['_GETSLATEINPUTSREQUEST']._serialized_end=581
+  _globals['_SLATEWISH']._serialized_start=583
+  _globals['_SLATEWISH']._serialized_end=683
+  _globals['_GETSLATEINPUTSRESPONSE']._serialized_start=685
+  _globals['_GETSLATEINPUTSRESPONSE']._serialized_end=750
+  _globals['_SLATEINPUT']._serialized_start=753
+  _globals['_SLATEINPUT']._serialized_end=915
+  _globals['_LASTSLATE']._serialized_start=917
+  _globals['_LASTSLATE']._serialized_end=1023
+  _globals['_KEEPSLATESREQUEST']._serialized_start=1025
+  _globals['_KEEPSLATESREQUEST']._serialized_end=1103
+  _globals['_SLATE']._serialized_start=1106
+  _globals['_SLATE']._serialized_end=1324
+  _globals['_KEEPSLATESRESPONSE']._serialized_start=1327
+  _globals['_KEEPSLATESRESPONSE']._serialized_end=1478
+  _globals['_KEEPSLATESRESPONSE_REFUSEDENTRY']._serialized_start=1412
+  _globals['_KEEPSLATESRESPONSE_REFUSEDENTRY']._serialized_end=1478
+  _globals['_FEATURESERVICE']._serialized_start=1480
+  _globals['_FEATURESERVICE']._serialized_end=1576
+  _globals['_SLATESERVICE']._serialized_start=1579
+  _globals['_SLATESERVICE']._serialized_end=1763
 # @@protoc_insertion_point(module_scope)

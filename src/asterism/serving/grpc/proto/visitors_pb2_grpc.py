@@ -99,7 +99,8 @@ class FeatureService:
 
 
 class SlateServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """What the nearline loop asks of the gateway that holds states and slates: each call for all visitors of a round.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -107,30 +108,31 @@ class SlateServiceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.KeepSlate = channel.unary_unary(
-                '/asterism.v1.SlateService/KeepSlate',
-                request_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.KeepSlateRequest.SerializeToString,
-                response_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.KeepSlateResponse.FromString,
+        self.GetSlateInputs = channel.unary_unary(
+                '/asterism.v1.SlateService/GetSlateInputs',
+                request_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.GetSlateInputsRequest.SerializeToString,
+                response_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.GetSlateInputsResponse.FromString,
                 _registered_method=True)
-        self.LastSlate = channel.unary_unary(
-                '/asterism.v1.SlateService/LastSlate',
-                request_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.LastSlateRequest.SerializeToString,
-                response_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.LastSlateResponse.FromString,
+        self.KeepSlates = channel.unary_unary(
+                '/asterism.v1.SlateService/KeepSlates',
+                request_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.KeepSlatesRequest.SerializeToString,
+                response_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.KeepSlatesResponse.FromString,
                 _registered_method=True)
 
 
 class SlateServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """What the nearline loop asks of the gateway that holds states and slates: each call for all visitors of a round.
+    """
 
-    def KeepSlate(self, request, context):
-        """Keep a slate in place of the visitor's older one.
+    def GetSlateInputs(self, request, context):
+        """What the next slates of 1 to 256 visitors are made of. What is wrong with one of them is told in their input.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def LastSlate(self, request, context):
-        """The visitor's last slate, where there is one that is not too old.
+    def KeepSlates(self, request, context):
+        """Keep 1 to 256 slates in place of the visitors' older ones; of whom nothing is known any more, none is kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,15 +141,15 @@ class SlateServiceServicer:
 
 def add_SlateServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'KeepSlate': grpc.unary_unary_rpc_method_handler(
-                    servicer.KeepSlate,
-                    request_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.KeepSlateRequest.FromString,
-                    response_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.KeepSlateResponse.SerializeToString,
+            'GetSlateInputs': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSlateInputs,
+                    request_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.GetSlateInputsRequest.FromString,
+                    response_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.GetSlateInputsResponse.SerializeToString,
             ),
-            'LastSlate': grpc.unary_unary_rpc_method_handler(
-                    servicer.LastSlate,
-                    request_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.LastSlateRequest.FromString,
-                    response_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.LastSlateResponse.SerializeToString,
+            'KeepSlates': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepSlates,
+                    request_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.KeepSlatesRequest.FromString,
+                    response_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.KeepSlatesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -158,10 +160,11 @@ def add_SlateServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SlateService:
-    """Missing associated documentation comment in .proto file."""
+    """What the nearline loop asks of the gateway that holds states and slates: each call for all visitors of a round.
+    """
 
     @staticmethod
-    def KeepSlate(request,
+    def GetSlateInputs(request,
             target,
             options=(),
             channel_credentials=None,
@@ -174,9 +177,9 @@ class SlateService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/asterism.v1.SlateService/KeepSlate',
-            asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.KeepSlateRequest.SerializeToString,
-            asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.KeepSlateResponse.FromString,
+            '/asterism.v1.SlateService/GetSlateInputs',
+            asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.GetSlateInputsRequest.SerializeToString,
+            asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.GetSlateInputsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -188,7 +191,7 @@ class SlateService:
             _registered_method=True)
 
     @staticmethod
-    def LastSlate(request,
+    def KeepSlates(request,
             target,
             options=(),
             channel_credentials=None,
@@ -201,9 +204,9 @@ class SlateService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/asterism.v1.SlateService/LastSlate',
-            asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.LastSlateRequest.SerializeToString,
-            asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.LastSlateResponse.FromString,
+            '/asterism.v1.SlateService/KeepSlates',
+            asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.KeepSlatesRequest.SerializeToString,
+            asterism_dot_serving_dot_grpc_dot_proto_dot_visitors__pb2.KeepSlatesResponse.FromString,
             options,
             channel_credentials,
             insecure,
