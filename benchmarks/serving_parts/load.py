@@ -14,6 +14,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from multiprocessing.pool import Pool
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,8 +100,13 @@ def _elsewhere(
     seconds: float | None,
     connections: int,
 ) -> Outcomes:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_run, (address, calls, moments, seconds, connections))
+    return _process().apply(_run, (address, calls, moments, seconds, connections))
+
+
+@cache
+def _process() -> Pool:
+    """The one that makes all load: a new one would import everything anew while the next load is to be measured."""
+    return multiprocessing.get_context("spawn").Pool(1)
 
 
 class _Connection:

@@ -58,8 +58,8 @@ def kill_after_two_epochs(command: list[str], log: Path) -> None:
 
 
 def test_a_killed_run_resumes_to_the_same_weights(workshop: Path, bundle: Path) -> None:
-    output = workshop / "killed"
-    log = workshop / "killed.run" / "metrics.jsonl"
+    output = workshop / "cut-off"
+    log = workshop / "cut-off.run" / "metrics.jsonl"
     for _ in range(5):  # on a busy machine a run may reach its end before the kill reaches it
         kill_after_two_epochs(asterism("train", "--config", workshop / "tiny.toml", "--output", output), log)
         if len(log.read_text().splitlines()) < 6:

@@ -47,7 +47,9 @@ def test_a_trace_goes_through_three_processes(observed: Observed) -> None:
     server.recommend("u3")
     assert click(server, trace_id, "lamps-03") == 200
     assert click(server, refused, "nothing") == 404
-    spans = collector.of_trace(trace_id, {"engine batch", "nearline recompute", "POST /api/v1/feedback"})
+    spans = collector.of_trace(
+        trace_id, {"engine batch", "bus behaviours", "nearline recompute", "POST /api/v1/feedback"}
+    )
     failed = collector.of_trace(refused, {"feedback commit", "POST /api/v1/feedback"})
     wait_until(lambda: sum(one.name == "engine" for one in collector.spans) == 2)  # asked by gateway and worker
     of_request = [one for one in collector.spans if one.trace_id == trace_id]
