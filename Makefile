@@ -61,7 +61,7 @@ demo: setup page
 
 test: export OMP_NUM_THREADS = 1
 test: .venv/.ready-for-tests page
-	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: .venv/.ready-for-tests
 	$(BIN)/ruff check .
