@@ -10,6 +10,8 @@ DEMO_PORT ?= 8000
 export ASTERISM_DATA ?= ./data
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Some machines forbid it; every process would then compile thousands of modules anew, half of what its start takes.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help setup packages page demo test check audit bench clean
 

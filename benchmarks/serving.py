@@ -22,7 +22,7 @@ from asterism.core.progress import track
 from asterism.models.ugt.inference import Precision
 from peers import commit
 from reference_shape import item_ids_of
-from serving_parts.load import Call, Outcomes, closed_loop, cycle_of, open_loop, post
+from serving_parts.load import Call, Outcomes, closed_loop, cycle_of, each_once, open_loop, post
 from serving_parts.processes import cpu_seconds, family, role_of, rss_mb
 from serving_parts.running import serving
 from serving_parts.shop import user_ids_of, write_shop
@@ -30,6 +30,7 @@ from serving_parts.shop import user_ids_of, write_shop
 MIXED = {"cached": 0.72, "fresh": 0.18, "feedback": 0.10}  # of reads 80 % and 20 %
 _POOLS = 5
 _SETTLING_SECONDS = 3.0
+_SWEEPS, _WARM_SHARE = 8, 0.99
 RECOMMEND, FEEDBACK = "/api/v1/recommend", "/api/v1/feedback"
 
 Row = dict[str, Any]
@@ -61,9 +62,13 @@ def calls_of(arguments: argparse.Namespace, scenario: int) -> dict[str, list[byt
 
 
 def warm_up(address: tuple[str, int], calls: dict[str, list[bytes]]) -> None:
-    """Have every cached visitor's slate computed once, a few at a time."""
+    """Have every cached visitor's slate computed, a few at a time, until all of them are answered from what is kept."""
     each = [Call("cached", one) for one in calls["cached"]]
-    closed_loop(address, each, max(2.0, len(each) / 400), connections=8)
+    for _ in range(_SWEEPS):
+        found = each_once(address, each, connections=8)
+        if found.counts["cached"] >= _WARM_SHARE * len(each):
+            return
+    raise SystemExit(f"only {found.counts['cached']} of {len(each)} slates were kept after {_SWEEPS} sweeps")
 
 
 def cached_path(address: tuple[str, int], calls: dict[str, list[bytes]], arguments: argparse.Namespace) -> Row:

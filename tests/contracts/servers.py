@@ -15,16 +15,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+_drawn = random.SystemRandom()  # two processes of one suite must not draw the same ports
 BESIDE_PYTHON = Path(sys.executable).parent
 
 
 def free_port() -> int:
     """A port that nobody holds just now, below those that the kernel gives to connections."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as holder, contextlib.suppress(OSError):
+    while not is_free(port := _drawn.randrange(20_000, 32_000)):
+        pass
+    return port
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody holds a port just now."""
+    with socket.socket() as holder:
+        try:
             holder.bind(("127.0.0.1", port))
-            return port
+        except OSError:
+            return False
+    return True
 
 
 def program(name: str, *folders: Path) -> Path | None:

@@ -328,7 +328,7 @@ def test_clients_that_write_the_same_items_in_any_order_do_not_block_each_other(
 WORDS = st.text(st.sampled_from("abAB_%\\ é"), max_size=3)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(titles=st.lists(WORDS.map(lambda word: word + "x"), min_size=1, max_size=8), asked=WORDS)
 def test_every_catalogue_finds_what_a_plain_loop_finds(opener: Opener, titles: list[str], asked: str) -> None:
     catalogue = opener()

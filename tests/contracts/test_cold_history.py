@@ -92,7 +92,7 @@ def test_days_are_in_utc_and_their_range_holds_both_ends(history: ColdHistory) -
     assert [one.day for one in history.daily(yesterday, today)] == [yesterday, today]
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     numbers=st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["ada", "bob", None])), max_size=30),
     rows=st.integers(1, 7),

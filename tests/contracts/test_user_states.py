@@ -288,7 +288,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS)
 def test_every_store_agrees_with_the_one_in_memory(states: UserStates, events: list[RecentEvent]) -> None:
     twin = LocalUserStates(max_recent=3, max_ids=4)

@@ -156,7 +156,7 @@ def test_embeddings_share_one_width() -> None:
     assert not lists.bad
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.one_of(st.integers(0, 10**10), st.text(max_size=6)), min_size=1, max_size=20))
 def test_the_fast_parser_agrees_with_a_slow_one(values: list[int | str]) -> None:
     texts = [str(value) for value in values]

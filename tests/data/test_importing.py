@@ -94,7 +94,7 @@ def log(rows: list[tuple[int, int, int]]) -> pa.Table:
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(ROWS)
 def test_repeats_and_backward_steps_agree_with_slow_twins(rows: list[tuple[int, int, int]]) -> None:
     table = log(rows)
@@ -109,7 +109,7 @@ def test_repeats_and_backward_steps_agree_with_slow_twins(rows: list[tuple[int, 
     assert backward_steps(table) == steps
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(ROWS)
 def test_nothing_is_lost(rows: list[tuple[int, int, int]]) -> None:
     distinct = list(dict.fromkeys(rows))

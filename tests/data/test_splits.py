@@ -147,7 +147,7 @@ LOGS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(LOGS)
 def test_leave_one_out_agrees_with_a_slow_twin(events: list[Event]) -> None:
     split = leave_one_out(dataset(events, "abcde"))
@@ -164,7 +164,7 @@ def test_leave_one_out_agrees_with_a_slow_twin(events: list[Event]) -> None:
     assert cases(split, "test") == test
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(LOGS, st.floats(0.1, 0.4), st.floats(0.1, 0.4))
 def test_no_training_event_is_as_late_as_a_target(events: list[Event], validation: float, test: float) -> None:
     try:
@@ -181,7 +181,7 @@ def test_no_training_event_is_as_late_as_a_target(events: list[Event], validatio
         assert len(set(part.users.tolist())) == len(part)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(LOGS)
 def test_no_user_trains_on_what_follows_their_targets(events: list[Event]) -> None:
     split = leave_one_out(dataset(events, "abcde"))

@@ -52,7 +52,7 @@ def test_log_probs_by_hand() -> None:
     np.testing.assert_allclose(found.code_log_probs.numpy(), expected, rtol=1e-6)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(
     sizes=st.sampled_from(SIZES),
     items=st.integers(1, 60),
@@ -77,7 +77,7 @@ def test_a_full_beam_is_exact(
     assert torch.equal(found.code_log_probs, padded.gather(1, found.items % padded.shape[1]))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     sizes=st.sampled_from(SIZES),
     items=st.integers(1, 200),
@@ -188,7 +188,7 @@ def test_the_policy_is_asked_for_no_more_beams_than_there_are() -> None:
     assert policy.calls[2][1] <= 50
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     sizes=st.sampled_from(SIZES),
     items=st.integers(1, 120),

@@ -33,7 +33,7 @@ def both(world: RandomWorld, scored: bool, constrained: bool) -> tuple[beam.Gene
 
 @pytest.mark.parametrize("constrained", [False, True])
 def test_the_beams_are_equal(constrained: bool) -> None:
-    @settings(deadline=None, max_examples=120)
+    @settings(max_examples=120)
     @given(world=random_worlds(8))
     def held(world: RandomWorld) -> None:
         compiled, slow = both(world, True, constrained)

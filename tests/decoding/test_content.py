@@ -45,7 +45,7 @@ def test_an_item_without_a_vector_is_refused() -> None:
         head.scores(queries(head, [[0]]), torch.tensor([[4]]))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     items=st.integers(2, 50),
     rows=st.integers(1, 7),

@@ -77,7 +77,7 @@ def slow_groups(
     return answer
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     sizes=st.sampled_from(SIZES),
     items=st.integers(1, 40),

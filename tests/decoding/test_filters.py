@@ -63,7 +63,7 @@ def changed_trie(table: SemanticIdTable, gone: NDArray[np.int64]) -> Trie:
     return trie
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     sizes=st.sampled_from(SIZES),
     items=st.integers(2, 80),
@@ -118,7 +118,7 @@ def test_the_twin_agrees(
         assert set(given_items) <= allowed[row]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     sizes=st.sampled_from([one for one in SIZES if len(one) < 9]),
     share=st.sampled_from([0.1, 0.6, 1.0]),

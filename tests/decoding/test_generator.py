@@ -32,7 +32,7 @@ def assert_same(one: Recommendations, other: Recommendations) -> None:
         np.testing.assert_array_equal(one.code_log_probs, other.code_log_probs)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(
     sizes=st.sampled_from(SIZES),
     items=st.integers(2, 50),
@@ -93,7 +93,7 @@ def test_many_rows_are_answered_as_one_by_one(mode: Mode, monkeypatch: pytest.Mo
         np.testing.assert_array_equal(alone.scores[0], whole.scores[row])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     sizes=st.sampled_from(SIZES),
     mode=st.sampled_from(MODES),

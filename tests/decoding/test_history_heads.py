@@ -65,7 +65,7 @@ def test_a_head_with_weight_must_be_there(heads: HistoryHeads, weights: dict[str
         generator.recommend(sequences_of([[1]]), 2)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     items=st.integers(2, 50),
     rows=st.integers(1, 7),

@@ -86,7 +86,7 @@ def slow_score(train: list[list[int]], items: int, history: list[int], candidate
 ROWS = st.lists(st.lists(st.integers(0, 7), max_size=9), min_size=1, max_size=6)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(train=ROWS, histories=ROWS, at_once=st.sampled_from([1, 16, 1 << 22]))
 def test_a_slow_twin_agrees(train: list[list[int]], histories: list[list[int]], at_once: int) -> None:
     head = NeighbourHead.learn(sequences_of(train), 8)

@@ -34,7 +34,7 @@ def run(check: Callable[[RandomWorld], int], worlds: st.SearchStrategy[RandomWor
     """Hold random worlds to a property that tells how many cases it looked at; all cases."""
     cases = 0
 
-    @settings(deadline=None, max_examples=examples)
+    @settings(max_examples=examples)
     @given(world=worlds)
     def held(world: RandomWorld) -> None:
         nonlocal cases

@@ -21,7 +21,7 @@ def test_by_hand() -> None:
     assert select_top(scores, 9, by_position)[1][0].tolist() == [1, 2, 4, 3, 0]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data(), rows=st.integers(1, 5), width=st.integers(1, 30), count=st.integers(1, 35))
 def test_agrees_with_a_sort(data: st.DataObject, rows: int, width: int, count: int) -> None:
     seed = data.draw(st.integers(0, 10_000))

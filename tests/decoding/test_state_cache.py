@@ -65,7 +65,7 @@ def test_growing_histories_are_answered_as_if_computed_anew(switch: dict[str, ob
     assert (counts.missed, counts.advanced, counts.repeated) == (3, 4 + 2 + 3, 2)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.lists(st.integers(0, 3 * MAX_EVENTS), min_size=3, max_size=3), min_size=1, max_size=6),
     seed=st.integers(0, 99),

@@ -47,7 +47,7 @@ def test_three_items_by_hand() -> None:
     assert trie.snapshot().sole_items(np.array([[0], [1], [2]])).tolist() == [-1, -1, 2]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     data=st.data(),
     sizes=st.sampled_from(SIZES),

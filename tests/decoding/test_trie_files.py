@@ -20,7 +20,7 @@ from decoding.slow_trie import SIZES, Paths, check_against
 from decoding.table_policy import random_table
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(sizes=st.sampled_from(SIZES), gone=st.lists(st.integers(0, 29), unique=True), seed=st.integers(0, 1000))
 def test_what_is_saved_comes_back(
     tmp_path_factory: pytest.TempPathFactory, sizes: tuple[int, ...], gone: list[int], seed: int

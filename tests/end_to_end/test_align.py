@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from asterism.training.alignment.outcome import LOG_FILE
 from asterism.training.alignment.pipeline import align_bundle
 from asterism.training.pipeline import train_bundle
 from command_line import asterism, environment, run
+from end_to_end.killing import killed_in_the_middle
+from end_to_end.tiny_runs import TINY, TINY_LANGUAGE
 
 LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
 ALIGNMENT = """
@@ -43,24 +44,12 @@ max_kl = 50.0
 significance = 1.0
 """
 UGT: dict[str, Any] = {
-    "name": "market",
-    "data": {"path": "market"},
-    "embeddings": {"text_model": "tfidf", "width": 16},
-    "semantic_ids": {"codes": 8, "levels": 3},
+    **TINY,
     "model": {"width": 16, "blocks": 1, "dropout": 0.1},
-    "training": {"epochs": 1, "learning_rate": 0.01, "warmup_steps": 1, "negatives": 0, "average_epochs": 0},
-    "decoding": {"beam": 40, "choose_weights": False},
-}
-LANGUAGE: dict[str, Any] = {
-    **UGT,
-    "model": {"kind": "llm", "max_events": 10},
-    "llm": {
-        "batch_tokens": 512,
-        "shape": {"width": 16, "layers": 1, "heads": 2, "key_value_heads": 1, "feed_forward": 24, "vocabulary": 300},
-    },
+    "training": {**TINY["training"], "negatives": 0},
 }
 
-#: The same as a file, with words to learn beside codes.
+#: A language model's run as a file, with words to learn beside codes.
 LANGUAGE_FILE = """
 name = "market"
 [data]
@@ -101,7 +90,7 @@ choose_weights = false
 def starts(workshop: Path) -> Path:
     """The workshop with two bundles whose training was cut short, so that alignment finds something to gain."""
     train_bundle(parse_run_config(UGT), workshop, workshop / "short-ugt")
-    train_bundle(parse_run_config(LANGUAGE), workshop, workshop / "short-llm")
+    train_bundle(parse_run_config(TINY_LANGUAGE), workshop, workshop / "short-llm")
     (workshop / "align.toml").write_text(ALIGNMENT, encoding="utf-8")
     return workshop
 
@@ -124,15 +113,8 @@ def aligned(starts: Path) -> Path:
 def test_a_killed_alignment_resumes_to_the_same_bytes(starts: Path, aligned: Path) -> None:
     output = starts / "killed"
     log = starts / "killed.run" / LOG_FILE
-    child = subprocess.Popen(command(starts, output), env=environment(), stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
-    while not (log.is_file() and log.read_text().count("\n") >= 3):
-        assert child.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert not output.exists(), "a killed run must leave no bundle"
+    whole = (starts / "whole.run" / LOG_FILE).read_text().count("\n")
+    killed_in_the_middle(command(starts, output), output, log, after=3, whole=whole)
     done = subprocess.run(
         command(starts, output, "--resume"), env=environment(), capture_output=True, text=True, check=False, timeout=240
     )

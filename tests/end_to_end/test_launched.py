@@ -17,6 +17,7 @@ from asterism.core.errors import TrainingError
 from asterism.training.alignment.pipeline import align_bundle
 from asterism.training.pipeline import train_bundle
 from command_line import asterism, environment
+from end_to_end.tiny_runs import TINY_LANGUAGE
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "distributed"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
@@ -24,22 +25,6 @@ ACCELERATE = (
     sys.executable,
     *("-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "ddp.yaml"), "--main_process_port", "0", "-m"),
 )
-COMMON = {
-    "name": "market",
-    "data": {"path": "market"},
-    "embeddings": {"text_model": "tfidf", "width": 16},
-    "semantic_ids": {"codes": 8, "levels": 3},
-    "training": {"epochs": 1, "learning_rate": 0.01, "warmup_steps": 1, "average_epochs": 0},
-    "decoding": {"beam": 40, "choose_weights": False},
-}
-LANGUAGE = {
-    **COMMON,
-    "model": {"kind": "llm", "max_events": 10},
-    "llm": {
-        "batch_tokens": 512,
-        "shape": {"width": 16, "layers": 1, "heads": 2, "key_value_heads": 1, "feed_forward": 24, "vocabulary": 300},
-    },
-}
 UGT = """
 name = "market"
 [data]
@@ -84,7 +69,7 @@ significance = 1.0
 @pytest.fixture(scope="module")
 def start(workshop: Path) -> Path:
     """A language model whose training was cut short, so that alignment finds something to gain."""
-    train_bundle(parse_run_config(LANGUAGE), workshop, workshop / "launched-llm")
+    train_bundle(parse_run_config(TINY_LANGUAGE), workshop, workshop / "launched-llm")
     (workshop / "launched.toml").write_text(ALIGNMENT, encoding="utf-8")
     (workshop / "launched-ugt.toml").write_text(UGT, encoding="utf-8")
     return workshop / "launched-llm"
@@ -105,7 +90,7 @@ def test_a_launch_that_cuts_weights_is_refused(
     monkeypatch.setenv(f"ACCELERATE_USE_{variable}", "true")  # as the launcher tells its processes, on any device
     output = start.with_name("cut")
     with pytest.raises(TrainingError, match=f"this launch is for {name}, which cuts weights into parts"):
-        train_bundle(parse_run_config(LANGUAGE), start.parent, output)
+        train_bundle(parse_run_config(TINY_LANGUAGE), start.parent, output)
     with pytest.raises(TrainingError, match=r"use configs/distributed/ddp\.yaml"):
         align_bundle(start, output)
     assert not output.exists()

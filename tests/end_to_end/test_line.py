@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.csv as pc
@@ -22,6 +20,7 @@ from asterism.semantic_ids import load_semantic_ids
 from asterism.serving.engine.generator import load_engine
 from asterism.serving.ports import EngineRequest, HistoryEvent
 from command_line import TINY_CONFIG, asterism, run
+from end_to_end.killing import killed_in_the_middle
 
 
 def evaluate(bundle: Path, *more: str | Path) -> dict[str, object]:
@@ -47,26 +46,11 @@ def test_the_json_holds_what_was_promised(bundle: Path) -> None:
     assert bundle.with_suffix(".html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
-def kill_after_two_epochs(command: list[str], log: Path) -> None:
-    with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL) as child:
-        deadline = time.monotonic() + 120
-        while not (log.is_file() and log.read_text().count("\n") >= 2):
-            assert child.poll() is None, "the run ended without writing its log"
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        child.send_signal(signal.SIGKILL)
-
-
 def test_a_killed_run_resumes_to_the_same_weights(workshop: Path, bundle: Path) -> None:
     output = workshop / "cut-off"
     log = workshop / "cut-off.run" / "metrics.jsonl"
-    for _ in range(5):  # on a busy machine a run may reach its end before the kill reaches it
-        kill_after_two_epochs(asterism("train", "--config", workshop / "tiny.toml", "--output", output), log)
-        if len(log.read_text().splitlines()) < 6:
-            break
-        shutil.rmtree(output, ignore_errors=True)
-        shutil.rmtree(log.parent)
-    assert not output.exists(), "a killed run must leave no bundle"
+    command = asterism("train", "--config", workshop / "tiny.toml", "--output", output)
+    killed_in_the_middle(command, output, log, after=2, whole=6)
     resumed = run("train", "--config", workshop / "tiny.toml", "--output", output, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     for part in (parts.MODEL_WEIGHTS, parts.SEMANTIC_IDS, parts.ITEM_VECTORS):

@@ -121,7 +121,7 @@ def test_a_newer_event_weighs_more() -> None:
     assert recommender.recommend(sequences_of([[0, 1], [1, 0]]), 2, exclude_history=True).tolist() == [[3, 2], [2, 3]]
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 1000), st.booleans())
 def test_baselines_agree_with_their_slow_twins(seed: int, exclude_history: bool) -> None:
     split = random_market(users=15, items=12, seed=seed)
@@ -141,7 +141,7 @@ def test_baselines_agree_with_their_slow_twins(seed: int, exclude_history: bool)
         assert fast == pytest.approx([slow_scores.get(item, 0.0) for item in slow if item >= 0], rel=1e-5)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 1000), st.integers(1, 40))
 def test_an_excluded_history_is_never_recommended_and_all_else_is(seed: int, k: int) -> None:
     split = random_market(users=10, items=20, seed=seed)

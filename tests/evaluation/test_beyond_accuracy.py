@@ -46,7 +46,6 @@ def test_gini_is_zero_for_equal_shares_and_near_one_for_a_monopoly() -> None:
     assert gini(np.zeros(3, dtype=np.int64)) == 0.0
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=20))
 def test_gini_is_half_the_relative_mean_difference(amounts: list[int]) -> None:
     total, size = sum(amounts), len(amounts)
@@ -83,7 +82,7 @@ def test_an_item_without_a_vector_is_unlike_every_other() -> None:
     assert intra_list_diversity(np.array([[0, 1, 2]]), np.array([[1.0], [1.0], [0.0]])) == pytest.approx(1 - 1 / 3)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000))
 def test_diversity_agrees_with_walking_the_pairs(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -97,7 +96,6 @@ def test_diversity_agrees_with_walking_the_pairs(seed: int) -> None:
     assert intra_list_diversity(lists, vectors) == pytest.approx(np.mean(slow))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 15))
 def test_counts_over_lists_agree_with_their_slow_twins(seed: int, items: int) -> None:
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ from math import log2
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asterism.core.errors import ModelError
@@ -76,7 +76,6 @@ def test_no_cases_have_no_mean() -> None:
         mean_metrics(np.array([], dtype=np.int64), (1,))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 20))
 def test_vectorised_metrics_agree_with_the_slow_twin(seed: int, cases: int, items: int) -> None:
     rng = np.random.default_rng(seed)
@@ -90,7 +89,6 @@ def test_vectorised_metrics_agree_with_the_slow_twin(seed: int, cases: int, item
             assert values[f"{name}@{k}"] == pytest.approx(slow)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-1, 60), min_size=1, max_size=30))
 def test_metrics_lie_between_zero_and_one_and_grow_with_the_cutoff(ranks: list[int]) -> None:
     for metric in METRICS.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asterism.evaluation.ranking import in_history, item_counts, top_columns
@@ -25,7 +25,6 @@ def test_nothing_is_ranked_where_there_is_nothing() -> None:
     assert top_columns(np.empty((0, 3)), 2).shape == (0, 2)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 35))
 def test_top_columns_agree_with_a_full_stable_sort(seed: int, columns: int, k: int) -> None:
     rng = np.random.default_rng(seed)

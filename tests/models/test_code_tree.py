@@ -72,7 +72,7 @@ def test_nothing_of_the_tree_is_saved_or_learned() -> None:
     assert list(tree.parameters()) == []
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple),
     items=st.integers(1, 40),

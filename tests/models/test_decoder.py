@@ -63,7 +63,7 @@ def test_three_siblings_by_hand() -> None:
     np.testing.assert_allclose((level.own - level.log_sum).detach().numpy(), [seen[1]], rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(items=st.integers(1, 30), seed=st.integers(0, 1000))
 def test_probabilities_sum_to_one_after_every_prefix(items: int, seed: int) -> None:
     codes = random_codes(items, seed=seed)

@@ -35,7 +35,7 @@ def slow_mixture(mixture: MixtureOfExperts, tokens: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(experts=st.integers(2, 9), top_k=st.integers(1, 4), tokens=st.integers(1, 30), seed=st.integers(0, 99))
 def test_buckets_agree_with_a_loop_over_tokens(experts: int, top_k: int, tokens: int, seed: int) -> None:
     mixture = make_mixture(experts, min(top_k, experts), seed)

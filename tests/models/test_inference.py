@@ -49,7 +49,7 @@ def test_states_are_those_of_the_model(switch: dict[str, object]) -> None:
     torch.testing.assert_close(InferenceUGT(model).encode(batch), encoded(model, batch), rtol=1e-4, atol=2e-5)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.integers(0, 3 * MAX_EVENTS), min_size=1, max_size=6),
     seed=st.integers(0, 99),
@@ -117,7 +117,7 @@ def random_tree_model(seed: int, codes_a_level: int, items: int) -> UGT:
     return model
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 99),
     codes=st.integers(2, 9),
@@ -173,7 +173,6 @@ def test_item_scores_are_exact_in_every_precision() -> None:
     assert policy.item_scores(state).shape == (3, ITEMS)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=6))
 def test_bias_rows_hold_the_buckets_of_the_reference(moments: list[int]) -> None:
     times = torch.tensor([sorted(moments)])

@@ -80,7 +80,7 @@ def make_packing(lengths: list[int], prefix: int) -> tuple[Packing, Tensor]:
     return packing, torch.arange(1.0, len(places) + 1)[:, None]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=12), prefix=st.integers(0, 3), several=st.booleans())
 def test_views_hold_every_token_once_and_in_its_place(lengths: list[int], prefix: int, several: bool) -> None:
     packing, tokens = make_packing(lengths, prefix)
@@ -106,7 +106,7 @@ def test_rows_are_cut_by_doubling_lengths() -> None:
     assert shapes == [(3, 1 + 8), (2, 1 + 16), (2, 1 + 40)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=12), several=st.booleans())
 def test_the_positions_that_attention_sees_are_those_of_the_views(lengths: list[int], several: bool) -> None:
     packing, _ = make_packing(lengths, 0)

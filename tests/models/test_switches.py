@@ -82,7 +82,7 @@ def with_other_future(sequences: Sequences, event: int, seed: int, *, same_reque
     )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(events=st.integers(2, 25), back=st.integers(1, 4), seed=st.integers(0, 99), same_request=st.booleans())
 def test_a_state_does_not_see_the_future(events: int, back: int, seed: int, same_request: bool) -> None:
     model = make_model(**EVERYTHING)

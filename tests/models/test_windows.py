@@ -38,7 +38,7 @@ def slow_windows(times: list[int], items: list[int], reading: tuple[int, int, in
     return [(picked, sum(moments) // len(moments) if moments else 0) for picked, moments in reversed(windows)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(0, 40), min_size=1, max_size=4),
     reading=st.tuples(st.integers(1, 6), st.integers(8, 50), st.integers(1, 5)),

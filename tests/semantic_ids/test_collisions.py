@@ -61,7 +61,7 @@ def test_where_codes_run_out_as_many_move_as_can() -> None:
     assert (moved[:, 0] == 0).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(2, 9), st.integers(0, 2**31))
 def test_as_few_move_as_must_and_none_that_had_its_own_path(items: int, codes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -81,7 +81,7 @@ def test_as_few_move_as_must_and_none_that_had_its_own_path(items: int, codes: i
     assert not changed[alone].any()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(2, 6), st.integers(2, 5), st.integers(0, 2**31))
 def test_the_added_distance_is_the_least_of_all_separations(items: int, codes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

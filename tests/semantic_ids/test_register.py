@@ -33,7 +33,7 @@ def slow_twin(
     return given_out
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(0, 2)), unique=True, max_size=12),
     st.lists(st.integers(0, 5), max_size=10),

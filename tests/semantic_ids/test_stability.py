@@ -65,7 +65,7 @@ def test_codes_take_the_names_of_those_that_they_replace_by_hand() -> None:
     assert matching_names(paths, np.full((6, 3), UNKNOWN, dtype=np.int32), (2, 2))[0].tolist() in ([0, 1], [1, 0])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 30), st.integers(2, 4), st.integers(0, 2**31))
 def test_no_other_names_keep_more_first_codes(items: int, codes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

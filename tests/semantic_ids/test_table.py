@@ -19,7 +19,7 @@ def test_items_of_one_path_are_counted_in_order() -> None:
     assert deduplication_codes(paths).tolist() == [0, 0, 1, 0, 2, 1]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=60), st.integers(2, 4), st.integers(2, 5))
 def test_every_item_ends_with_its_own_id(picks: list[int], levels: int, codes: int) -> None:
     distinct = np.random.default_rng(1).normal(size=(7, 3))

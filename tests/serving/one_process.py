@@ -117,7 +117,7 @@ class Shop:
             clock=self.clock,
             bundle_version=bundle.version,
             settings=RecommenderSettings(
-                reranking=reranking or RerankingConfig(), **{"deadline_seconds": 0.1, **settings}
+                reranking=reranking or RerankingConfig(), **{"deadline_seconds": 1.0, **settings}
             ),
         )
 

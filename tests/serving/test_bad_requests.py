@@ -158,7 +158,7 @@ fields = st.sampled_from(
     body=json_values | st.dictionaries(fields, json_values, max_size=6),
     path=st.sampled_from(["recommend", "recommend/batch", "feedback"]),
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_no_json_leads_to_a_bare_error(server: Server, body: object, path: str) -> None:
     content = json.dumps(body).encode()
     answer = server.http.post(f"/api/v1/{path}", content=content, headers=JSON)
@@ -166,13 +166,13 @@ def test_no_json_leads_to_a_bare_error(server: Server, body: object, path: str) 
 
 
 @given(content=st.binary(max_size=60))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_no_bytes_lead_to_a_bare_error(server: Server, content: bytes) -> None:
     assert check_envelope(server.http.post("/api/v1/recommend", content=content, headers=JSON))["code"] == 20001
 
 
 @given(item_id=st.text(min_size=1, max_size=30))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_no_item_id_leads_to_a_bare_error(server: Server, item_id: str) -> None:
     path = quote(item_id.encode("utf-8", "surrogatepass"), safe="")
     answer = server.http.get(f"/api/v1/item/{path}")

@@ -32,12 +32,12 @@ def test_the_smaller_of_both_holds_and_a_fifth_is_left_for_the_way_back() -> Non
 
 def test_who_has_little_time_gets_the_next_rung_and_the_slate_is_there_for_the_next_request(shop: Shop) -> None:
     async def story(shop: Shop) -> None:
-        shop.engine.delay_seconds = 1.0
+        shop.engine.delay_seconds = 2.0
         began = time.monotonic()
         answer = await shop.ask(deadline=began + 0.1)
         assert answer.source is not Source.MODEL
-        assert time.monotonic() - began < 0.9
-        await asyncio.sleep(1.2)
+        assert time.monotonic() - began < 1.8
+        await asyncio.sleep(2.5)
         later = await shop.ask()
         assert (later.source, later.cached, len(shop.engine.asked)) == (Source.MODEL, True, 1)
 

@@ -99,23 +99,23 @@ def test_kill_9_of_the_engine_degrades_and_then_heals(bundle: Path, tmp_path: Pa
 
 
 def test_a_stale_slate_leaves_out_what_was_clicked_since(bundle: Path, tmp_path: Path) -> None:
-    with Server(bundle, tmp_path / "state", "--deadline-ms", "100") as running:
+    with Server(bundle, tmp_path / "state", "--deadline-ms", "1000") as running:
         first, *rest = ids(running.recommend("u1", count=5))
-        (tmp_path / DELAY_FILE).write_text("3")
+        (tmp_path / DELAY_FILE).write_text("60")
         running.feedback("u1", first)
         started = time.monotonic()
         answer = running.recommend("u1", count=4)
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 8.0
         assert (answer["source"], ids(answer)) == ("stale", rest)
         assert running.recommend("u2")["source"] == "popular_segment"
         assert running.recommend("nobody")["source"] == "popular"
 
 
 def test_a_late_answer_is_kept_for_the_next_request(bundle: Path, tmp_path: Path) -> None:
-    with Server(bundle, tmp_path / "state", "--deadline-ms", "50") as running:
-        (tmp_path / DELAY_FILE).write_text("0.3")
+    with Server(bundle, tmp_path / "state", "--deadline-ms", "500") as running:
+        (tmp_path / DELAY_FILE).write_text("1.5")
         assert running.recommend("u1")["source"] == "popular_segment"
-        time.sleep(0.5)
+        time.sleep(3.0)
         late = running.recommend("u1")
         assert (late["source"], late["cached"]) == ("model", True)
 
@@ -139,7 +139,7 @@ def test_a_full_disk_refuses_feedback_and_nothing_else(bundle: Path, tmp_path: P
 
 
 def test_requests_that_wait_are_answered_in_one_batch(bundle: Path, tmp_path: Path) -> None:
-    with Server(bundle, tmp_path / "state", "--deadline-ms", "5000") as running:
+    with Server(bundle, tmp_path / "state", "--deadline-ms", "20000") as running:
         (tmp_path / DELAY_FILE).write_text("0.2")
         with ThreadPoolExecutor(12) as pool:
             sources = list(pool.map(lambda user: running.recommend(f"u{user}")["source"], range(12)))
@@ -156,12 +156,12 @@ def test_requests_that_wait_are_answered_in_one_batch(bundle: Path, tmp_path: Pa
 def test_a_signal_lets_requests_finish_and_the_status_is_0(
     bundle: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    with Server(bundle, tmp_path / "state", "--deadline-ms", "5000") as running:
-        (tmp_path / DELAY_FILE).write_text("0.5")
+    with Server(bundle, tmp_path / "state", "--deadline-ms", "20000") as running:
+        (tmp_path / DELAY_FILE).write_text("2")
         engine = running.engine_pid()
         with ThreadPoolExecutor(1) as pool:
             under_way = pool.submit(running.recommend, "u1")
-            time.sleep(0.2)
+            time.sleep(0.8)
             running.process.send_signal(number)
             assert under_way.result()["source"] == "model"
         assert running.process.wait(STOP_SECONDS) == 0
@@ -188,12 +188,12 @@ def test_ctrl_c_before_the_model_is_loaded_ends_quietly(bundle: Path, tmp_path: 
 
 
 def test_a_supervisors_signal_to_every_process_lets_requests_finish(bundle: Path, tmp_path: Path) -> None:
-    with Server(bundle, tmp_path / "state", "--deadline-ms", "5000") as running:
-        (tmp_path / DELAY_FILE).write_text("0.5")
+    with Server(bundle, tmp_path / "state", "--deadline-ms", "20000") as running:
+        (tmp_path / DELAY_FILE).write_text("2")
         engine = running.engine_pid()
         with ThreadPoolExecutor(1) as pool:
             under_way = pool.submit(running.recommend, "u1")
-            time.sleep(0.2)
+            time.sleep(0.8)
             os.kill(engine, signal.SIGTERM)
             running.process.send_signal(signal.SIGTERM)
             assert under_way.result()["source"] == "model"

@@ -51,7 +51,7 @@ def test_after_forget_me_and_a_restart_no_byte_is_left_and_a_later_event_starts_
         for scene in ("home", "page"):
             server.recommend(ADA, scene=scene, session_id="s1")
         wait_until(lambda: behaviours(state, ADA) == 4)
-        assert {Path(one).parts[0] for one in files_with(state, ADA)} >= {"events", "exposures"}
+        wait_until(lambda: {Path(one).parts[0] for one in files_with(state, ADA)} >= {"events", "exposures"})
         assert forget(server, ADA) == {"profile": True, "events": 4, "exposures": 2}
         assert server.http.get(f"/api/v1/user/{quote(ADA, safe='')}/profile").json()["code"] == 20003
         assert server.recommend("x" * 9)["source"] == server.recommend(ADA)["source"] == "popular"

@@ -134,7 +134,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4).map(json.dumps).map(str.encode))
 def test_nothing_is_read_that_the_described_reader_would_refuse_or_read_otherwise(body: bytes) -> None:
     request, events = recommend_request(body), feedback_events(body, NOW)
@@ -146,7 +146,7 @@ WRITTEN = st.from_regex(r"-?[0-9]{1,5}(\.[0-9]{1,20})?(e[0-9]{1,4})?", fullmatch
 NUMBERS = st.floats(allow_nan=True).map(str) | st.integers().map(str) | WRITTEN
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(NUMBERS)
 def test_numbers_are_the_same_numbers(number: str) -> None:
     bodies = [f'{{"filters": {{"min_price": {number}}}}}', f'{{"count": {number}}}']

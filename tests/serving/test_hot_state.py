@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asterism.core.records import Action
@@ -47,7 +47,6 @@ def test_popularity_is_ranked_by_count_then_id() -> None:
 
 
 @given(wanted=st.lists(st.sampled_from("abcdx"), max_size=40))
-@settings(deadline=None)
 def test_counting_one_by_one_is_counting_at_once(wanted: list[str]) -> None:
     grown = Popularity(CATEGORIES, [])
     for item in wanted:

@@ -66,12 +66,12 @@ def test_an_engine_that_is_cold_or_killed_leaves_the_segment(shop: Shop) -> None
 
 def test_a_slow_engine_is_not_waited_for_and_its_answer_is_kept(shop: Shop) -> None:
     async def story(shop: Shop) -> None:
-        shop.engine.delay_seconds = 0.25
+        shop.engine.delay_seconds = 3.0
         started = time.monotonic()
         first = await shop.ask()
         took = time.monotonic() - started
-        assert (first.source, took < 0.2) == (Source.POPULAR_SEGMENT, True)
-        await asyncio.sleep(0.2)
+        assert (first.source, 0.9 < took < 2.5) == (Source.POPULAR_SEGMENT, True), "its patience is one second"
+        await asyncio.sleep(3.0)
         second = await shop.ask()
         assert (second.source, second.cached) == (Source.MODEL, True), "it came too late for one, in time for the next"
         assert len(shop.engine.asked) == 1

@@ -134,7 +134,7 @@ quiet = st.text(alphabet=st.characters(blacklist_categories=("Cs",)), min_size=1
 
 
 @given(value=quiet)
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_a_quoted_value_never_comes_out(value: str) -> None:
     marked = f"Zq{value}Zq"
     told = Scrubber(b"salt").scrub(f"user {marked!r} is not known; send {{}} or 'nothing'")

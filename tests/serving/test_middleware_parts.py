@@ -98,7 +98,7 @@ values = st.recursive(
 
 
 @given(value=values, most=st.integers(0, 6), indent=st.sampled_from([None, 1]))
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_nesting_is_what_a_parser_would_find(value: Any, most: int, indent: int | None) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=False).encode()
     assert is_nested_deeper(text, most) == (depth(value) > most)

@@ -60,9 +60,9 @@ def test_filters_hold_on_every_rung_and_lose_nothing(server: Server, user: str, 
 
 
 def test_filters_hold_when_the_model_is_late(bundle: Path, tmp_path: Path) -> None:
-    with Server(bundle, tmp_path / "state") as running:
+    with Server(bundle, tmp_path / "state", "--deadline-ms", "1000") as running:
         running.recommend("u1", count=30)
-        (tmp_path / DELAY_FILE).write_text("1.0")
+        (tmp_path / DELAY_FILE).write_text("60")
         plain = running.recommend("u1", count=5, scene="another")
         held = running.recommend("u1", count=30, filters={"max_price": 21})
         assert (plain["source"], held["source"]) == ("stale", "stale")

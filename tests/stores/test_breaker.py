@@ -197,7 +197,7 @@ steps = st.lists(
 
 
 @given(steps=steps)
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_it_does_what_its_slow_twin_does(steps: list[tuple[str, int, float]]) -> None:
     clock = ManualClock(1000.0)
     breaker, twin = CircuitBreaker(SETTINGS, clock.now), SlowTwin()

@@ -85,7 +85,7 @@ def test_a_name_that_only_contains_the_forgotten_one_stays(tmp_path: Path) -> No
     gone=st.sampled_from(["a", 'q"\n', "\x00", "ü\u2028"]),
     segment_bytes=st.integers(1, 400),
 )
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_all_others_stay_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, users: list[str], gone: str, segment_bytes: int
 ) -> None:

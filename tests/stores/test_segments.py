@@ -51,7 +51,7 @@ def test_a_look_tells_whether_there_is_more_in_this_segment_or_the_next(tmp_path
 
 
 @given(payloads=st.lists(st.binary(min_size=1, max_size=40), max_size=8), segment_bytes=st.integers(1, 100))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_what_was_appended_is_replayed_over_any_segments(
     tmp_path_factory: pytest.TempPathFactory, payloads: list[bytes], segment_bytes: int
 ) -> None:

@@ -30,7 +30,7 @@ def test_rows_with_one_event_teach_nothing() -> None:
     assert trainable_rows(sequences([1], [2, 3], [])).tolist() == [1]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(rows=st.integers(1, 200), batch_rows=st.integers(1, 17), seed=st.integers(0, 3), epoch=st.integers(0, 3))
 def test_an_epoch_holds_every_row_once(rows: int, batch_rows: int, seed: int, epoch: int) -> None:
     lengths = np.arange(rows) % 7

@@ -17,7 +17,7 @@ def slow(queries: Tensor, directions: Tensor, log_expected: Tensor, mask: Tensor
     return logits.masked_fill(mask, -torch.inf).logsumexp(dim=1)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(rows=st.integers(1, 7), items=st.integers(1, 12), seed=st.integers(0, 99), size=st.sampled_from([1.0, 60.0]))
 def test_values_and_gradients_agree_with_the_slow_twin(rows: int, items: int, seed: int, size: float) -> None:
     random = torch.Generator().manual_seed(seed)
@@ -44,7 +44,7 @@ def test_values_and_gradients_agree_with_the_slow_twin(rows: int, items: int, se
         torch.testing.assert_close(fast, twin, rtol=1e-4, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(targets=st.lists(st.integers(0, 6), max_size=9), negatives=st.lists(st.integers(0, 6), max_size=9))
 def test_coincidences_are_those_of_the_whole_mask(targets: list[int], negatives: list[int]) -> None:
     ours, theirs = torch.tensor(targets, dtype=torch.long), torch.tensor(negatives, dtype=torch.long)

@@ -37,7 +37,7 @@ def test_values_at_and_beside_every_threshold() -> None:
     assert elementwise(values, value_buckets).tolist() == value_bucket(torch.from_numpy(values)).tolist()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.floats(width=32), min_size=1, max_size=50), st.lists(st.integers(0, 2**34), min_size=1, max_size=50))
 def test_any_value_and_any_gap(values: list[float], seconds: list[int]) -> None:
     reals, gaps = np.array(values, np.float32), np.array(seconds)

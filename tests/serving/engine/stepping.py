@@ -27,6 +27,9 @@ BEAM = 8
 DIARY = "diary.jsonl"
 FINISH = "finish"  # a file beside the bundle, where batches under way are to end
 STEPS = "steps"  # a file beside the bundle: how many steps of 10 ms a batch takes
+PATIENT = EngineLimits(max_wait_seconds=600, batch_timeout_seconds=600)  # so that nothing ends by itself
+_BEGUN = "begun"  # a file beside the bundle: a line for each batch that an engine has taken up
+_PATIENCE_SECONDS = 60.0  # far more than anything takes on a slow machine
 
 
 class SteppingEngine(CooccurrenceEngine):
@@ -44,6 +47,8 @@ class SteppingEngine(CooccurrenceEngine):
     ) -> list[EngineAnswer]:
         users = [one.user_id for one in requests]
         steps = int(file.read_text()) if (file := self._folder / STEPS).exists() else 0
+        with (self._folder / _BEGUN).open("a") as begun:
+            begun.write(json.dumps(users) + "\n")
         for step in range(steps):
             if not wanted():
                 self._note(left=users, step=step)
@@ -82,6 +87,26 @@ def diary(bundle: Path) -> list[dict[str, Any]]:
     ]
 
 
+def take_steps(bundle: Path, steps: int) -> None:
+    """How many steps of 10 ms each batch takes that begins from now on."""
+    fresh = bundle.parent / f"{STEPS}.new"
+    fresh.write_text(str(steps))
+    fresh.replace(bundle.parent / STEPS)  # never half written where an engine reads it
+
+
+def begun(bundle: Path) -> set[str]:
+    """Whose batches engines have taken up so far."""
+    file = bundle.parent / _BEGUN
+    return {user for line in file.read_text().splitlines() for user in json.loads(line) if user}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, however slow the machine."""
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
 def write_variant(path: Path, users: int, *, histories: bool = True) -> Bundle:
     """The small market with fewer users, so that it is another bundle; without histories no engine can load it."""
     writer = BundleWriter(path)
@@ -105,14 +130,14 @@ def run(
     bundle: Path,
     work: Callable[[EnginePool], Awaitable[None]],
     *,
-    limits: EngineLimits | None = None,
+    limits: EngineLimits = PATIENT,
     unavailable: Callable[[], frozenset[str]] = frozenset,
     factory: str = FACTORY,
 ) -> None:
     """Do something with a loaded pool."""
 
     async def main() -> None:
-        engine = EnginePool(factory, Bundle.open(bundle), unavailable, limits or EngineLimits(max_wait_seconds=60))
+        engine = EnginePool(factory, Bundle.open(bundle), unavailable, limits)
         engine.start()
         try:
             await asyncio.wait_for(engine.wait_ready(), 120)
@@ -125,8 +150,7 @@ def run(
 
 async def all_ready(engine: EnginePool) -> None:
     """Wait until every process of a pool is loaded."""
-    while not all(one.ready for one in engine.status.engines):
-        await asyncio.sleep(0.01)
+    await until(lambda: all(one.ready for one in engine.status.engines))
 
 
 class Crowd:

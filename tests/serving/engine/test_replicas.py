@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,32 +17,46 @@ from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
-from serving.engine.stepping import BEAM, FACTORY, STEPS, Crowd, all_ready, asked, diary, run
+from serving.engine.stepping import (
+    BEAM,
+    FACTORY,
+    FINISH,
+    PATIENT,
+    STEPS,
+    Crowd,
+    all_ready,
+    asked,
+    begun,
+    diary,
+    run,
+    take_steps,
+    until,
+)
 from serving.small_market import ITEM_IDS
 
 
 def test_kill_9_of_one_engine_under_load_fails_nobody(bundle: Path) -> None:
     async def work(engine: EnginePool) -> None:
         await all_ready(engine)
-        (bundle.parent / STEPS).write_text("3")
+        take_steps(bundle, 3)
         async with Crowd(engine) as crowd:
-            await asyncio.sleep(0.3)
+            await until(lambda: crowd.sent > 30)
             os.kill(engine.status.pid or 0, signal.SIGKILL)
-            await asyncio.sleep(0.5)
+            await until(lambda: crowd.sent > 80)
             assert engine.status.ready
-        assert len(crowd.answers) == crowd.sent > 50
+        assert len(crowd.answers) == crowd.sent > 80
         assert engine.status.figures.failed == 0
         (bundle.parent / STEPS).unlink()
         await asyncio.wait_for(all_ready(engine), 120)
         assert [one.starts for one in engine.status.engines] == [2, 1]
 
-    run(bundle, work, limits=EngineLimits(engines=2, max_wait_seconds=60))
+    run(bundle, work, limits=replace(PATIENT, engines=2))
 
 
 def test_a_request_that_kills_every_engine_that_takes_it_is_not_tried_for_ever(bundle: Path) -> None:
     async def work(engine: EnginePool) -> None:
         await all_ready(engine)
-        (bundle.parent / STEPS).write_text("200")
+        take_steps(bundle, 60_000)
         held = asyncio.create_task(engine.recommend(asked("poison")))
         for _ in range(2):
             await asyncio.sleep(0.3)
@@ -51,22 +65,24 @@ def test_a_request_that_kills_every_engine_that_takes_it_is_not_tried_for_ever(b
             victim = next(one for one in engine.status.engines if one.ready)
             os.kill(victim.pid or 0, signal.SIGKILL)
         with pytest.raises(ModelError, match="ended with status -9"):
-            await asyncio.wait_for(held, 5)
+            await asyncio.wait_for(held, 60)
 
-    run(bundle, work, limits=EngineLimits(engines=2, max_wait_seconds=60))
+    run(bundle, work, limits=replace(PATIENT, engines=2))
 
 
 def test_two_engines_work_at_the_same_time(bundle: Path) -> None:
     async def work(engine: EnginePool) -> None:
         await all_ready(engine)
-        (bundle.parent / STEPS).write_text("50")
-        started = time.monotonic()
+        take_steps(bundle, 60_000)
         first = asyncio.create_task(engine.recommend(asked("first")))
-        await asyncio.sleep(0.05)
-        await asyncio.gather(first, engine.recommend(asked("second")))
-        assert time.monotonic() - started < 0.9, "one after the other they take a second at least"
+        await until(lambda: begun(bundle) == {"first"})
+        second = asyncio.create_task(engine.recommend(asked("second")))
+        await until(lambda: begun(bundle) == {"first", "second"})
+        assert not first.done(), "one after the other, the second would begin when the first is answered"
+        (bundle.parent / FINISH).touch()
+        await asyncio.gather(first, second)
 
-    run(bundle, work, limits=EngineLimits(engines=2, max_wait_seconds=60))
+    run(bundle, work, limits=replace(PATIENT, engines=2))
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to a core")

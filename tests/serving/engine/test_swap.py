@@ -6,15 +6,27 @@ import asyncio
 import contextlib
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError
-from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
-from serving.engine.stepping import FINISH, STEPS, Crowd, SteppingEngine, all_ready, asked, run, write_variant
+from serving.engine.stepping import (
+    FINISH,
+    PATIENT,
+    Crowd,
+    SteppingEngine,
+    all_ready,
+    asked,
+    begun,
+    run,
+    take_steps,
+    until,
+    write_variant,
+)
 from serving.small_market import CooccurrenceEngine
 
 USERS = 8  # of the other bundle, whose answers differ
@@ -32,12 +44,12 @@ def test_a_swap_under_load_drops_nobody_and_the_new_bundle_answers_from_then_on(
     async def work(engine: EnginePool) -> None:
         await all_ready(engine)
         old = engine.status
-        (bundle.parent / STEPS).write_text("2")
+        take_steps(bundle, 2)
         async with Crowd(engine) as crowd:
-            await asyncio.sleep(0.3)
+            await until(lambda: crowd.sent > 30)
             await engine.swap(other)
             sent_before = crowd.sent
-            await asyncio.sleep(0.3)
+            await until(lambda: crowd.sent > sent_before + 30)
         versions = [one.bundle_version for one in crowd.answers]
         assert set(versions[:10]) == {old.bundle_version}
         assert set(versions[sent_before:]) == {other.version}
@@ -51,7 +63,7 @@ def test_a_swap_under_load_drops_nobody_and_the_new_bundle_answers_from_then_on(
         assert status.figures.answered == len(versions), "the counts go on through a swap"
         assert not any(Path(f"/proc/{one.pid}").exists() for one in old.engines)
 
-    run(bundle, work, limits=EngineLimits(engines=2, max_wait_seconds=60))
+    run(bundle, work, limits=replace(PATIENT, engines=2))
 
 
 def test_the_old_engine_finishes_what_it_has_under_way_while_the_new_one_answers(bundle: Path) -> None:
@@ -59,9 +71,9 @@ def test_the_old_engine_finishes_what_it_has_under_way_while_the_new_one_answers
 
     async def work(engine: EnginePool) -> None:
         old = engine.status.bundle_version
-        (bundle.parent / STEPS).write_text("6000")
+        take_steps(bundle, 60_000)
         held = asyncio.create_task(engine.recommend(asked("held")))
-        await asyncio.sleep(0.1)
+        await until(lambda: "held" in begun(bundle))
         swap = asyncio.create_task(engine.swap(other))
         await asyncio.sleep(0)
         waits = asyncio.create_task(engine.recommend(asked("waits")))
@@ -72,7 +84,7 @@ def test_the_old_engine_finishes_what_it_has_under_way_while_the_new_one_answers
         assert (await held).bundle_version == old
         await swap
 
-    run(bundle, work, limits=EngineLimits(max_wait_seconds=60, batch_timeout_seconds=60))
+    run(bundle, work, limits=PATIENT)
 
 
 def test_a_bundle_that_cannot_be_loaded_is_refused_with_its_reason_and_the_old_one_goes_on(bundle: Path) -> None:

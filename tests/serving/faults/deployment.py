@@ -16,6 +16,8 @@ from asterism.stores.user_state import Visitor
 from serving.faults.load import VISITORS, Load
 from serving.running import Server, wait_until
 
+AS_BY_DEFAULT_MS = "200"  # a fault must not hold up who asks, so the model is waited for as long as users wait
+
 
 class Deployment:
     """`asterism serve` over some stores; embedded ones by default."""
@@ -28,7 +30,7 @@ class Deployment:
             lines = [f'{name} = "{value}"' for name, value in stores.model_dump().items() if isinstance(value, str)]
             config.write_text("\n".join(["[stores]", *lines, "timeout_seconds = 2.0"]) + "\n", encoding="utf-8")
             options = ("--config", str(config), *options)
-        self.server = Server(bundle, self.state, *options)
+        self.server = Server(bundle, self.state, "--deadline-ms", AS_BY_DEFAULT_MS, *options)
         self.server.wait_ready()
 
     def __enter__(self) -> Self:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asterism.core.bundle import Bundle
-from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.grpc.addresses import MODEL_SERVICE
 from asterism.serving.grpc.model_service import ModelServicer
@@ -18,7 +17,7 @@ from asterism.serving.grpc.proto.model_pb2_grpc import add_ModelServiceServicer_
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.grpc.server import GrpcServer, HostedService
 from asterism.serving.grpc.talking import TalkServer
-from serving.engine.stepping import FACTORY
+from serving.engine.stepping import FACTORY, PATIENT
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Hosted:
 @contextlib.asynccontextmanager
 async def hosted(bundle: Path, *, factory: str = FACTORY, talks: bool = True) -> AsyncIterator[Hosted]:
     """`talks`: on a socket of its own beside gRPC's, as an engine process does on one machine."""
-    pool = EnginePool(factory, Bundle.open(bundle), frozenset, EngineLimits(max_wait_seconds=60))
+    pool = EnginePool(factory, Bundle.open(bundle), frozenset, PATIENT)
     servicer = ModelServicer(pool)
     with tempfile.TemporaryDirectory() as folder:
         service = HostedService(MODEL_SERVICE, add_ModelServiceServicer_to_server, servicer)

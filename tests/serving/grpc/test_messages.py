@@ -50,7 +50,7 @@ REQUESTS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(REQUESTS, st.sampled_from([PACKED_FORMAT, PACKED_FORMAT + 1]))
 def test_a_request_is_read_as_it_was_sent(request: EngineRequest, packed_format: int) -> None:
     query = model_pb2.Query.FromString(query_of(request, packed_format).SerializeToString())

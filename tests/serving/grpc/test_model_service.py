@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +24,13 @@ from asterism.serving.grpc.queries import answer_of, query_of
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.grpc.server import MOST_MESSAGE_BYTES
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent
-from serving.engine.stepping import STEPS, asked, diary, write_variant
+from serving.engine.stepping import FINISH, asked, begun, diary, take_steps, until, write_variant
 from serving.grpc.hosting import Hosted, hosted, run
 from serving.small_market import ITEM_IDS, write_bundle
 
 PLAIN = 0  # a packed format that nobody has
+AT_ONCE_SECONDS = 2.0  # on a slow machine; who waits for an engine waits far longer
+ENDLESS = 60_000  # steps: ten minutes, so that what ends before was left or told to end
 
 
 @pytest.fixture
@@ -79,13 +80,13 @@ def test_what_is_known_of_the_model_is_known_elsewhere(bundle: Path) -> None:
 
 def test_the_budget_is_the_schedulers_deadline(bundle: Path) -> None:
     async def work(one: Hosted) -> None:
-        (bundle.parent / STEPS).write_text("100")
+        take_steps(bundle, ENDLESS)
         first = asyncio.create_task(one.remote.recommend(asked("first")))
-        await asyncio.sleep(0.2)
-        started = time.monotonic()
-        with pytest.raises(OverloadedError, match=r"busy for longer than 0\.(1|2)"):
-            await one.remote.recommend(asked("second", wait=0.2))
-        assert 0.1 < time.monotonic() - started < 0.7, "the batch under way takes a second"
+        await until(lambda: "first" in begun(bundle))
+        with pytest.raises(OverloadedError, match=r"busy for longer than (0\.\d+|1) s"):
+            await one.remote.recommend(asked("second", wait=1.0))
+        assert not first.done(), "it is told while the batch is under way"
+        (bundle.parent / FINISH).touch()
         await first
         assert one.pool.status.figures.late == 1
 
@@ -96,16 +97,17 @@ def test_a_calls_deadline_is_the_schedulers_where_no_budget_is_given(bundle: Pat
     """Both run out together, so either the scheduler's word comes through or the client's own clock speaks."""
 
     async def work(one: Hosted) -> None:
-        (bundle.parent / STEPS).write_text("100")
+        take_steps(bundle, ENDLESS)
         first = asyncio.create_task(one.remote.recommend(asked("first")))
-        await asyncio.sleep(0.2)
+        await until(lambda: "first" in begun(bundle))
         plain = query_of(asked("second"), PLAIN)
         async with calling(one) as stub:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 answer = await stub.Predict(model_pb2.PredictRequest(queries=[plain]), timeout=0.3)
                 assert answer.results[0].error.code == OverloadedError.code
+        await until(lambda: one.pool.status.figures.late + one.pool.status.figures.withdrawn >= 1)
+        (bundle.parent / FINISH).touch()
         await first
-        assert one.pool.status.figures.late + one.pool.status.figures.withdrawn >= 1
         assert [note["answered"] for note in diary(bundle) if "answered" in note] == [["first"]]
 
     run(bundle, work)
@@ -114,21 +116,20 @@ def test_a_calls_deadline_is_the_schedulers_where_no_budget_is_given(bundle: Pat
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_cancelled_request_is_withdrawn_and_its_batch_left(bundle: Path, streamed: bool) -> None:
     async def work(one: Hosted) -> None:
-        (bundle.parent / STEPS).write_text("2000")
+        take_steps(bundle, ENDLESS)
         async with calling(one) as stub:
             if streamed:
                 waiting = asyncio.create_task(one.remote.recommend(asked("gone")))
             else:
                 message = model_pb2.PredictRequest(queries=[query_of(asked("gone"), PLAIN)])
                 waiting = asyncio.ensure_future(stub.Predict(message))
-            while not one.pool.status.figures.under_way:
-                await asyncio.sleep(0.01)
-            (bundle.parent / STEPS).write_text("1")
+            await until(lambda: "gone" in begun(bundle))
+            take_steps(bundle, 1)
             waiting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await waiting
-            answer = await asyncio.wait_for(one.remote.recommend(asked("next")), 5)
-        assert len(answer.items) == 3, "a batch of twenty seconds was left for it"
+            answer = await asyncio.wait_for(one.remote.recommend(asked("next")), 60)
+        assert len(answer.items) == 3, "a batch of ten minutes was left for it"
         assert one.pool.status.figures.withdrawn == 1
 
     run(bundle, work)
@@ -137,23 +138,22 @@ def test_a_cancelled_request_is_withdrawn_and_its_batch_left(bundle: Path, strea
 
 def test_whoever_waits_in_person_goes_before_the_background(bundle: Path) -> None:
     async def work(one: Hosted) -> None:
-        (bundle.parent / STEPS).write_text("30")
+        take_steps(bundle, ENDLESS)
         first = asyncio.create_task(one.remote.recommend(asked("first")))
-        await asyncio.sleep(0.1)
+        await until(lambda: "first" in begun(bundle))
         order: list[str] = []
 
         async def note(name: str, request: EngineRequest) -> None:
             await one.remote.recommend(request)
             order.append(name)
 
-        # So many items are wanted in the background that both cannot be in one batch without the person being late.
         slow = asyncio.create_task(note("background", replace(asked("slow", wait=30), background=True)))
-        await asyncio.sleep(0.02)
         line = one.pool._shared.line
+        await until(lambda: len(line) == 1)
         person = asyncio.create_task(note("person", asked("person", wait=40)))
-        while len(line) < 2:
-            await asyncio.sleep(0.002)
+        await until(lambda: len(line) == 2)
         assert [ticket.background for ticket in line.tickets] == [False, True], "the earlier deadline comes second"
+        (bundle.parent / FINISH).touch()
         await asyncio.gather(first, slow, person)
 
     run(bundle, work)
@@ -216,17 +216,17 @@ def test_health_and_reflection_tell_what_is_served(bundle: Path) -> None:
 @pytest.mark.parametrize("talks", [True, False])
 def test_a_draining_server_answers_what_it_was_asked_and_then_nothing(bundle: Path, talks: bool) -> None:
     async def work(one: Hosted) -> None:
-        (bundle.parent / STEPS).write_text("50")
+        take_steps(bundle, ENDLESS)
         waiting = [asyncio.create_task(one.remote.recommend(asked(f"u{user}"))) for user in range(5)]
-        await asyncio.sleep(0.1)
-        await one.drain()
+        await until(lambda: len(one.pool._shared.pending) == 5)
+        draining = asyncio.create_task(one.drain())
+        await until(lambda: not one.remote.status.ready)
+        assert not draining.done(), "it ends when what it was asked is answered"
+        (bundle.parent / FINISH).touch()
         assert [len(answer.items) for answer in await asyncio.gather(*waiting)] == [3] * 5
-        while one.remote.status.ready:
-            await asyncio.sleep(0.01)
-        started = time.monotonic()
+        await draining
         with pytest.raises(ModelError, match="not ready"):
-            await one.remote.recommend(asked("late"))
-        assert time.monotonic() - started < 0.1
+            await asyncio.wait_for(one.remote.recommend(asked("late")), AT_ONCE_SECONDS)
 
     run(bundle, work, talks=talks)
 
@@ -257,15 +257,13 @@ def test_a_request_whose_engine_is_lost_goes_to_another_one(bundle: Path, talks:
         async with hosted(bundle, talks=talks) as one, hosted(bundle, talks=not talks) as other:
             both = RemoteEngine([one.server.address, other.server.address])
             both.start()
-            while len(both.status.engines) != 2 or not all(replica.ready for replica in both.status.engines):
-                await asyncio.sleep(0.01)
-            (bundle.parent / STEPS).write_text("80")
+            await until(lambda: [replica.ready for replica in both.status.engines] == [True, True])
+            take_steps(bundle, ENDLESS)
             waiting = [asyncio.create_task(both.recommend(asked(f"u{user}"))) for user in range(6)]
-            while one.pool.status.figures.under_way + one.pool.status.figures.waiting == 0:
-                await asyncio.sleep(0.01)
-            held = [len(hosting.pool._shared.pending) for hosting in (one, other)]
-            assert held == [3, 3], "the load is shared"
+            pools = (one.pool, other.pool)
+            await until(lambda: [len(pool._shared.pending) for pool in pools] == [3, 3])  # the load is shared
             await one.die()
+            (bundle.parent / FINISH).touch()
             assert [len(answer.items) for answer in await asyncio.gather(*waiting)] == [3] * 6
             assert other.pool.status.figures.answered == 6
             await both.stop()
@@ -277,12 +275,9 @@ def test_no_address_answers_at_once(tmp_path: Path) -> None:
     async def main() -> None:
         engine = RemoteEngine([f"unix:{tmp_path}/nobody.sock"])
         engine.start()
-        started = time.monotonic()
         with pytest.raises(ModelError, match="not ready"):
-            await engine.recommend(asked("u"))
-        assert time.monotonic() - started < 0.5
-        while "cannot be reached" not in (engine.status.error or ""):
-            await asyncio.sleep(0.01)
+            await asyncio.wait_for(engine.recommend(asked("u")), AT_ONCE_SECONDS)
+        await until(lambda: "cannot be reached" in (engine.status.error or ""))
         await engine.stop()
 
     asyncio.run(main())

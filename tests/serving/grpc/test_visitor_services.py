@@ -214,7 +214,7 @@ STATES = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(STATES, EVENTS)
 def test_what_is_sent_is_what_comes(state: UserState, event: RecentEvent) -> None:
     read = state_of(packed_state(state))

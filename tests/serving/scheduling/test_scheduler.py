@@ -238,7 +238,7 @@ class History:
         self.running.append(batch)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     engines=st.integers(1, 3),
     steps=st.lists(

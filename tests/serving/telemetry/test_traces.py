@@ -126,13 +126,13 @@ def test_a_collector_that_is_silent_holds_nobody_up() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         tracer = OtelTracer(f"http://127.0.0.1:{silent.getsockname()[1]}", "gateway", share=1.0)
-        started = time.process_time()
+        started = time.monotonic()
         for _ in range(10_000):  # more than the queue holds
             tracer.begin("work").end()
-        assert time.process_time() - started < 5
+        assert time.monotonic() - started < 60, "who waits for the collector waits ten seconds for each 512 spans"
         started = time.monotonic()
         tracer.close()
-        assert time.monotonic() - started < 6
+        assert time.monotonic() - started < 8, "it is given two seconds, and its queue would take minutes"
 
 
 def test_without_a_collector_no_library_of_traces_is_loaded() -> None:
