@@ -26,9 +26,9 @@ def end(*_):
     with open({log!r}, "a") as log: log.write({name!r} + " ended\\n")
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
-with open({log!r}, "a") as log: log.write({name!r} + " began\\n")
 print("hello", flush=True)
 print("warning", file=sys.stderr, flush=True)
+with open({log!r}, "a") as log: log.write({name!r} + " began\\n")
 while True: time.sleep(0.01)
 """
 STUBBORN = """

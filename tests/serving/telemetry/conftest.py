@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import httpx
 import pytest
 
+from contracts.servers import free_port, is_free
 from serving.running import Server, wait_until
 from serving.small_market import write_bundle
 from serving.telemetry.collector import Collector
@@ -34,15 +34,9 @@ class Observed(NamedTuple):
 
 def two_free_ports() -> int:
     """The first of two free ports in a row."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
+    while not is_free((port := free_port()) + 1):
+        pass
+    return port
 
 
 @pytest.fixture(scope="package")
