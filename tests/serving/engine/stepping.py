@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
+from uvicorn.loops.auto import auto_loop_factory
 
 from asterism.core import parts
 from asterism.core.bundle import Bundle, BundleWriter
@@ -145,7 +146,8 @@ def run(
         finally:
             await engine.stop()
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:  # as an engine process has it
+        runner.run(main())
 
 
 async def all_ready(engine: EnginePool) -> None:

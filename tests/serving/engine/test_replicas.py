@@ -85,6 +85,18 @@ def test_two_engines_work_at_the_same_time(bundle: Path) -> None:
     run(bundle, work, limits=replace(PATIENT, engines=2))
 
 
+def test_an_engine_that_is_asked_often_waits_for_company(bundle: Path) -> None:
+    async def work(engine: EnginePool) -> None:
+        async with Crowd(engine, every_seconds=0.001) as crowd:
+            await until(lambda: crowd.sent > 1000)
+        figures = engine.status.figures
+        assert (figures.answered, figures.failed) == (crowd.sent, 0)
+        assert figures.batches < 0.8 * crowd.sent
+        assert engine.status.engines[0].starts == 1
+
+    run(bundle, work)
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to a core")
 def test_pinned_engines_keep_to_a_core_each(bundle: Path) -> None:
     async def work(engine: EnginePool) -> None:

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from uvicorn.loops.auto import auto_loop_factory
+
 from asterism.core.bundle import Bundle
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.grpc.addresses import MODEL_SERVICE
@@ -72,4 +74,5 @@ def run(bundle: Path, work: Callable[[Hosted], Awaitable[None]], *, talks: bool 
         async with hosted(bundle, talks=talks) as one:
             await work(one)
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:  # as an engine process has it
+        runner.run(main())

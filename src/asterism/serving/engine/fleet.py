@@ -13,6 +13,7 @@ from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError, OverloadedError
 from asterism.core.semantic_id import SemanticId
 from asterism.serving.engine import messages
+from asterism.serving.engine.alarm import Alarm
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pending import PendingRequests, Place
 from asterism.serving.engine.replica import Replica
@@ -96,7 +97,7 @@ class Fleet:
         self._was_ever_loaded = False
         self._drained = asyncio.Event()
         self._is_retired = False
-        self._next_pump: asyncio.TimerHandle | None = None
+        self._again = Alarm(shared.pump)
         self.scheduler = self._schedule(NO_BEAM, ())
 
     @property
@@ -144,15 +145,10 @@ class Fleet:
             for one in late:
                 self._fail_late(one)
             if again is not None:
-                self._pump_at(again)
+                self._again.set(again)
             if batch is None:
                 return
             self._begin(next(one for one in self.replicas if one.is_idle), batch)
-
-    def _pump_at(self, moment: float) -> None:
-        loop = asyncio.get_running_loop()
-        if self._next_pump is None or self._next_pump.when() <= loop.time():
-            self._next_pump = loop.call_at(moment, self._shared.pump)
 
     def expire(self, ticket: Ticket) -> None:
         """A request's time has run out: out of the line with it, and out of its batch where others wait."""
