@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ WIDTHS = (200, 100, 50, 25)
 NUMBERS = itertools.count()
 
 
-def make(engines: int = 1, **limits: int) -> Scheduler:
+def make(engines: int = 1, **limits: Any) -> Scheduler:
     samples = [CostSample(rows, width, SHAPE.seconds(rows, width)) for rows in (1, 8, 32) for width in WIDTHS]
     costs = CostModel(samples)
     costs._spread = 0.0  # what is likely is what is expected: the figures below are exact
@@ -191,6 +192,19 @@ def test_line_and_counts_outlive_a_swap() -> None:
     assert before.figures().batches == 1
 
 
+def test_while_an_idle_engine_gathers_nobody_is_refused_and_who_stays_alone_has_all_the_time() -> None:
+    scheduler = make(gather_seconds=0.004)
+    scheduler._gap, scheduler._newest_arrival = 0.001, 0.999  # so that company is likely
+    first = ask(scheduler, 1.0, budget=0.015)  # due after 13.5 ms; 8.5 at the full width, and half of its time is 6.75
+    assert scheduler.dispatch(1.0).again == pytest.approx(1.0035), "half of what four at the narrowest leave"
+    hasty = ask(scheduler, 1.001, budget=1e-4)  # less than any batch takes: only a try can tell that it does
+    assert scheduler.line.tickets == [hasty, first]
+    scheduler.withdraw(hasty)
+    alone = scheduler.dispatch(1.0045).batch
+    assert alone is not None
+    assert (alone.tickets, alone.width) == ((first,), 200)
+
+
 @given(st.integers(1, 60), st.floats(0.0, 0.06), st.floats(0.02, 0.3))
 def test_the_width_falls_as_more_wait_and_as_time_runs_out(waiting: int, waited: float, budget: float) -> None:
     def width(rows: int, now: float) -> int:
@@ -221,13 +235,15 @@ class History:
 
     def dispatch(self) -> None:
         waiting = list(self.scheduler.line.tickets)
-        batch, late, _ = self.scheduler.dispatch(self.now)
+        batch, late, again = self.scheduler.dispatch(self.now)
         self.end(late, "late")
         least = self.scheduler.costs.seconds(1, 25)
         tight = [one for one in late if one.deadline > self.now + least]
         assert all(one.deadline - 0.1 * one.budget - self.now < 0.45 * one.budget for one in tight)
         if batch is None:
-            assert self.scheduler.idle == 0 or not self.scheduler.line.tickets, "no engine idles while somebody waits"
+            nobody = not self.scheduler.line.tickets
+            assert self.scheduler.idle == 0 or nobody or again is not None, "no engine idles while somebody waits"
+            assert again is None or self.now < again <= self.now + self.scheduler.limits.gather_seconds
             return
         assert all(one.deadline > self.now for one in batch.tickets), "nothing expired is decoded"
         assert 1 <= len(batch.tickets) <= self.scheduler.limits.max_batch
@@ -241,15 +257,16 @@ class History:
 @settings(max_examples=150)
 @given(
     engines=st.integers(1, 3),
+    gather=st.sampled_from([0.0, 0.004]),
     steps=st.lists(
         st.tuples(st.sampled_from("aaaaaffw"), st.floats(0.0, 0.02), st.sampled_from([0.03, 0.1, 0.1, 1.0])),
         max_size=120,
     ),
 )
 def test_in_every_history_nobody_is_lost_or_served_too_late(
-    engines: int, steps: list[tuple[str, float, float]]
+    engines: int, gather: float, steps: list[tuple[str, float, float]]
 ) -> None:
-    history = History(make(engines, max_batch=8, max_waiting=12))
+    history = History(make(engines, max_batch=8, max_waiting=12, gather_seconds=gather))
     for what, pause, budget in steps:
         history.now += pause
         if what == "a":
@@ -269,8 +286,9 @@ def test_in_every_history_nobody_is_lost_or_served_too_late(
         history.dispatch()
         assert len(history.scheduler.line) <= 12
         assert history.scheduler.busy <= engines
-    while history.running:
-        history.now += 0.004
-        history.scheduler.finish(history.running.pop(0), history.now)
+    while history.running or history.scheduler.line.tickets:
+        history.now += 0.005
+        if history.running:
+            history.scheduler.finish(history.running.pop(0), history.now)
         history.dispatch()
     assert set(history.ended) == {one.number for one in history.asked}, "everybody came to an end"

@@ -23,7 +23,7 @@ from asterism.serving.scheduling.widths import useful_widths
 _SLICE: Final = 0.5  # of a request's time that its batch may take
 _RESERVE: Final = 0.1  # of a request's time kept for the way to the engine and back
 _BACKGROUND_SHARE: Final = 4  # of the line's length: what nobody waits for in person finds it full so much earlier
-_JUST_ARRIVED_SECONDS: Final = 1e-3
+_JUST_ARRIVED_SECONDS: Final = 2e-3  # after it waited for company
 _COMPANY: Final = 4  # requests, from which on a batch's fixed cost is shared by enough of them
 _GAP_STEP: Final = 0.1  # of the way from the old mean gap between arrivals to the newest
 _LONGEST_GAP_SECONDS: Final = 1.0
@@ -100,7 +100,7 @@ class Scheduler:
         if len(self.line) >= self.limits.max_waiting // (_BACKGROUND_SHARE if ticket.background else 1):
             self._refuse(f"{len(self.line)} requests wait for the engine already", ticket.budget)
         over = self._finish(ticket, now) - self._due(ticket)
-        if (self.idle == 0 or len(self.line)) and over > 0:
+        if over > 0 and len(self.line) >= _COMPANY * self.idle:  # of fewer, an idle engine takes all at once
             self._refuse(f"the engine has no room before the deadline of {ticket.budget * 1000:.0f} ms", over)
         self.line.add(ticket)
 
@@ -176,8 +176,8 @@ class Scheduler:
     def _limit(self, ticket: Ticket, now: float) -> float:
         """The seconds that a batch with this ticket may take."""
         left = self._due(ticket) - now
-        if len(self.line) == 1 and now - ticket.arrived < _JUST_ARRIVED_SECONDS:
-            return left  # nobody else is there: it may take all its time
+        if len(self.line) == 1 and now - ticket.arrived < self.limits.gather_seconds + _JUST_ARRIVED_SECONDS:
+            return left  # nobody else is there, or came: it may take all its time
         return min(left, self._slice(ticket))
 
     def _finish(self, ticket: Ticket, now: float) -> float:
