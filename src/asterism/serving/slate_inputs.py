@@ -61,7 +61,15 @@ def keep_slates(
     ]
     for place, result in zip(places, slates.keep_many([kept[place] for place in places]), strict=True):
         results[place] = result
+    _take_back(states, slates, [kept[place] for place in places])
     return results
+
+
+def _take_back(states: UserStates, slates: Slates, kept: Sequence[tuple[Visitor, Slate]]) -> None:
+    """Whose state went while their slate was written was forgotten by another process."""
+    for state, (visitor, slate) in zip(states.get_many([visitor for visitor, _ in kept]), kept, strict=True):
+        if isinstance(state, UserState) and not state.came_of(slate.revision):
+            slates.forget(visitor)
 
 
 def _input(

@@ -63,7 +63,7 @@ class Visits:
         task.add_done_callback(self._writing.discard)
 
     def _kept(self, key: Visitor, slate: Slate) -> None:
-        if self._hot.states.get(key).revision:
+        if self._hot.states.get(key).came_of(slate.revision):
             self._hot.slates.keep(key, slate)
 
     async def _asked(self, action: Callable[[], T], outage: Outage) -> T | None:

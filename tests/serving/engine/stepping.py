@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,10 +96,10 @@ def take_steps(bundle: Path, steps: int) -> None:
     fresh.replace(bundle.parent / STEPS)  # never half written where an engine reads it
 
 
-def begun(bundle: Path) -> set[str]:
-    """Whose batches engines have taken up so far."""
-    file = bundle.parent / _BEGUN
-    return {user for line in file.read_text().splitlines() for user in json.loads(line) if user}
+def begun(bundle: Path) -> Counter[str]:
+    """How often engines have taken up a batch of a user so far."""
+    lines = (bundle.parent / _BEGUN).read_text().splitlines()
+    return Counter(user for line in lines for user in json.loads(line) if user)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -41,7 +41,7 @@ def test_a_batch_for_which_nobody_waits_is_left_between_two_steps(bundle: Path) 
     async def work(engine: EnginePool) -> None:
         take_steps(bundle, ENDLESS)
         held = [asyncio.create_task(engine.recommend(asked(name))) for name in ("a", "b")]
-        await until(lambda: {"a", "b"} <= begun(bundle))
+        await until(lambda: {"a", "b"} <= set(begun(bundle)))
         take_steps(bundle, 1)
         await cancelled(held[0])
         other = asyncio.create_task(engine.recommend(asked("other")))

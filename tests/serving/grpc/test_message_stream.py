@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import uvloop
 
 from asterism.core.errors import ConfigError
 from asterism.serving.grpc.message_stream import MessageStream, opened, talk_path
@@ -107,6 +108,24 @@ def test_where_nobody_talks_there_is_no_stream(tmp_path: Path) -> None:
         assert await opened(f"unix:{tmp_path}/engine.sock", model_pb2.Answered) is None
 
     asyncio.run(asyncio.wait_for(main(), 30))
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_what_is_written_to_a_side_that_has_gone_is_lost_quietly(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def main() -> None:
+        async def leaving(stream: MessageStream) -> None:
+            stream.cancel()
+
+        async with talking(leaving) as address:
+            stream = await opened(address, model_pb2.Answered)
+            assert stream is not None
+            assert await stream.read() is grpc.aio.EOF
+            for _ in range(20):
+                await stream.write(model_pb2.Asked())
+                await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(asyncio.wait_for(main(), 30))
 
 
 def test_a_stop_waits_for_a_conversation_and_no_longer_than_it_is_given() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asterism.core.errors import RequestError, StoreUnavailableError
+from asterism.core.errors import RequestError, StorageError, StoreUnavailableError
 from asterism.core.records import Action
+from asterism.serving.features.earlier import EarlierEvents
 from asterism.serving.grpc.message_room import LARGEST_PART_BYTES, ROOM_BYTES, in_messages
 from asterism.serving.grpc.proto import model_pb2, visitors_pb2
 from asterism.serving.grpc.visitor_messages import (
@@ -26,7 +28,8 @@ from asterism.serving.grpc.visitor_messages import (
     wish_message,
     wish_of,
 )
-from asterism.serving.slate_inputs import LastSlate, SlateInput, SlateWish
+from asterism.serving.hot_state import PastEvent, recent_event
+from asterism.serving.slate_inputs import LastSlate, SlateInput, SlateWish, keep_slates
 from asterism.serving.worker.batches import Arrival
 from asterism.serving.worker.visitors import GatewayVisitors, StoredVisitors, Visitors, Waiting
 from asterism.stores.event_log import Event
@@ -84,9 +87,25 @@ def test_a_round_of_all_kinds_is_read_as_each_alone_in_one_call() -> None:
         assert found[0].state is not None
         assert found[0].state.revision == one.stores.states.get(Visitor("made")).revision
         assert [(await one.visitors.inputs([each]))[0] for each in asked] == found
-        assert await StoredVisitors(one.stores).inputs(asked[:5]) == found[:5], "as over stores that are shared"
+        assert await StoredVisitors(one.stores, EarlierEvents(())).inputs(asked[:5]) == found[:5], (
+            "as over stores that are shared"
+        )
         click(one.stores, 9, "late")
         assert (await one.visitors.inputs(asked[5:6]))[0] == SlateInput(one.stores.states.get(Visitor("late")))
+
+    run(work)
+
+
+def test_an_event_older_than_that_its_user_was_forgotten_begins_nothing_anew() -> None:
+    async def work(one: Gateway) -> None:
+        gone = Visitor("gone")
+        earlier = EarlierEvents([PastEvent("gone", recent_event(arrival(0, "gone").event))])
+        visitors = StoredVisitors(one.stores, earlier)
+        assert await visitors.inputs([Waiting(gone, arrival(1, "gone"))]) == [SlateInput(None, is_late=True)]
+        assert one.stores.states.get(gone).recent == ()
+        one.stores.slates.keep(gone, slate(1))  # as made of the histories, before this group hears of it
+        visitors.forget("gone")
+        assert (earlier(gone), one.stores.slates.get(gone)) == ((), None)
 
     run(work)
 
@@ -94,7 +113,7 @@ def test_a_round_of_all_kinds_is_read_as_each_alone_in_one_call() -> None:
 @pytest.mark.parametrize("way", ["gateway", "stores"])
 def test_slates_are_kept_together_but_of_whom_was_forgotten_since(way: str) -> None:
     async def work(one: Gateway) -> None:
-        visitors: Visitors = one.visitors if way == "gateway" else StoredVisitors(one.stores)
+        visitors: Visitors = one.visitors if way == "gateway" else StoredVisitors(one.stores, EarlierEvents(()))
         states = {name: click(one.stores, 1, name) for name in (*NAMES, "gone", "back")}
         made = [(Visitor(name), slate(state.revision)) for name, state in states.items()]
         click(one.stores, 2, "bob")  # a slate that is stale already is still something to fall back on
@@ -105,6 +124,23 @@ def test_slates_are_kept_together_but_of_whom_was_forgotten_since(way: str) -> N
         kept = {name: one.stores.slates.get(Visitor(name)) is not None for name in states}
         assert kept == {**dict.fromkeys(NAMES, True), "gone": False, "back": False}
         assert one.calls == (["KeepSlates"] if way == "gateway" else [])
+
+    run(work)
+
+
+def test_who_is_forgotten_while_slates_are_written_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(one: Gateway) -> None:
+        states, slates = one.stores.states, one.stores.slates
+        made = [(Visitor(name), slate(click(one.stores, 1, name).revision)) for name in ("ada", "gone")]
+        keep_many = slates.keep_many
+
+        def forgotten_meanwhile(kept: Sequence[tuple[Visitor, Slate]]) -> list[StorageError | None]:
+            states.forget(Visitor("gone"))  # as another process does, whose word on the slate came before
+            return keep_many(kept)
+
+        monkeypatch.setattr(slates, "keep_many", forgotten_meanwhile)
+        assert keep_slates(states, slates, made) == [None, None]
+        assert [slates.get(visitor) is not None for visitor, _ in made] == [True, False]
 
     run(work)
 

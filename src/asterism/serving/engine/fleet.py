@@ -125,6 +125,11 @@ class Fleet:
         """End all engines."""
         await asyncio.gather(*(one.stop() for one in self.replicas))
 
+    def let_go(self) -> None:
+        """Hold nothing of the bundle any more: what points at each other here is hardly ever collected."""
+        self.semantic_ids = {}
+        self.replicas.clear()
+
     async def all_loaded(self) -> None:
         """Return once every engine is loaded; raises `ModelError` as soon as one failed."""
         for one in self.replicas:

@@ -115,6 +115,7 @@ class EnginePool:
                 await self._other_fleet.drain()
             finally:  # also where the caller gives up; a batch that is cut off then goes to the new engines
                 await self._other_fleet.stop()
+                self._other_fleet.let_go()
                 self._other_fleet = None
 
     async def recommend(self, request: EngineRequest) -> EngineAnswer:

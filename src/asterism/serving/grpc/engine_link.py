@@ -124,13 +124,13 @@ class EngineLink:
         status = status_of(description)
         if status.ready and self._ids_version != status.bundle_version:
             await self._fetch_semantic_ids()
-        was_ready, self.status = self.status.ready, status
-        if not self._can_ask():
+        if not self._can_ask():  # before it is called ready: whoever hears of that asks at once
             stream = await opened(self.address, model_pb2.Answered) or self._stub.Converse()
-            if self._can_ask():  # `swap` took a description meanwhile
+            if self._can_ask() or self._is_stopping:  # `swap` took a description, or `stop` was called, meanwhile
                 stream.cancel()
             else:
                 self._conversation = Conversation(stream, description.packed_format)
+        was_ready, self.status = self.status.ready, status
         if status.ready != was_ready:
             self._on_change()
 

@@ -59,7 +59,7 @@ class MessageStream:
         try:
             self._writer.write(len(body).to_bytes(_LENGTH_BYTES) + body)
             await self._writer.drain()
-        except OSError:
+        except (OSError, RuntimeError):  # the latter is uvloop's word for a transport that is closed
             self.cancel()
 
     def cancel(self) -> None:

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 _HEARD: Final = POSITIVE_ACTIONS | NEGATIVE_ACTIONS  # an impression changes no state
 _LOOKS: Final = 20  # for an event that is on the bus, and in the gateway's state within the same millisecond
 _LOOK_SECONDS: Final = 0.003
+_LONGEST_LOOKS_SECONDS: Final = 1.0  # for all of them, where each takes long: the others' next slates wait meanwhile
 
 
 @dataclass(slots=True)
@@ -118,8 +119,10 @@ class NearlineSlates:
         """
         waiting = self.stale.take(self._at_once)
         making: list[asyncio.Task[None]] = []
+        end = time.monotonic() + _LONGEST_LOOKS_SECONDS
         for look in range(_LOOKS):
-            found = await self._look(waiting, as_it_is=look == _LOOKS - 1)
+            is_last = look == _LOOKS - 1 or time.monotonic() >= end
+            found = await self._look(waiting, as_it_is=is_last)
             if found.ready:
                 making.append(asyncio.create_task(self._make(found.ready)))
             waiting = found.late

@@ -51,8 +51,9 @@ class Nearline:
         self._on_loop(self.slates.make_some())
 
     def forget(self, user_id: str) -> None:
-        """See `Handler.forget`; the slate itself goes with the state."""
+        """See `Handler.forget`."""
         self.slates.stale.forget(Visitor(user_id=user_id))
+        self._visitors.forget(user_id)
 
     def close(self) -> None:
         """See `Handler.close`."""

@@ -99,7 +99,7 @@ def _group(name: str, stores: StoresConfig, opener: Callable[[], Handler]) -> Gr
 def _nearline(settings: WorkerSettings, stores: StoresConfig) -> Nearline:
     def visitors() -> Visitors:
         if stores.state != "memory":
-            return StoredVisitors(_shared(settings, stores)[0])
+            return StoredVisitors(*_shared(settings, stores))
         if settings.gateway_address is None:
             raise ConfigError("state is 'memory', so the nearline group needs the address of the gateway that has it")
         return GatewayVisitors(settings.gateway_address)

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 
 import grpc
 
-from asterism.core.errors import AsterismError, StorageError
-from asterism.core.records import POSITIVE_ACTIONS
+from asterism.core.errors import AsterismError
+from asterism.serving.features.earlier import EarlierEvents
 from asterism.serving.grpc.addresses import checked
 from asterism.serving.grpc.errors import error_of, error_of_status
 from asterism.serving.grpc.message_room import in_messages
@@ -50,6 +50,10 @@ class Visitors(Protocol):
         """Keep slates in place of the last ones, but of whom was forgotten; of each, why it was refused, or None."""
         ...
 
+    def forget(self, user_id: str) -> None:
+        """Keep nothing of a user that is known here, from any thread; raises `StoreUnavailableError`."""
+        ...
+
     async def close(self) -> None:
         """Let go of all connections."""
         ...
@@ -58,42 +62,28 @@ class Visitors(Protocol):
 class StoredVisitors:
     """Implements `Visitors` over stores that all processes share."""
 
-    def __init__(self, hot: Hot) -> None:
+    def __init__(self, hot: Hot, earlier: EarlierEvents) -> None:
+        """`earlier` is what states of these stores begin with."""
         self._hot = hot
+        self._earlier = earlier
 
     async def inputs(self, waiting: Sequence[Waiting]) -> list[SlateInput | AsterismError]:
-        """See `Visitors.inputs`; whoever comes first, gateway, this or the state group, brings the event."""
-        return await asyncio.to_thread(self._inputs, waiting)
+        """See `Visitors.inputs`; others bring the event, for here it may be older than that its user was forgotten."""
+        wishes = [_wish(one) for one in waiting]
+        return await asyncio.to_thread(read_inputs, self._hot.states, self._hot.slates, wishes)
 
     async def keep(self, slates: Sequence[tuple[Visitor, Slate]]) -> list[AsterismError | None]:
         """See `Visitors.keep`."""
         return await asyncio.to_thread(keep_slates, self._hot.states, self._hot.slates, slates)
 
+    def forget(self, user_id: str) -> None:
+        """See `Visitors.forget`; a slate may have been made of the histories a moment ago."""
+        self._earlier.forget(user_id)
+        self._hot.slates.forget(Visitor(user_id=user_id))
+
     async def close(self) -> None:
         """See `Visitors.close`."""
         self._hot.close()
-
-    def _inputs(self, waiting: Sequence[Waiting]) -> list[SlateInput | AsterismError]:
-        found = self._read(waiting)
-        late = [place for place, one in enumerate(found) if isinstance(one, SlateInput) and one.is_late]
-        brought = [(place, self._bring(waiting[place])) for place in late]
-        found_now = iter(self._read([waiting[place]._replace(arrival=None) for place, error in brought if not error]))
-        for place, error in brought:
-            found[place] = error or next(found_now)
-        return found
-
-    def _read(self, waiting: Sequence[Waiting]) -> list[SlateInput | AsterismError]:
-        return read_inputs(self._hot.states, self._hot.slates, [_wish(one) for one in waiting])
-
-    def _bring(self, one: Waiting) -> StorageError | None:
-        assert one.arrival is not None
-        event, offset = one.arrival
-        try:
-            if self._hot.states.apply(one.visitor, recent_event(event), offset, ahead=True):
-                self._hot.counts.add([event.item_id] if event.action in POSITIVE_ACTIONS else [])
-        except StorageError as error:
-            return error
-        return None
 
 
 class GatewayVisitors:
@@ -131,6 +121,9 @@ class GatewayVisitors:
             refused = (await self._call(self._slates.KeepSlates, asked)).refused
             results += [error_of(refused[place]) if place in refused else None for place in range(len(some))]
         return results
+
+    def forget(self, user_id: str) -> None:
+        """See `Visitors.forget`; the gateway that was told has done so."""
 
     async def close(self) -> None:
         """See `Visitors.close`."""
