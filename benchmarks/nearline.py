@@ -20,13 +20,14 @@ import random
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import numpy as np
 
 from asterism.core.errors import AsterismError
 from asterism.core.progress import track
+from asterism.models.ugt.inference import Precision
 from asterism.serving.slate_inputs import SlateInput
 from asterism.serving.supervisor.run_folder import gateway_address
 from asterism.serving.worker.visitors import GatewayVisitors, Waiting
@@ -141,7 +142,7 @@ def cost_of_clicks(address: tuple[str, int], pid: int, clicks: int, rate: float,
     time.sleep(_IDLE_SECONDS)
     idle = {role: (now - before[role]) / _IDLE_SECONDS for role, now in cpu_seconds(pid).items()}
     before, began = cpu_seconds(pid), time.monotonic()
-    found = open_loop(address, calls, rate, clicks / rate)
+    found = open_loop(address, calls, rate, (clicks + 0.5) / rate)  # as many moments as there are clicks
     time.sleep(_SETTLE_SECONDS)
     seconds = time.monotonic() - began
     if found.counts["answered"] != clicks:
@@ -175,13 +176,16 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=10.0, help="clicks a second")
     parser.add_argument("--burst", type=int, default=0, help="clicks whose cost in CPU time is measured")
     parser.add_argument("--burst-rate", type=float, default=200.0, help="of these, a second")
+    parser.add_argument("--precision", default="bf16", choices=get_args(Precision), help="in which the model answers")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.burst > options.users:
         raise SystemExit(f"--burst {options.burst} needs as many --users; there are {options.users}")
     with tempfile.TemporaryDirectory() as folder:
         bundle, state = Path(folder) / "bundle", Path(folder) / "state"
-        write_reference_bundle(bundle, items=options.items, users=options.users, seed=options.seed)
+        write_reference_bundle(
+            bundle, items=options.items, users=options.users, seed=options.seed, precision=options.precision
+        )
         drawn = random.Random(options.seed).sample(range(options.users), options.clicks)
         clicks = [Click(f"user-{user:06d}", waits=place % 2 == 1) for place, user in enumerate(drawn)]
         config = () if options.config is None else ("--config", str(options.config))
@@ -197,6 +201,7 @@ def main() -> None:
         "stores": "embedded" if options.config is None else options.config.stem,
         "items": options.items,
         "users": options.users,
+        "precision": options.precision,
         "clicks_per_second": options.rate,
         "looks_at_once": figures([one for one in clicks if not one.waits]),
         "waits_for_the_slate": figures([one for one in clicks if one.waits]),

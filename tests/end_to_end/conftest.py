@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from asterism.data.market import Market, MarketConfig
 from command_line import TINY_CONFIG, run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_a_gpu() -> Iterator[None]:
+    """Two processes have no two devices everywhere, and one and two are compared; devices have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        yield
 
 
 @pytest.fixture(scope="session")

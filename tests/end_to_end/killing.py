@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -27,13 +26,18 @@ def killed_in_the_middle(command: Sequence[str], output: Path, log: Path, *, aft
 
 
 def _kill_after(command: Sequence[str], log: Path, lines: int) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     with subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL) as child:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while _lines(log) < lines:
-            assert child.poll() is None, "the run ended without writing its log"
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        child.send_signal(signal.SIGKILL)
+        try:
+            while True:
+                has_ended = child.poll() is not None  # looked at first: its last lines come before its end
+                if _lines(log) >= lines:
+                    break
+                assert not has_ended, "the run ended without writing its log"
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+        finally:
+            child.kill()
 
 
 def _lines(log: Path) -> int:

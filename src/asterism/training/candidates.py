@@ -35,8 +35,8 @@ def with_chosen_weights(
 ) -> RunConfig:
     """The configuration with the weights that order the validation cases' candidates best, histories excluded.
 
-    All cases count, MAX_CASES at most: `evaluation.validation_cases` is for what every epoch repeats, and the weights
-    chosen on some hundreds of cases lose on others.
+    All cases count, MAX_CASES at most: `evaluation.validation_cases` is for what every epoch repeats, and some hundreds
+    of cases do not tell such weights apart.
     """
     start = config.decoding
     cases = sample_cases(validation, MAX_CASES, config.seed)
