@@ -8,6 +8,10 @@ import pytest
 from asterism.core.drawn_ids import drawn_id
 
 
+def test_fewer_digits_may_be_drawn() -> None:
+    assert all(re.fullmatch("[0-9a-f]{16}", drawn_id(16)) for _ in range(1000))
+
+
 def test_ids_are_32_digits_and_never_the_same() -> None:
     drawn = [drawn_id() for _ in range(10_000)]
     assert all(re.fullmatch("[0-9a-f]{32}", one) for one in drawn)

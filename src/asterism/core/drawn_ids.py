@@ -1,4 +1,4 @@
-"""Ids that are drawn: 128 random bits, which nobody draws twice."""
+"""Ids that are drawn: 128 random bits, which nobody draws twice, or fewer where fewer will do."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ _seed()
 os.register_at_fork(after_in_child=_seed)
 
 
-def drawn_id() -> str:
-    """32 hexadecimal digits, for names and not for secrets: the system is asked once, as it takes up to 20 µs."""
-    return f"{_drawn.getrandbits(128):032x}"
+def drawn_id(digits: int = 32) -> str:
+    """Hexadecimal digits, for names and not for secrets: the system is asked once, as it takes up to 20 µs."""
+    return f"{_drawn.getrandbits(4 * digits):0{digits}x}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Final, NamedTuple
+
+from asterism.core.drawn_ids import drawn_id
 
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
 _TRACESTATE: Final = re.compile(rb"[ -~\t]{1,512}")
@@ -22,15 +23,15 @@ class TraceContext(NamedTuple):
 
 def continued(traceparent: bytes | None) -> TraceContext:
     """The caller's trace, or a new one where the header holds none; a new trace is not sampled yet."""
-    drawn = os.urandom(24).hex()
+    span = drawn_id(16)
     if traceparent is not None:
         found = _TRACEPARENT.fullmatch(traceparent.strip())
         if found is not None and _is_whole(found):
             trace_id = found[2].decode()
-            parent = f"00-{trace_id}-{drawn[32:]}-{'01' if found[4][-1] in b'13579bdf' else '00'}"
+            parent = f"00-{trace_id}-{span}-{'01' if found[4][-1] in b'13579bdf' else '00'}"
             return TraceContext(trace_id, parent, found[3].decode())
-    trace_id = drawn[:32]
-    return TraceContext(trace_id, f"00-{trace_id}-{drawn[32:]}-00", None)
+    trace_id = drawn_id()
+    return TraceContext(trace_id, f"00-{trace_id}-{span}-00", None)
 
 
 def _is_whole(found: re.Match[bytes]) -> bool:
