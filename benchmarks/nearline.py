@@ -142,7 +142,7 @@ def cost_of_clicks(address: tuple[str, int], pid: int, clicks: int, rate: float,
     time.sleep(_IDLE_SECONDS)
     idle = {role: (now - before[role]) / _IDLE_SECONDS for role, now in cpu_seconds(pid).items()}
     before, began = cpu_seconds(pid), time.monotonic()
-    found = open_loop(address, calls, rate, (clicks + 0.5) / rate)  # as many moments as there are clicks
+    found = open_loop(address, calls, rate, clicks / rate)
     time.sleep(_SETTLE_SECONDS)
     seconds = time.monotonic() - began
     if found.counts["answered"] != clicks:

@@ -73,7 +73,7 @@ def post(path: str, body: bytes, headers: str = "") -> bytes:
 
 def poisson(rate: float, seconds: float, seed: int) -> NDArray[np.float64]:
     """Moments of arrivals at a mean rate a second."""
-    return np.cumsum(np.random.default_rng(seed).exponential(1.0 / rate, int(rate * seconds)))
+    return np.cumsum(np.random.default_rng(seed).exponential(1.0 / rate, round(rate * seconds)))
 
 
 def open_loop(

@@ -43,7 +43,7 @@ def test_a_swap_under_load_drops_nobody_and_the_new_bundle_answers_from_then_on(
 
     async def work(engine: EnginePool) -> None:
         await all_ready(engine)
-        old = engine.status
+        old, replaced = engine.status, engine._fleet
         take_steps(bundle, 2)
         async with Crowd(engine) as crowd:
             await until(lambda: crowd.sent > 30)
@@ -62,6 +62,7 @@ def test_a_swap_under_load_drops_nobody_and_the_new_bundle_answers_from_then_on(
         assert status.figures.failed == status.figures.shed == status.figures.late == 0
         assert status.figures.answered == len(versions), "the counts go on through a swap"
         assert not any(Path(f"/proc/{one.pid}").exists() for one in old.engines)
+        assert (replaced.semantic_ids, replaced.replicas) == ({}, []), "nothing is held of the old catalogue"
 
     run(bundle, work, limits=replace(PATIENT, engines=2))
 

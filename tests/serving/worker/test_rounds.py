@@ -16,6 +16,7 @@ from asterism.core.errors import AsterismError, ModelError, StoreUnavailableErro
 from asterism.core.records import Action
 from asterism.serving.ports import EngineAnswer, EngineHandle, EngineRequest
 from asterism.serving.slate_inputs import SlateInput
+from asterism.serving.worker import nearline
 from asterism.serving.worker.batches import Arrival
 from asterism.serving.worker.nearline import NearlineSlates, Outcome
 from asterism.serving.worker.visitors import Visitors, Waiting
@@ -131,7 +132,12 @@ def test_who_is_unknown_late_forgotten_or_fails_takes_nothing_from_the_others(ca
     ]
 
 
-def test_only_who_is_late_is_looked_at_again() -> None:
+@pytest.mark.parametrize(("seconds", "counts"), [(600.0, [4] + [2] * 19), (0.0, [4])], ids=["patient", "hurried"])
+def test_only_who_is_late_is_looked_at_again_for_so_long(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, counts: list[int]
+) -> None:
+    monkeypatch.setattr(nearline, "_LONGEST_LOOKS_SECONDS", seconds)
+
     class Noting:
         """The gateway's visitors, and how many were asked for at a time."""
 
@@ -156,7 +162,7 @@ def test_only_who_is_late_is_looked_at_again() -> None:
             click(one, user)
         loop.stale.add([arrival("ada"), arrival("bob"), arrival("eve", 2), arrival("never")])
         await loop.make_some()
-        assert visitors.counts == [4] + [2] * 19
+        assert visitors.counts == counts
         assert loop.outcomes == {Outcome.MADE: 3, Outcome.NEEDLESS: 1}, "in the end the state is taken as it is"
 
     run(work)

@@ -26,15 +26,22 @@ class EngineChild:
     async def spawn(cls, start: messages.Start) -> EngineChild:
         """Start a process, which then loads; raises `OSError`."""
         command = (sys.executable, "-m", "asterism.serving.engine.worker", messages.encode_start(start).decode())
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=PIPE,
-            stdout=PIPE,
-            limit=_STREAM_LIMIT_BYTES,
-            start_new_session=True,  # Ctrl-C is for the service, which lets requests finish before it ends this process
-            env={**os.environ, "OMP_NUM_THREADS": "1"},  # more threads than that fight over the cores (docs/serving.md)
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *command,
+                stdin=PIPE,
+                stdout=PIPE,
+                limit=_STREAM_LIMIT_BYTES,
+                start_new_session=True,  # Ctrl-C is for the service, which lets requests finish before it ends this one
+                env={**os.environ, "OMP_NUM_THREADS": "1"},  # more threads would fight over the cores (docs/serving.md)
+            )
         )
-        return cls(process)
+        try:
+            return cls(await asyncio.shield(starting))
+        except asyncio.CancelledError:  # uvloop would leave a process behind that is started just now
+            with contextlib.suppress(OSError):
+                await cls(await starting).end(at_once=True)
+            raise
 
     @property
     def pid(self) -> int:
