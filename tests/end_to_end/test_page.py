@@ -14,6 +14,7 @@ import pytest
 from asterism.serving.http.page_files import PAGE_FOLDER
 from command_line import asterism, environment
 
+ONE_IMAGE_IS_DRAWN = "() => [...document.querySelectorAll('article.card img')].some((one) => one.naturalWidth > 0)"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = [
@@ -68,7 +69,7 @@ def test_where_keys_are_asked_for_the_page_asks_for_one(bundle: Path) -> None:
                 box.fill(found[0])
                 box.press("Enter")
                 opened.locator("article.card").first.wait_for()
-                assert opened.locator("article.card img").first.evaluate("image => image.complete")
+                opened.wait_for_function(ONE_IMAGE_IS_DRAWN)
                 browser.close()
         finally:
             server.send_signal(signal.SIGTERM)
@@ -105,8 +106,7 @@ def test_another_user_sees_another_feed(page: playwright.Page) -> None:
     page.locator("article.card").first.wait_for()
     assert titles(page) != first
     assert page.locator(".status .badge.model").is_visible()
-    loaded = "() => [...document.querySelectorAll('article.card img')].some((one) => one.naturalWidth > 0)"
-    page.wait_for_function(loaded)
+    page.wait_for_function(ONE_IMAGE_IS_DRAWN)
 
 
 @pytest.mark.parametrize("button", ["Like", "Not interested"])
