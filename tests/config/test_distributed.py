@@ -11,11 +11,19 @@ from accelerate.utils import ComputeEnvironment, DistributedType
 FOLDER = Path(__file__).parents[2] / "configs" / "distributed"
 KINDS = {
     "ddp": DistributedType.MULTI_GPU,
+    "zero2": DistributedType.FSDP,
+    "zero3": DistributedType.FSDP,
 }
 
 
 def test_every_shipped_file_is_known() -> None:
     assert {file.stem for file in FOLDER.glob("*.yaml")} == set(KINDS)
+
+
+@pytest.mark.parametrize(("name", "gathered_anew"), [("zero2", False), ("zero3", True)])
+def test_what_is_cut_is_gathered_for_a_layer_or_for_a_step(name: str, gathered_anew: bool) -> None:
+    settings = load_config_from_file(str(FOLDER / f"{name}.yaml")).fsdp_config
+    assert settings == {"fsdp_version": 2, "fsdp_reshard_after_forward": gathered_anew}
 
 
 @pytest.mark.parametrize("name", KINDS)

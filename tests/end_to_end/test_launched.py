@@ -21,10 +21,7 @@ from end_to_end.tiny_runs import TINY_LANGUAGE
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "distributed"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
-ACCELERATE = (
-    sys.executable,
-    *("-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "ddp.yaml"), "--main_process_port", "0", "-m"),
-)
+ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file")
 UGT = """
 name = "market"
 [data]
@@ -83,15 +80,12 @@ def launched(launcher: tuple[str, ...], *arguments: str | Path) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize(("variable", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
-def test_a_launch_that_cuts_weights_is_refused(
-    start: Path, variable: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(f"ACCELERATE_USE_{variable}", "true")  # as the launcher tells its processes, on any device
-    output = start.with_name("cut")
-    with pytest.raises(TrainingError, match=f"this launch is for {name}, which cuts weights into parts"):
+def test_a_launch_for_another_engine_is_refused(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")  # as the launcher tells its processes, on any device
+    output = start.with_name("refused")
+    with pytest.raises(TrainingError, match="this launch is for DeepSpeed, whose engine would replace the loop"):
         train_bundle(parse_run_config(TINY_LANGUAGE), start.parent, output)
-    with pytest.raises(TrainingError, match=r"use configs/distributed/ddp\.yaml"):
+    with pytest.raises(TrainingError, match=r"use configs/distributed/zero3\.yaml"):
         align_bundle(start, output)
     assert not output.exists()
 
@@ -110,11 +104,30 @@ def test_two_processes_align_a_language_model_as_one(start: Path, method: str) -
     assert apart < 0.01 * moved
 
 
-def test_the_shipped_file_trains_and_aligns_on_two_processes(start: Path) -> None:
-    config = start.with_name("launched-ugt.toml")
-    trained, aligned = start.with_name("launched-ugt"), start.with_name("launched-ugt-aligned")
-    launched(ACCELERATE, "train", "--config", config, "--output", trained)
-    assert json.loads(Bundle.open(trained).part(parts.METRICS).read_text())["processes"] == 2
-    said = launched(ACCELERATE, "align", "--bundle", trained, "--config", config, "--output", aligned)
-    assert said.count("alignment ended after") == 1, "the main process alone speaks"
-    assert Bundle.open(aligned).fact("aligned_from") == Bundle.open(trained).version
+@pytest.fixture(scope="module")
+def shipped(start: Path) -> dict[str, tuple[Bundle, Bundle]]:
+    """Bundles trained and aligned by two processes, by the name of the shipped file that launched them."""
+    config, made = start.with_name("launched-ugt.toml"), {}
+    for name in ("ddp", "zero3"):
+        trained, aligned = start.with_name(f"launched-{name}"), start.with_name(f"launched-{name}-aligned")
+        launcher = (*ACCELERATE, str(CONFIGS / f"{name}.yaml"), "-m")
+        launched(launcher, "train", "--config", config, "--output", trained)
+        said = launched(launcher, "align", "--bundle", trained, "--config", config, "--output", aligned)
+        assert said.count("alignment ended after") == 1, "the main process alone speaks"
+        made[name] = Bundle.open(trained), Bundle.open(aligned)
+    return made
+
+
+@pytest.mark.parametrize("name", ["ddp", "zero3"])
+def test_the_shipped_files_train_and_align_on_two_processes(
+    shipped: dict[str, tuple[Bundle, Bundle]], name: str
+) -> None:
+    trained, aligned = shipped[name]
+    assert json.loads(trained.part(parts.METRICS).read_text())["processes"] == 2
+    assert aligned.fact("aligned_from") == trained.version
+
+
+def test_what_two_processes_cut_they_learn_as_if_it_were_whole(shipped: dict[str, tuple[Bundle, Bundle]]) -> None:
+    for whole, cut in zip(shipped["ddp"], shipped["zero3"], strict=True):
+        one, two = (load_file(bundle.part(parts.MODEL_WEIGHTS)) for bundle in (whole, cut))
+        assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5

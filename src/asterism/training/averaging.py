@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from asterism.training.sharded import cut_like, whole
+
 #: Of the first steps the average forgets this much faster, so that it does not keep the initial weights.
 _WARM_UP_STEPS = 10
 
@@ -19,7 +21,10 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, horizon: float) -> None:
-        """`horizon`: over about how many of the newest steps is averaged; below 1 the weights are taken as they are."""
+        """`horizon`: over about how many of the newest steps is averaged; below 1 the weights are taken as they are.
+
+        Of a model that is cut over processes, each averages its part.
+        """
         self._parameters = {name: one for name, one in model.named_parameters() if one.requires_grad}
         self.horizon = horizon
         self.averages = {name: one.detach().clone() for name, one in self._parameters.items()} if self.on else {}
@@ -45,15 +50,18 @@ class WeightAverage:
         finally:
             self._exchange()
 
+    @torch.no_grad()
     def _exchange(self) -> None:
+        """By content, since a cut parameter's storage belongs to its layer."""
         for name, average in self.averages.items():
-            one = self._parameters[name]
-            one.data, self.averages[name] = average, one.data
+            weights = self._parameters[name].detach().clone()
+            self._parameters[name].copy_(average)
+            average.copy_(weights)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averages by the names of the weights."""
-        return self.averages
+        """The averages by the names of the weights, whole."""
+        return {name: whole(average) for name, average in self.averages.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take averages that were written before, from whatever device."""
-        self.averages = {name: average.to(self._parameters[name].device) for name, average in state.items()}
+        self.averages = {name: cut_like(average, self._parameters[name]) for name, average in state.items()}

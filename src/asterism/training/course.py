@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -46,3 +46,4 @@ class Course:
     examples: int  # that batches number
     make_batch: Callable[[list[int]], Any]  # a `Batch` that `objective` takes
     size: Callable[[Any], Size]
+    layers: Sequence[nn.Module]  # of the model, computed one after another, each by its own `forward` alone

@@ -1,28 +1,49 @@
-"""Which launches on several processes the loops can work under."""
+"""What a launch on several processes asks of the weights: to be whole in each of them, or cut over all."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
 
 from asterism.core.errors import TrainingError
 
+#: `layers`: each layer's weights are put together when it is computed; `moments`: they stay so until it has learned.
+Cut = Literal["layers", "moments"]
+
 #: What `accelerate launch` tells its processes, whether or not their devices can follow.
-_CUTTING = {
-    "ACCELERATE_USE_FSDP": "FSDP",
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
-    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
-}
+_FSDP, _RESHARD, _STRATEGY = "ACCELERATE_USE_FSDP", "FSDP_RESHARD_AFTER_FORWARD", "FSDP_SHARDING_STRATEGY"
+_REFUSED = {"ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM"}
 
 
-def check_whole_weights() -> None:
-    """Raise `TrainingError` in a process whose launcher would cut the weights into parts.
+def wanted_cut() -> Cut | None:
+    """How the launch wants weights cut; None where each process shall hold them whole.
 
-    Validation, roll-outs and averages of weights ask for parts of a model in an order of their own, outside the
-    `forward` before which a launcher puts weights together.
+    Raises `TrainingError` where it is for an engine of its own, which would replace the loops.
     """
-    for variable, name in _CUTTING.items():
-        if os.environ.get(variable, "false").lower() == "true":
+    for variable, name in _REFUSED.items():
+        if _is_true(variable):
             raise TrainingError(
-                f"this launch is for {name}, which cuts weights into parts, and validation and bundles need them whole "
-                "in each process; use configs/distributed/ddp.yaml"
+                f"this launch is for {name}, whose engine would replace the loop; use configs/distributed/zero3.yaml, "
+                "which cuts weights, gradients and moments, zero2.yaml, or ddp.yaml, which keeps them whole"
             )
+    if not _is_true(_FSDP):
+        return None
+    kept = os.environ.get(_RESHARD, "true").lower() == "false" or os.environ.get(_STRATEGY) == "SHARD_GRAD_OP"
+    return "moments" if kept else "layers"
+
+
+@contextmanager
+def cutting_left_to_us() -> Iterator[None]:
+    """Hide the wish from `accelerate`, which fulfils it on some devices only, and for one `forward` alone."""
+    wish = os.environ.pop(_FSDP, None)
+    try:
+        yield
+    finally:
+        if wish is not None:
+            os.environ[_FSDP] = wish
+
+
+def _is_true(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() == "true"

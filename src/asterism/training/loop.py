@@ -24,8 +24,10 @@ from asterism.models.ugt import UGT
 from asterism.training.averaging import WeightAverage
 from asterism.training.checkpoint import Checkpoints, Progress
 from asterism.training.course import Course, Size
+from asterism.training.launches import cutting_left_to_us, wanted_cut
 from asterism.training.monitor import EpochReport, Monitor, Silence, Watcher
 from asterism.training.next_item import next_item_course
+from asterism.training.sharded import ShardedObjective, ShardedState
 
 CHECKPOINT_FOLDER = "checkpoint"
 
@@ -100,9 +102,13 @@ class _Fitting:
         self.course, self.spec = course, sitting
         config = sitting.config
         mixed = "bf16" if config.precision == "bf16" else "no"
-        self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
+        with cutting_left_to_us():
+            self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
         self.best: dict[str, Tensor] = {}
-        optimizer = make_optimizer(course.objective, config)
+        cut = wanted_cut() if self.accelerator.num_processes > 1 else None
+        self.sharded = None if cut is None else ShardedObjective(course, self.accelerator.device, cut)
+        objective = course.objective if self.sharded is None else self.sharded.objective
+        optimizer = make_optimizer(objective, config)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: min(1.0, (step + 1) / max(1, config.warmup_steps))
         )
@@ -111,9 +117,14 @@ class _Fitting:
             batch_sampler=course.batches,
             collate_fn=course.make_batch,
         )
-        prepared = self.accelerator.prepare(course.objective, optimizer, schedule, loader)
-        self.objective, self.optimizer, self.schedule, self.loader = prepared
-        self.average = WeightAverage(course.model, config.average_epochs * len(self.loader))
+        self.objective, self.optimizer = objective, optimizer
+        if self.sharded is None:
+            self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        else:
+            self.accelerator.register_for_checkpointing(ShardedState(objective, optimizer))
+        self.schedule, self.loader = self.accelerator.prepare(schedule, loader)
+        learning = course.model if self.sharded is None else self.sharded.cut
+        self.average = WeightAverage(learning, config.average_epochs * len(self.loader))
         self.accelerator.register_for_checkpointing(self.average)
         self.checkpoints = Checkpoints(sitting.folder / CHECKPOINT_FOLDER)
         self.progress = self._start(resume)
@@ -174,7 +185,8 @@ class _Fitting:
 
     def _step(self, batch: Any) -> dict[str, float]:
         """Each term of the loss by its name."""
-        terms = self.objective(batch)
+        with self.accelerator.autocast():
+            terms = self.objective(batch)
         figures = torch.stack([term.detach().float() for term in terms]).tolist()  # one wait for the device
         losses = dict(zip(terms._fields, figures, strict=True))
         if not math.isfinite(losses["total"]):
@@ -188,6 +200,8 @@ class _Fitting:
         return losses
 
     def _validate(self) -> Validation:
+        if self.sharded is not None:
+            self.sharded.gather()
         self.course.model.eval()
         try:
             return self.spec.validate()

@@ -27,6 +27,7 @@ def next_item_course(
         examples=len(train),
         make_batch=lambda picked: make_batch(train, np.asarray(picked), model.layout, pairs),
         size=_size,
+        layers=list(model.blocks),
     )
 
 

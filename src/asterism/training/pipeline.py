@@ -36,7 +36,7 @@ from asterism.training.batches import trainable_rows
 from asterism.training.bundling import TrainedParts, write_bundle
 from asterism.training.candidates import with_chosen_weights
 from asterism.training.language import LanguageRun, train_llm
-from asterism.training.launches import check_whole_weights
+from asterism.training.launches import wanted_cut
 from asterism.training.loop import FitResult, Run, fit
 from asterism.training.sole_trainer import sole_trainer
 from asterism.training.validation import validator
@@ -48,9 +48,9 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
     The run keeps checkpoints, metrics.jsonl and TensorBoard curves in `<output>.run`; with `resume` an
     interrupted run goes on from its last finished epoch and ends with the same weights. Under
     torchrun or `accelerate launch` every process trains and the main one alone writes; the others return None. Raises
-    `TrainingError` where the launch would cut the weights into parts, or there is nothing to learn from.
+    `TrainingError` where the launch is for another engine, or there is nothing to learn from.
     """
-    check_whole_weights()
+    wanted_cut()
     main_process = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     output = output.resolve()
     check_target(output)

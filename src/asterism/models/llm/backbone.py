@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from asterism.config.llm import LLMShape
 from asterism.core.errors import ModelError
@@ -101,6 +101,12 @@ def hidden_states(model: Any, tokens: Tensor, **more: Any) -> Tensor:
 def decoder_of(model: Any) -> Any:
     """The model without its output head."""
     return model.get_decoder()
+
+
+def layers_of(model: Any) -> list[nn.Module]:
+    """The transformer layers, as the model's own family names them."""
+    kinds = set(getattr(model, "_no_split_modules", None) or ())
+    return [one for one in model.modules() if type(one).__name__ in kinds]
 
 
 def head_of(model: Any) -> tuple[Tensor, Tensor | None]:

@@ -21,7 +21,7 @@ class RecencyPooling(nn.Module):
     def __init__(self, max_events: int) -> None:
         super().__init__()
         self.scores = nn.Parameter(-torch.arange(max_events) / 3.0)
-        self.gain = nn.Parameter(torch.zeros(()))
+        self.gain = nn.Parameter(torch.zeros(1))
 
     def forward(self, directions: Tensor, views: Sequence[DenseView], prefix: int) -> Tensor:
         """(N, D) unit vectors of the flat tokens, `prefix` columns of which are no events → (N, D)."""

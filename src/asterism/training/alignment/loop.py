@@ -68,7 +68,7 @@ class _Aligning:
         if not self.parameters:
             raise TrainingError("nothing of the policy may learn; give `alignment.mode` full, lora or embeddings")
         learned = list(self.parameters.values())
-        self.optimizer = torch.optim.AdamW(learned, lr=config.learning_rate, betas=_BETAS, weight_decay=0.0)
+        self.optimizer = self.processes.optimizer(learned, lr=config.learning_rate, betas=_BETAS, weight_decay=0.0)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: min(1.0, (step + 1) / _WARMUP_STEPS)
         )
@@ -225,8 +225,9 @@ class _Aligning:
         return None
 
     def _save(self) -> None:
+        optimizer = self.processes.state_of(self.optimizer)
         if self.processes.main:
-            optimizer, schedule = self.optimizer.state_dict(), self.schedule.state_dict()
+            schedule = self.schedule.state_dict()
             kept = (self.progress, self._weights(), self.best_weights, optimizer, schedule, self.method.state_dict())
             checkpoint.save(Checkpoint(*kept), self.steering.folder)
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from asterism.data.sequences import Sequences
 from asterism.models.llm import LLM
+from asterism.models.llm.backbone import layers_of
 from asterism.training.course import Course, Size
 from asterism.training.sft.batches import TokenBatches
 from asterism.training.sft.objective import SupervisedObjective
@@ -34,6 +35,7 @@ def supervised_course(model: LLM, items: pa.Table, train: Sequences, seed: int) 
         examples=len(examples),
         make_batch=lambda picked: pack([examples[one] for one in picked], _ROW_TOKENS),
         size=_size,
+        layers=layers_of(model.language),
     )
 
 
