@@ -67,7 +67,6 @@ significance = 1.0
 def start(workshop: Path) -> Path:
     """A language model whose training was cut short, so that alignment finds something to gain."""
     train_bundle(parse_run_config(TINY_LANGUAGE), workshop, workshop / "launched-llm")
-    (workshop / "launched.toml").write_text(ALIGNMENT, encoding="utf-8")
     (workshop / "launched-ugt.toml").write_text(UGT, encoding="utf-8")
     return workshop / "launched-llm"
 
@@ -90,10 +89,11 @@ def test_a_launch_for_another_engine_is_refused(start: Path, monkeypatch: pytest
     assert not output.exists()
 
 
-@pytest.mark.parametrize("method", ["dpo", "grpo"])
-def test_two_processes_align_a_language_model_as_one(start: Path, method: str) -> None:
+@pytest.mark.parametrize(("method", "mode"), [("dpo", "lora"), ("grpo", "full")])
+def test_two_processes_align_a_language_model_as_one(start: Path, method: str, mode: str) -> None:
     alone, pair = (start.with_name(f"launched-{method}-{count}") for count in ("one", "two"))
-    settings = start.with_name("launched.toml")
+    settings = start.with_name(f"launched-{mode}.toml")
+    settings.write_text(f'{ALIGNMENT}mode = "{mode}"\n', encoding="utf-8")
     config = load_run_config(settings).alignment.model_copy(update={"method": method})
     assert align_bundle(start, alone, config) is not None
     launched(TORCHRUN, "align", "--bundle", start, "--config", settings, "--method", method, "--output", pair)

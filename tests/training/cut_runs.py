@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
@@ -130,6 +132,23 @@ def resumed(folder: Path) -> float:
     return apart(weights(whole), weights(course))
 
 
+def agreed(folder: Path) -> dict[str, float]:
+    """Epochs of a run whose processes do not see the same time pass, and how far its warm-up had come."""
+    rank, course = int(os.environ["RANK"]), ugt()
+
+    def validate() -> Validation:
+        time.sleep(0.1 + 0.5 * rank)
+        return Validation(0.0, 0.0)
+
+    config = CONFIG.model_copy(update={"epochs": 8, "patience": 8, "max_minutes": 1.5 / 60, "warmup_steps": 1000})
+    run = _Fitting(course, Sitting(config, 0, folder, "hash", validate), resume=False)
+    result = run.run_to_end()
+    return {
+        "epochs": result.epochs,
+        "warmed": run.schedule.get_last_lr()[0] / config.learning_rate * 1000 - 1 - run.progress.step,
+    }
+
+
 def aligned(folder: Path) -> dict[str, float]:
     """How far alignment's optimiser with cut moments ends from AdamW, uninterrupted and gone on from its state."""
     folder.mkdir(exist_ok=True)
@@ -174,6 +193,7 @@ def main(folder: Path) -> None:
     found: dict[str, object] = {name: compare(make, folder / name) for name, make in COURSES.items()}
     found["resumed"] = resumed(folder / "resumed")
     found["aligned"] = aligned(folder)
+    found["agreed"] = gather_object([agreed(folder / "agreed")])
     if int(os.environ["RANK"]) == 0:
         print(json.dumps(found))
 

@@ -50,6 +50,12 @@ def test_a_cut_run_goes_on_to_the_same_weights(found: dict[str, Any]) -> None:
     assert found["resumed"] < 1e-6
 
 
+def test_processes_decide_by_one_clock_and_warm_up_by_steps(found: dict[str, Any]) -> None:
+    one, other = found["agreed"]
+    assert one["epochs"] == other["epochs"] > 0
+    assert [one["warmed"], other["warmed"]] == pytest.approx([0, 0], abs=1e-6)
+
+
 def test_alignment_cuts_the_moments(found: dict[str, Any]) -> None:
     figures = found["aligned"]
     assert figures["held"] < 0.7, "one process holds those of one of three parameters, the other of two"

@@ -74,12 +74,12 @@ class Checkpoints:
         accelerator.wait_for_everyone()
 
     def load(self, accelerator: Accelerator, config_hash: str) -> tuple[Progress, dict[str, Tensor]]:
-        """Restore everything; raises `TrainingError` where the checkpoint is of another configuration."""
+        """Restore everything; raises `TrainingError` where the checkpoint is of another run."""
         progress = Progress(**json.loads((self.folder / _STATE).read_text(encoding="utf-8")))
         if progress.config_hash != config_hash:
             raise TrainingError(
-                f"{self.folder} was written by another configuration or other data, so it cannot be resumed; "
-                "train without --resume to start anew"
+                f"{self.folder} was written by another configuration, other data or another kind of launch, so it "
+                "cannot be resumed; train without --resume to start anew"
             )
         accelerator.load_state(str(self.folder))
         return progress, load_file(self.folder / _BEST)

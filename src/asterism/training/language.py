@@ -21,6 +21,7 @@ from asterism.models.llm.backbone import build_model, open_model
 from asterism.models.llm.growing import grow_embeddings
 from asterism.models.llm.tokenizers import train_tokenizer
 from asterism.models.llm.vocabulary import add_code_tokens, code_tokens, has_code_tokens
+from asterism.training.identity import data_hashes
 from asterism.training.loop import FitResult, Sitting, fit_course
 from asterism.training.sft import supervised_course
 from asterism.training.validation import validator
@@ -56,7 +57,7 @@ def train_llm(run: LanguageRun, *, resume: bool) -> tuple[LLM, FitResult]:
         return model, FitResult(0, 0, found.ndcg_at_10, 0.0, "nothing was to be trained", PartialState().num_processes)
     model.make_trainable()
     course = supervised_course(model, run.items, run.split.train, config.seed)
-    decisive = [hash_array(run.split.train.items), hash_array(run.table.codes), hash_texts(_texts(run.items))]
+    decisive = [*data_hashes(run.split), hash_array(run.table.codes), hash_texts(_texts(run.items))]
     hashed = hash_value([config.model_dump(mode="json"), *decisive])
     sitting = Sitting(config.training, config.seed, run.folder, hashed, lambda: validate(model))
     return model, fit_course(course, sitting, resume=resume)

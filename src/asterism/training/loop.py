@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from asterism.config import TrainingConfig
 from asterism.core.errors import ModelError, TrainingError
+from asterism.core.hashing import hash_value
 from asterism.data.preferences import PreferencePairs
 from asterism.data.sequences import Sequences
 from asterism.models.ugt import UGT
@@ -122,7 +123,10 @@ class _Fitting:
             self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
         else:
             self.accelerator.register_for_checkpointing(ShardedState(objective, optimizer))
-        self.schedule, self.loader = self.accelerator.prepare(schedule, loader)
+        # Prepared, it would take a step for each process.
+        self.schedule = schedule
+        self.accelerator.register_for_checkpointing(schedule)
+        self.loader = self.accelerator.prepare(loader)
         learning = course.model if self.sharded is None else self.sharded.cut
         self.average = WeightAverage(learning, config.average_epochs * len(self.loader))
         self.accelerator.register_for_checkpointing(self.average)
@@ -131,12 +135,16 @@ class _Fitting:
 
     def _start(self, resume: bool) -> Progress:
         if resume and self.checkpoints.exists:
-            progress, self.best = self.checkpoints.load(self.accelerator, self.spec.config_hash)
+            progress, self.best = self.checkpoints.load(self.accelerator, self._identity)
             return progress
         if resume and self.accelerator.is_main_process:
             print(f"there is no checkpoint in {self.spec.folder}; training starts anew", file=sys.stderr)
         self.checkpoints.clear()
-        return Progress(self.spec.config_hash)
+        return Progress(self._identity)
+
+    @property
+    def _identity(self) -> str:
+        return hash_value([self.spec.config_hash, self.accelerator.num_processes, self.sharded is not None])
 
     def run_to_end(self) -> FitResult:
         with self._watcher() as monitor:
@@ -167,10 +175,10 @@ class _Fitting:
         sums = self._train_epoch(monitor)
         trained_seconds = time.monotonic() - started
         with self.average.applied():
-            validation = self._validate()
+            validation = Validation(*self._agreed(*self._validate()))
             self.progress.epoch += 1
             better = self._note(validation)
-        self.progress.seconds += time.monotonic() - started
+        (self.progress.seconds,) = self._agreed(self.progress.seconds + time.monotonic() - started)
         self.checkpoints.save(self.accelerator, self.progress, self.best)
         monitor.epoch_ends(self._report(sums, validation, trained_seconds), better, self._seconds_left())
 
@@ -207,6 +215,12 @@ class _Fitting:
             return self.spec.validate()
         except ModelError as error:
             raise self._diverged(f"validation failed ({error})") from error
+
+    def _agreed(self, *figures: float) -> list[float]:
+        """Those of the main process, so that all decide alike."""
+        found = list(figures)
+        broadcast_object_list(found)
+        return found
 
     def _diverged(self, what: str) -> TrainingError:
         config = self.spec.config
@@ -248,7 +262,7 @@ class _Fitting:
             losses={name: loss / sums.steps for name, loss in sums.losses.items()},
             validation_recall_at_10=validation.recall_at_10,
             validation_ndcg_at_10=validation.ndcg_at_10,
-            learning_rate=self.schedule.get_last_lr()[0],
+            learning_rate=float(self.schedule.get_last_lr()[0]),
             padding_share=1.0 - sums.events / sums.positions,
             events_per_second=sums.events / trained_seconds,
             seconds=self.progress.seconds,

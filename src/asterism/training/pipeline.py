@@ -35,6 +35,7 @@ from asterism.semantic_ids import Quantizer, adopt, build_semantic_ids, load_ear
 from asterism.training.batches import trainable_rows
 from asterism.training.bundling import TrainedParts, write_bundle
 from asterism.training.candidates import with_chosen_weights
+from asterism.training.identity import data_hashes
 from asterism.training.language import LanguageRun, train_llm
 from asterism.training.launches import wanted_cut
 from asterism.training.loop import FitResult, Run, fit
@@ -128,14 +129,14 @@ def train_model(
     content = torch.from_numpy(vectors).float()
     features = ItemFeatures(torch.from_numpy(table.codes).long(), table.codebook_sizes, content)
     model = UGT(features, UGTShape(config.model, config.training.temperature))
-    decisive = [split.train.items, vectors, table.codes, *([] if pairs is None else [pairs.rejected, pairs.weights])]
+    decisive = [vectors, table.codes, *([] if pairs is None else [pairs.rejected, pairs.weights])]
     run = Run(
         model=model,
         train=split.train,
         config=config.training,
         seed=config.seed,
         folder=folder,
-        config_hash=hash_value([config.model_dump(mode="json"), *map(hash_array, decisive)]),
+        config_hash=hash_value([config.model_dump(mode="json"), *data_hashes(split), *map(hash_array, decisive)]),
         validate=validator(split.validation, table, config),
         pairs=pairs,
     )

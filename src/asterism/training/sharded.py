@@ -31,6 +31,8 @@ class ShardedObjective:
         self.objective = copy.deepcopy(course.objective, copies).to(device)
         self._cut: nn.Module = copies[id(course.model)]
         self._whole = course.model.to(device)
+        for one in (*self.objective.parameters(), *self.objective.buffers()):
+            torch.distributed.broadcast(one.detach(), src=0)
         mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
         for layer in course.layers:
             fully_shard(copies[id(layer)], mesh=mesh, reshard_after_forward=cut == "layers")

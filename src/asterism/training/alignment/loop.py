@@ -68,6 +68,7 @@ class _Aligning:
         if not self.parameters:
             raise TrainingError("nothing of the policy may learn; give `alignment.mode` full, lora or embeddings")
         learned = list(self.parameters.values())
+        self.processes.begin_alike(self.parameters.values())
         self.optimizer = self.processes.optimizer(learned, lr=config.learning_rate, betas=_BETAS, weight_decay=0.0)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: min(1.0, (step + 1) / _WARMUP_STEPS)

@@ -73,9 +73,10 @@ def align_bundle(
     with sole_trainer(folder) if processes.main else nullcontext():
         trained = load_recommender(Bundle.open(start), device=processes.device)
         config = trained.config.model_copy(update={"alignment": alignment or trained.config.alignment})
-        if isinstance(trained.policy, LLM):
-            trained.policy.make_trainable(config.alignment.mode)
         seed = config.seed if seed is None else seed
+        if isinstance(trained.policy, LLM):
+            torch.manual_seed(seed)  # adapters start at random
+            trained.policy.make_trainable(config.alignment.mode)
         dataset = data_of_bundle(trained.bundle, config.data, data)
         split = split_dataset(dataset, config.data)
         plan = _plan(dataset, split, config, seed)

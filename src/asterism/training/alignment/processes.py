@@ -6,7 +6,7 @@ The processes are those that `torchrun` or `accelerate launch` started; alone, e
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -46,6 +46,13 @@ class Processes:
         if self._cuts_moments:
             optimizer.consolidate_state_dict(to=0)  # type: ignore[attr-defined]
         return optimizer.state_dict() if self.main else {}
+
+    @torch.no_grad()
+    def begin_alike(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Give each process the main one's values."""
+        if self.count > 1:
+            for one in parameters:
+                torch.distributed.broadcast(one, src=0)
 
     def share(self, count: int) -> slice:
         """This process' part of `count` things; where there are fewer than processes, each has them all."""
