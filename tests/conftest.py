@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import settings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything of theirs is imported
 
 # The same cases in every run, and none fails for having waited for another process.
 settings.register_profile("asterism", deadline=None, derandomize=True)

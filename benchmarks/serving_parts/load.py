@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_PATIENCE_SECONDS = 5.0  # after the last request; whoever has no answer by then hangs
+_PATIENCE_SECONDS = 30.0  # after the last request; whoever has no answer by then hangs
 _SOURCES = (b'"source":"model"', b'"source":"stale"', b'"source":"popular')
 
 

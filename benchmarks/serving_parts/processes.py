@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+_ROLES = ["engine", "gateway", "model", "supervisor", "worker"]
 _TICK_SECONDS = 1.0 / os.sysconf("SC_CLK_TCK")
 
 
@@ -32,6 +34,16 @@ def role_of(command: str) -> str:
         if role in command:
             return role.split()[1]
     return "model" if "engine" in command else "supervisor"
+
+
+def wait_complete(pid: int, patience_seconds: float = 60.0) -> list[str]:
+    """The roles of the family once each is there and begins nobody else; as they are where that does not come."""
+    end = time.monotonic() + patience_seconds
+    while True:
+        roles = sorted(role_of(one) for one in family(pid).values())
+        if roles == _ROLES or time.monotonic() > end:
+            return roles
+        time.sleep(0.1)
 
 
 def rss_mb(pid: int) -> dict[str, float]:

@@ -49,7 +49,7 @@ def test_it_knows_the_public_data_sets(wheel: zipfile.ZipFile, tmp_path: Path) -
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     known = ", ".join(sorted(file.stem for file in (ROOT / "configs" / "datasets").glob("*.toml")))
     assert done.returncode == 2

@@ -55,7 +55,7 @@ def test_the_last_line_tells_of_every_form_and_side() -> None:
         assert set(batch) == FORMS
         for figures in batch.values():
             assert 0 < figures["least_us"] <= figures["median_us"]
-            assert figures["requests_a_second"] * figures["median_us"] == pytest.approx(1e6, rel=0.01)
+            assert figures["requests_a_second"] * figures["median_us"] == pytest.approx(1e6, rel=0.05)
         assert batch["products"]["least_us"] < batch["reference fp32"]["least_us"]
     beside = found["beside"]
     assert list(beside["by_batch"]) == ["1", "2"]

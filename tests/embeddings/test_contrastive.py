@@ -166,6 +166,7 @@ def test_a_new_item_falls_beside_items_like_it() -> None:
 def test_users_without_taste_do_not_part_what_content_joins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where pairs are noise, the held-out pairs end the training before content loses its neighbours."""
     rounds: list[int] = []
+    monkeypatch.setattr(contrastive, "MAX_ROUNDS", 30)  # it ends after some seven
     monkeypatch.setattr(contrastive, "track", lambda every, _: (rounds.append(one) or one for one in every))
     items, _, group = half_told_world()
     noise = sequences_of(np.random.default_rng(7).integers(0, ITEMS, size=(600, 6)).tolist())

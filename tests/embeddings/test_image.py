@@ -110,7 +110,9 @@ def test_batches_do_not_matter(model: Path) -> None:
 def test_transparent_pictures_lie_on_white(model: Path) -> None:
     encoder = ImageEncoder(str(model))
     clear, white = encoder.encode(stored(png((0, 0, 0, 0), "RGBA"), png((255, 255, 255))))
-    assert_array_equal(clear, white)
+    assert_allclose(clear, white, atol=0.01)  # rows of one batch may differ in their last bits
+    black = encoder.encode(stored(png((0, 0, 0))))
+    assert np.abs(black - white).max() > 0.05
 
 
 def test_one_warning_counts_what_cannot_be_read(model: Path, pictures: Path) -> None:

@@ -33,8 +33,8 @@ SWITCHES: list[dict[str, object]] = [
     EVERYTHING,
 ]
 NAMES = ["+".join(switch) or "plain" for switch in SWITCHES]
-#: Root of the mean squared error of states, whose numbers are about one: 8 bits of mantissa, or 127 steps a row.
-TOLERANCES: dict[Precision, float] = {"fp32": 2e-6, "bf16": 0.03, "int8": 0.1}
+#: Root of the mean squared error of states, whose numbers are about one: 8 bits of mantissa, or 64 to 127 steps a row.
+TOLERANCES: dict[Precision, float] = {"fp32": 2e-6, "bf16": 0.03, "int8": 0.13}
 
 
 def encoded(model: UGT, histories: HistoryBatch) -> Tensor:

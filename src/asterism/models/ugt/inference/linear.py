@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final, Literal, Protocol
 
 import torch
@@ -13,6 +14,7 @@ Precision = Literal["fp32", "bf16", "int8"]
 #: Rows that oneDNN lays weights out for; other numbers of rows are multiplied too.
 _EXPECTED_ROWS: Final = 512
 _LARGEST_CODE: Final = 127.0
+_LARGEST_OF_PAIRS: Final = 64.0  # 2 × 255 × 64 fits into 16 bits with a sign
 
 
 class Linear(Protocol):
@@ -67,7 +69,7 @@ class _RowQuantised:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        scales = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / _LARGEST_CODE
+        scales = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / _largest_weight()
         codes = (weight / scales[:, None]).round().to(torch.int8)
         self._weight = torch.ops.onednn.qlinear_prepack(codes, [_EXPECTED_ROWS, weight.shape[1]])
         self._scales = scales
@@ -78,10 +80,29 @@ class _RowQuantised:
         rows = inputs.reshape(-1, inputs.shape[-1])
         scale = rows.abs().amax(dim=1, keepdim=True).float().clamp_(min=1e-12) / _LARGEST_CODE
         codes = (rows / scale).round_().to(torch.int8)
-        found: Tensor = torch.ops.onednn.qlinear_pointwise(
-            codes, 1.0, 0, self._weight, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
+        found = _multiplied(codes, self._weight, self._scales, self._zeros)
         found *= scale
         if self._bias is not None:
             found += self._bias
         return found.to(inputs.dtype).view(*inputs.shape[:-1], -1)
+
+
+@cache
+def _largest_weight() -> float:
+    """The largest int8 weight whose products come out right.
+
+    Processors that cannot multiply bytes into 32 bits add pairs of products in 16 bits, which saturate.
+    """
+    full = torch.full((1, 64), int(_LARGEST_CODE), dtype=torch.int8)
+    found = _multiplied(
+        full, torch.ops.onednn.qlinear_prepack(full, [1, 64]), torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    )
+    return _LARGEST_CODE if found.item() == 64 * _LARGEST_CODE**2 else _LARGEST_OF_PAIRS
+
+
+def _multiplied(codes: Tensor, weight: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
+    """(R, K) int8 inputs times a laid out weight (N, K), in fp32; its rows have scales and zero points (N,)."""
+    found: Tensor = torch.ops.onednn.qlinear_pointwise(
+        codes, 1.0, 0, weight, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return found
