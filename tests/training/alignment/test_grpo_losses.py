@@ -133,3 +133,14 @@ def test_groups_fill_a_batch_and_the_rest_waits() -> None:
             assert part.flatten().tolist() == rows
     assert averaged(ready.figures).reward == pytest.approx((2 * 2.0 + 1 * 1.0) / 3)
     assert split(groups([5]), 1)[1] is None
+
+
+def test_a_divergence_without_weight_may_be_infinite() -> None:
+    """Of an item of a beam that the policy has all but given up, exp(log π_ref − log π) overflows."""
+    now = torch.tensor([[[-1.0], [-120.0]]], requires_grad=True)
+    log_probs = GroupLogProbs(now, now.detach(), torch.full((1, 2, 1), -2.0))
+    advantages, present = torch.tensor([[0.5, -0.5]]), torch.ones(1, 2, dtype=torch.bool)
+    loss = grpo_loss(log_probs, advantages, present, Clipping(0.2, 0.2), "token", 0.0)
+    loss.total.backward()
+    assert torch.isinf(loss.kl)
+    torch.testing.assert_close(now.grad, torch.tensor([[[-0.25], [0.25]]]))

@@ -103,6 +103,8 @@ def grpo_loss(
     divergence = kl_estimate(log_probs.now, log_probs.reference)
     weights = present[:, :, None].expand_as(surrogate) / present.sum().clamp(min=1) / surrogate.shape[2]
     kl = (divergence * weights).sum()
-    total = -(surrogate * weights).sum() + kl_weight * kl
+    total = -(surrogate * weights).sum()
+    if kl_weight > 0:  # else it may be infinite, of items that the policy has all but given up
+        total = total + kl_weight * kl
     clipped = ((ratios * gains > bounded * gains) * weights).sum()
     return GroupLoss(total, kl.detach(), clipped.detach())
