@@ -18,6 +18,7 @@ from asterism.core.records import Action
 from asterism.serving.features.earlier import EarlierEvents
 from asterism.serving.grpc.message_room import LARGEST_PART_BYTES, ROOM_BYTES, in_messages
 from asterism.serving.grpc.proto import model_pb2, visitors_pb2
+from asterism.serving.grpc.server import GrpcServer
 from asterism.serving.grpc.visitor_messages import (
     PACKED_STATE_FORMAT,
     packed_state,
@@ -220,6 +221,19 @@ def test_a_gateway_that_is_not_there_is_a_sentence(tmp_path: Any) -> None:
         with pytest.raises(StoreUnavailableError, match=r"the gateway at unix:.*cannot be reached"):
             await visitors.keep([(Visitor("ada"), slate(1))])
         await visitors.close()
+
+    asyncio.run(main())
+
+
+def test_a_gateway_of_another_version_is_not_said_to_be_gone(tmp_path: Any) -> None:
+    async def main() -> None:
+        server = GrpcServer(f"unix:{tmp_path}/old.sock", [])
+        await server.start()
+        visitors = GatewayVisitors(f"unix:{tmp_path}/old.sock")
+        with pytest.raises(RequestError, match=r"old\.sock does not know the call .*run processes of one version"):
+            await visitors.inputs([Waiting(Visitor("ada"), None)])
+        await visitors.close()
+        await server.stop()
 
     asyncio.run(main())
 

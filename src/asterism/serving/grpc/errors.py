@@ -61,6 +61,8 @@ def error_of_status(error: grpc.aio.AioRpcError, peer: str) -> AsterismError:
     details = f"{peer}: {error.details()}"
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return OverloadedError(f"{peer} did not answer in time")
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return RequestError(f"{peer} does not know the call ({error.details()}); run processes of one version")
     if error.code() in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT}:
         return RequestError(details)
     return StoreUnavailableError(f"{peer} cannot be reached ({error.details()})")
