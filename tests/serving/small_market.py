@@ -83,15 +83,24 @@ def item_vectors() -> np.ndarray:
     return (centres + rng.normal(0, 0.1, centres.shape)).astype(np.float32)
 
 
-def write_bundle(path: Path, brand: str | None = None) -> Bundle:
+def write_bundle(path: Path, brand: str | None = None, more: str | None = None) -> Bundle:
+    """The market's bundle; `brand` makes another one of it, `more` is an item that lies near the last of the others."""
     writer = BundleWriter(path)
-    items = items_table()
-    if brand is not None:  # another bundle, then
+    items, vectors = items_table(), item_vectors()
+    if more is not None:
+        row = {
+            "item_id": more,
+            "title": f"A newer {category_of(more)}",
+            "categories": ["everything", category_of(more)],
+        }
+        of_it = pa.Table.from_pylist([{**row, "price": 99.0, "image": None, "available": True}], schema=items.schema)
+        items, vectors = pa.concat_tables([items, of_it]), np.concatenate([vectors, vectors[-1:]])
+    if brand is not None:
         items = items.append_column("brand", [[brand] * len(items)])
     pq.write_table(items, writer.part(parts.ITEMS))
     pq.write_table(histories_table(), writer.part(parts.HISTORIES))
-    save_file({"vectors": item_vectors()}, writer.part(parts.ITEM_VECTORS))
-    return writer.commit({"items": len(ITEM_IDS), "levels": LEVELS, "dataset": "small market"})
+    save_file({"vectors": vectors}, writer.part(parts.ITEM_VECTORS))
+    return writer.commit({"items": len(items), "levels": LEVELS, "dataset": "small market"})
 
 
 class CooccurrenceEngine:

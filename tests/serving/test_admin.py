@@ -15,7 +15,7 @@ import pytest
 from asterism.core.bundle import Bundle
 from asterism.serving.deploying import Deployed, deployed_bundle
 from serving.running import Server, ids, wait_until
-from serving.small_market import write_bundle
+from serving.small_market import ITEM_IDS, write_bundle
 
 ADMIN = "/admin/api/v1"
 LINES = {"content-type": "application/x-ndjson"}
@@ -222,6 +222,27 @@ def test_a_bundle_is_deployed_kept_over_a_restart_and_rolled_back(tmp_path: Path
         assert server.recommend("u1")["bundle_version"] == new.version
         assert deploy(server, None, "rollback").json()["data"]["version"] == old.version
         wait_until(lambda: server.recommend("u1")["bundle_version"] == old.version)
+
+
+def test_a_deployed_catalogue_filters_explains_and_has_neighbours_at_once(tmp_path: Path) -> None:
+    old = write_bundle(tmp_path / "bundles" / "old")
+    write_bundle(tmp_path / "bundles" / "new", more="lyres-00")
+    lyres: dict[str, Any] = {"filters": {"categories": ["lyres"]}, "explain": True}
+    with Server(old.path, tmp_path / "state") as server:
+        before = server.recommend("u1")
+        server.http.post("/api/v1/feedback", json={"user_id": "u1", "item_id": ITEM_IDS[-1], "action": "click"})
+        assert server.http.post("/api/v1/recommend", json={"user_id": "u1", **lyres}).json()["code"] == 20001
+        assert server.http.get("/api/v1/similar/lyres-00").json()["code"] == 20003
+        asked(server, "POST", "/model/deploy", {"bundle": "new"})
+        wait_until(lambda: server.recommend("u1")["bundle_version"] != before["bundle_version"])
+        (found,) = server.recommend("u1", **lyres)["items"]
+        assert (found["item_id"], found["because"]["item_id"]) == ("lyres-00", ITEM_IDS[-1])
+        assert ids(server.http.get("/api/v1/similar/lyres-00").json()["data"])[0] == ITEM_IDS[-1]
+        near = server.http.get("/api/v1/search", params={"q": "newer"}).json()["data"]
+        assert (near["vectors"], ids(near)[:2]) == ("hits", ["lyres-00", ITEM_IDS[-1]])
+        asked(server, "POST", "/model/rollback")
+        wait_until(lambda: server.recommend("u1")["bundle_version"] == before["bundle_version"])
+        assert server.http.get("/api/v1/similar/lyres-00").json()["code"] == 20003
 
 
 def test_what_was_deployed_holds_for_the_bundle_it_was_deployed_over(

@@ -46,6 +46,16 @@ def test_popularity_is_ranked_by_count_then_id() -> None:
     assert (list(popularity.ranked("red")), popularity.count("a")) == (["a", "b"], 2)
 
 
+def test_another_catalogue_goes_on_with_the_counts() -> None:
+    popularity = Popularity(CATEGORIES, ["c", "b", "c"])
+    other = {item: names for item, names in CATEGORIES.items() if item != "b"} | {"new": ("red",)}
+    later = popularity.over(other)
+    popularity.add("c")  # while the other was made
+    later.catch_up(popularity)
+    assert (list(later.ranked()), later.count("c"), later.count("b")) == (["c", "a", "d", "new"], 3, 0)
+    assert list(later.ranked("red")) == ["a", "new"]
+
+
 @given(wanted=st.lists(st.sampled_from("abcdx"), max_size=40))
 def test_counting_one_by_one_is_counting_at_once(wanted: list[str]) -> None:
     grown = Popularity(CATEGORIES, [])

@@ -42,7 +42,7 @@ class Deployment(NamedTuple):
     name: str
     previous: str | None  # where a rollback leads
     bundles: list[str]
-    restart_needed: bool  # to filter, explain and find similar items by the served bundle's own tables
+    restart_needed: bool  # to begin with the histories of the served bundle
 
 
 def deployed_bundle(state: Path, asked: Path) -> Path:
@@ -61,14 +61,24 @@ class Deployer:
     """Swaps the bundle of a running service; for one event loop."""
 
     def __init__(
-        self, bundle: Bundle, engine: EngineHandle, catalogue: Catalogue, state: Path, folder: Path | None = None
+        self,
+        bundle: Bundle,
+        engine: EngineHandle,
+        catalogue: Catalogue,
+        state: Path,
+        folder: Path | None = None,
+        prepare: Callable[[Bundle, CatalogueTable], Callable[[], None]] = lambda bundle, table: lambda: None,
     ) -> None:
-        """`folder` holds the bundles that may be deployed: by default the one where the served bundle lies."""
+        """`folder` holds the bundles that may be deployed: by default the one where the served bundle lies.
+
+        `prepare` reads what else of a bundle is served, in a thread, and gives what puts it in place.
+        """
         self._started_with = self._bundle = bundle
         self._engine = engine
         self._catalogue = catalogue
         self._state = state
         self._folder = (folder or bundle.path.resolve().parent).resolve()
+        self._prepare = prepare
         self._swapping = asyncio.Lock()
         record = _read(state)
         served = str(bundle.path.resolve())
@@ -117,8 +127,10 @@ class Deployer:
 
     async def _swap(self, path: Path) -> Deployment:
         bundle, table = await asyncio.to_thread(_read_bundle, path)
+        take_over = await asyncio.to_thread(self._prepare, bundle, table)
         before = self._bundle
         await self._engine.swap(bundle)
+        take_over()
         await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
         asked = self._record.asked if self._record else str(before.path.resolve())
         self._record = Deployed(asked, str(bundle.path.resolve()), str(before.path.resolve()))

@@ -110,6 +110,16 @@ class HotState:
         if changed and event.action in POSITIVE_ACTIONS:
             self.popularity.add(event.item_id)
 
+    def prepared(self, categories_of: Mapping[str, tuple[str, ...]]) -> Callable[[], None]:
+        """What makes it rank another catalogue; for any thread, and what it gives for the event loop."""
+        categories, popularity = Categories(categories_of), self.popularity.over(categories_of)
+
+        def take_over() -> None:
+            popularity.catch_up(self.popularity)
+            self.categories, self.popularity = categories, popularity
+
+        return take_over
+
     def segment(self, state: UserState) -> str | None:
         """The category whose popular items suit a state best."""
         return self.categories.segment(state.recent)

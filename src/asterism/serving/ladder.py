@@ -38,7 +38,7 @@ class Ladder:
     def __init__(self, engine: EngineClient, hot: HotState, vectors: VectorIndex) -> None:
         self._engine = engine
         self._hot = hot
-        self._vectors = vectors
+        self.vectors = vectors  # of the items that the model knows
         self._vectors_down = Outage("item vectors", "what is near unwanted items keeps its place")
 
     def rungs(self, scored: Scored, state: UserState, eligible: Eligible) -> Iterator[Ranked]:
@@ -57,7 +57,7 @@ class Ladder:
         wanted = newest_items(state)
         ids = [one.item_id for one in items]
         others = [*wanted, *state.negative[-_REMEMBERED_DISLIKES:]]
-        cosines = self._vectors_down.spared(lambda: self._vectors.similarities(ids, others))
+        cosines = self._vectors_down.spared(lambda: self.vectors.similarities(ids, others))
         if cosines is None:
             return Scored(items, source)
         nearer = cosines[:, len(wanted) :].max(axis=1) > cosines[:, : len(wanted)].max(axis=1)

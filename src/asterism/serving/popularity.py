@@ -29,6 +29,7 @@ class Popularity:
     def __init__(self, categories_of: Mapping[str, tuple[str, ...]], wanted: Iterable[str]) -> None:
         """Take the categories of every item, and the item of every earlier positive event."""
         self._categories_of = categories_of
+        self._begun_with: dict[str, int] = {}
         self._counts = dict.fromkeys(categories_of, 0)
         for item_id in wanted:
             if item_id in self._counts:
@@ -49,6 +50,21 @@ class Popularity:
         self._overall.move(item_id, before, before + times)
         for category in set(self._categories_of[item_id]):
             self._by_category[category].move(item_id, before, before + times)
+
+    def over(self, categories_of: Mapping[str, tuple[str, ...]]) -> Popularity:
+        """The same counts over another catalogue; may be asked for in another thread."""
+        counts = dict(self._counts)
+        found = Popularity(categories_of, ())
+        found._begun_with = counts
+        for item_id, count in counts.items():
+            found.add(item_id, count)
+        return found
+
+    def catch_up(self, earlier: Popularity) -> None:
+        """Add what was counted in the `earlier` one, since this was made over its counts."""
+        for item_id, count in earlier._counts.items():
+            self.add(item_id, count - self._begun_with.get(item_id, 0))
+        self._begun_with = {}
 
     def count(self, item_id: str) -> int:
         """Positive events of an item."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from asterism.config.reranking import RerankingConfig
@@ -103,6 +104,20 @@ class Recommender:
     def item_ids(self) -> IdMap:
         """The items that it chooses from."""
         return self._facts.ids
+
+    def prepared(self, facts: ItemFacts, vectors: VectorIndex) -> Callable[[], None]:
+        """What makes it choose from another catalogue; for any thread, and what it gives for the loop of requests.
+
+        A request under way goes on with what it has begun with, or finds an item of the new catalogue unknown.
+        """
+        choose, scrolls = self._reranker.prepared(facts, vectors), Scrolls(facts.ids)
+
+        def take_over() -> None:
+            choose()
+            self._facts, self._vectors, self._scrolls = facts, vectors, scrolls
+            self._ladder.vectors = vectors
+
+        return take_over
 
     async def recommend(self, request: RecommendRequest) -> Recommendation:
         """The best slate that can be had within the deadline; raises `RequestError` on a category that no item has."""

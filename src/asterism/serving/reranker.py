@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
@@ -63,11 +63,18 @@ class Reranker:
 
     def __init__(self, config: RerankingConfig, facts: ItemFacts, vectors: VectorIndex) -> None:
         self._config = config
-        self._facts = facts
-        self._vectors = vectors
         self._vectors_down = Outage("item vectors", "slates are not made diverse")
-        self._rules = RuleBook(config.rules, facts)
-        self._everywhere = frozenset(facts.category_names[code] for code in facts.everywhere().tolist())
+        self.prepared(facts, vectors)()
+
+    def prepared(self, facts: ItemFacts, vectors: VectorIndex) -> Callable[[], None]:
+        """What makes it choose from another catalogue; for any thread, and what it gives for that of the requests."""
+        rules = RuleBook(self._config.rules, facts)
+        everywhere = frozenset(facts.category_names[code] for code in facts.everywhere().tolist())
+
+        def choose() -> None:
+            self._facts, self._vectors, self._rules, self._everywhere = facts, vectors, rules, everywhere
+
+        return choose
 
     @property
     def explores(self) -> bool:

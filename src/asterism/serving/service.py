@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from asterism.config.reranking import RerankingConfig
 from asterism.config.stores import StoresConfig
@@ -12,7 +14,7 @@ from asterism.core.bundle import Bundle
 from asterism.core.clock import Clock, SystemClock
 from asterism.core.progress import track
 from asterism.serving.breaker import GuardedEngine
-from asterism.serving.bundle_tables import read_catalogue, read_histories, read_neighbours, read_vectors
+from asterism.serving.bundle_tables import CatalogueTable, read_catalogue, read_histories
 from asterism.serving.deploying import Deployer
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
@@ -22,11 +24,11 @@ from asterism.serving.feedback import FeedbackIntake
 from asterism.serving.forgetting import Forgetting
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.hot_state import HotState
-from asterism.serving.item_facts import ItemFacts
 from asterism.serving.places import DEFAULT_ENGINE as DEFAULT_ENGINE
 from asterism.serving.places import default_state_folder as default_state_folder
 from asterism.serving.ports import EngineHandle
 from asterism.serving.recommender import Recommender, RecommenderSettings
+from asterism.serving.served_tables import ServedTables
 from asterism.serving.similar import SimilarItems
 from asterism.serving.telemetry.instrumented import Telemetry, instrument, open_telemetry
 from asterism.stores.event_bus import EventBus
@@ -37,6 +39,8 @@ from asterism.stores.remembered_catalogue import RememberedCatalogue
 from asterism.stores.users import Users
 from asterism.stores.vectors import VectorIndex
 from asterism.stores.vectors_beside import VectorsBeside
+
+_LET_GO_SECONDS: Final = 60.0  # after a deploy: requests that ask the vectors of before have ended by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,26 @@ class Service:
     telemetry: Telemetry
     _following: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
+    def prepared(self, bundle: Bundle, table: CatalogueTable, stores: StoresConfig) -> Callable[[], None]:
+        """What makes it serve another bundle's catalogue; for a thread, and what it gives for the event loop.
+
+        Raises `BundleError`.
+        """
+        tables = ServedTables.of(bundle, table, stores)
+        if isinstance(tables.vectors, VectorsBeside):
+            tables.vectors.fill()
+        choose = self.recommender.prepared(tables.facts, tables.vectors)
+        rank = self.hot.prepared(tables.categories)
+
+        def take_over() -> None:
+            before = self.vectors
+            choose()
+            rank()
+            self.vectors, self.similar = tables.vectors, tables.similar
+            asyncio.get_running_loop().call_later(_LET_GO_SECONDS, before.close)
+
+        return take_over
+
     def start(self) -> None:
         """Start the engine, on the event loop that will serve."""
         self.engine.start()
@@ -114,8 +138,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
     stores = settings.deployment
     bundle = Bundle.open(settings.bundle)
     table = read_catalogue(bundle)
-    vectors = read_vectors(bundle, table.ids, stores.vectors, stores.timeout_seconds)
-    similar = SimilarItems(table.ids, vectors, read_neighbours(bundle, len(table.items)))
+    tables = ServedTables.of(bundle, table, stores)
     exposures = LocalExposureLog(settings.state / "exposures")
     bus = open_bus(stores.bus, stores.timeout_seconds)
     warm = open_warm(stores.catalogue, stores.timeout_seconds)
@@ -129,7 +152,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         max_recent=recent_kept(bundle),
         earlier=earlier,
     )
-    hot = HotState({item.item_id: item.categories for item in table.items}, earlier.all(), hot_stores)
+    hot = HotState(tables.categories, earlier.all(), hot_stores)
     if hot.is_local and isinstance(bus, LocalEventBus):
         for event in track(bus.log.replay(), "replaying feedback"):
             hot.apply(event)
@@ -149,8 +172,8 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         engine=engine,
         hot=hot,
         catalogue=catalogue,
-        facts=ItemFacts(table.items),
-        vectors=vectors,
+        facts=tables.facts,
+        vectors=tables.vectors,
         exposures=exposures,
         clock=clock,
         bundle_version=bundle.version,
@@ -173,8 +196,8 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         bundle=bundle,
         catalogue=catalogue,
         users=warm.users,
-        vectors=vectors,
-        similar=similar,
+        vectors=tables.vectors,
+        similar=tables.similar,
         bus=bus,
         exposures=exposures,
         hot=hot,
@@ -184,7 +207,14 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         features=UserFeatureService(hot, warm.users),
         clock=clock,
         forgetting=forgetting,
-        deployer=Deployer(bundle, engine, catalogue, settings.state, settings.bundles),
+        deployer=Deployer(
+            bundle,
+            engine,
+            catalogue,
+            settings.state,
+            settings.bundles,
+            prepare=lambda bundle, table: service.prepared(bundle, table, stores),
+        ),
         telemetry=telemetry,
     )
     instrument(service, telemetry)

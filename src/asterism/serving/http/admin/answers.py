@@ -64,8 +64,8 @@ class ImportData(BaseModel):
 class DeploymentData(BaseModel):
     """The bundle that is served, where a rollback leads, and what may be deployed.
 
-    After a deploy, filters, explanations, similar items and search read the tables of the bundle that the gateway
-    was started with, until it is started again: `restart_needed`.
+    Users' earlier events are those of the bundle that the gateway was started with, until it is started again:
+    `restart_needed`.
     """
 
     version: str
