@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asterism.config import AlignmentConfig, parse_run_config
+from asterism.config import AlignmentConfig, RunConfig, parse_run_config
 from asterism.config.run import DataConfig
 from asterism.core import parts
 from asterism.core.bundle import Bundle
-from asterism.core.errors import BundleError, TrainingError
+from asterism.core.errors import BundleError, ConfigError, TrainingError
 from asterism.data.locating import load_dataset
 from asterism.data.market import Market, MarketConfig
 from asterism.data.sequences import Cases
@@ -37,6 +37,11 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A market and a bundle whose training was cut short, so that alignment finds something to gain."""
     folder = tmp_path_factory.mktemp("workshop")
     Market.generate(MarketConfig(users=120, items=100, days=14)).save(folder / "market")
+    train_bundle(run_config({"beam": 40, "choose_weights": False}), folder, folder / "start")
+    return folder
+
+
+def run_config(decoding: dict[str, object]) -> RunConfig:
     raw = {
         "name": "market",
         "data": {"path": "market"},
@@ -44,10 +49,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "semantic_ids": {"codes": 8},
         "model": {"width": 16, "blocks": 1, "dropout": 0.0},
         "training": {"epochs": 1, "learning_rate": 0.01, "warmup_steps": 1, "negatives": 0, "average_epochs": 0},
-        "decoding": {"beam": 40, "choose_weights": False},
+        "decoding": decoding,
     }
-    train_bundle(parse_run_config(raw, source="the test"), folder, folder / "start")
-    return folder
+    return parse_run_config(raw, source="the test")
 
 
 def settings(**changes: object) -> AlignmentConfig:
@@ -110,6 +114,23 @@ def test_a_policy_that_runs_away_is_stopped(workshop: Path, tmp_path: Path) -> N
     with pytest.raises(TrainingError, match=r"above alignment\.max_kl 0\.0001"):
         align_bundle(workshop / "start", tmp_path / "out", settings(method="grpo", max_kl=1e-4))
     assert not (tmp_path / "out").exists()
+
+
+def test_an_order_that_asks_nothing_of_the_policy_is_aligned_by_codes_alone(workshop: Path) -> None:
+    weights = {"beam": 40, "choose_weights": False, "item_weight": 0, "code_weight": 0, "content_weight": 1}
+    train_bundle(run_config(weights), workshop, workshop / "by-content")
+    with pytest.raises(TrainingError, match=r"no weight for item head or codes, .* set `alignment\.score` = 'codes'"):
+        align_bundle(workshop / "by-content", workshop / "nothing", settings(epochs=1))
+    assert not (workshop / "nothing").exists()
+    _, result = align_bundle(workshop / "by-content", workshop / "codes", settings(epochs=1, score="codes"))
+    assert result.steps > 0
+
+
+def test_a_wish_that_alignment_would_not_hear_is_a_sentence_at_once(workshop: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"`alignment\.rejected` = 'logged' reads what was rejected near training events"
+    ):
+        align_bundle(workshop / "start", workshop / "nothing", settings(held_out=0.5, rejected="logged"))
 
 
 def test_the_command(workshop: Path) -> None:
