@@ -70,6 +70,7 @@ def test_an_aligned_bundle_has_new_weights_and_says_where_it_is_from(workshop: P
     assert result.improved
     assert result.best_validation > result.start_validation
     assert bundle.fact("aligned_from") == start.version
+    assert bundle.fact("alignment_stopped") == result.stopped == "all 3 epochs are done"
     assert bundle.version != start.version
     same = {name for name, part in start.manifest.parts.items() if bundle.manifest.parts.get(name) == part}
     assert {parts.ITEMS, parts.HISTORIES, parts.SEMANTIC_IDS, parts.ITEM_VECTORS, parts.EMBEDDER} <= same

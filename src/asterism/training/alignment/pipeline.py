@@ -59,7 +59,7 @@ def align_bundle(
 
     Without `alignment` the bundle's own section holds, without `seed` its own seed; `reward` stands in for those of the
     configuration under GRPO, `worth` for the NDCG@10 of validation lists, by which the fusion weights are then not
-    chosen anew. With `resume` an interrupted alignment goes on from its newest validation and ends with the same bytes;
+    chosen anew. With `resume` an interrupted one goes on from its newest validation and ends with the same weights;
     Ctrl-C writes the best so far where that is a gain, and is raised on where it is none. Under `torchrun` or
     `accelerate launch` every process aligns and the main one alone writes; the others return None. Raises `BundleError`
     where the bundle is broken or `data` is not what it was trained on, `ConfigError` where a key of `[alignment]` would
