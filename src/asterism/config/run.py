@@ -165,7 +165,7 @@ class TrainingConfig(Section):
     load_balance_weight: Weight = (
         0.01  # of how unevenly the experts are asked; without experts there is nothing to weigh
     )
-    temperature: Annotated[float, Field(gt=0.0)] = 0.07  # of the item head's cosine
+    temperature: Annotated[float, Field(gt=0.0)] = 0.07  # of all cosines: item head and codes
     average_epochs: Weight = 3.0  # weights are averaged over about so many epochs' steps; 0 takes them as they are
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -102,7 +102,7 @@ COMMENTS = {
     "training.alignment_weight": "of the cosine between an item's vector and its content; 0 leaves it out",
     "training.load_balance_weight": "of how unevenly the model's experts are asked, if it has any",
     "training.preference_weight": "of pairs: acted on above ignored, skipped or disliked; needs such rows",
-    "training.temperature": "of the item loss",
+    "training.temperature": "of all cosines: item head and codes",
     "training.average_epochs": "weights are averaged over about the steps of so many epochs; 0 averages none",
     "training.max_minutes": "stop after this time; no limit while commented out",
     "training.precision": "fp32 or bf16",
