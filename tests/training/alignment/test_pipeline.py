@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,23 @@ def test_a_policy_that_runs_away_is_stopped(workshop: Path, tmp_path: Path) -> N
     with pytest.raises(TrainingError, match=r"above alignment\.max_kl 0\.0001"):
         align_bundle(workshop / "start", tmp_path / "out", settings(method="grpo", max_kl=1e-4))
     assert not (tmp_path / "out").exists()
+
+
+def test_what_runs_away_after_a_gain_is_written_with_the_gain_and_says_so(
+    workshop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late: dict[str, Any] = {"reward": lambda drawn: drawn.items / 100, "worth": lambda cases, lists: lists.mean(axis=1)}
+    config = settings(method="grpo", max_kl=0.1, validations=8)
+    bundle, result = align_bundle(workshop / "start", workshop / "runaway", config, **late)
+    assert result.improved
+    assert 0 < result.best_step < result.steps
+    said = f"it diverged: the divergence from the start became .*, above alignment.max_kl 0.1, at step {result.steps};"
+    assert re.match(said, bundle.fact("alignment_stopped"))
+    assert re.search(f"alignment ended after {result.steps} steps and [0-9]+ s: {said}", capsys.readouterr().err)
+    assert bundle.version != Bundle.open(workshop / "start").version
+    again, _ = align_bundle(workshop / "start", workshop / "runaway", config, resume=True, **late)
+    assert again.manifest.parts[parts.MODEL_WEIGHTS] == bundle.manifest.parts[parts.MODEL_WEIGHTS]
+    assert again.fact("alignment_stopped") == bundle.fact("alignment_stopped")
 
 
 def test_an_order_that_asks_nothing_of_the_policy_is_aligned_by_codes_alone(workshop: Path) -> None:
