@@ -125,7 +125,7 @@ def _check_learnable(config: RunConfig) -> None:
     if config.alignment.score == "served" and weights.item_weight == 0 and weights.code_weight == 0:
         raise TrainingError(
             "the order that this bundle serves has no weight for item head or codes, so nothing of the policy would "
-            "learn from it; set `alignment.score` = 'codes', or give `decoding.code_weight` a weight and train anew"
+            "learn from it; set `alignment.score` = 'codes'"
         )
 
 
