@@ -106,6 +106,7 @@ def steps(model: LLM, table: SemanticIdTable, histories: Sequences, options: arg
         np.arange(len(histories), dtype=np.int32),
         histories.items[:: options.events],
         histories.timestamps[:: options.events],
+        histories.actions[:: options.events],
     )
     questions = Questions(cases, np.ones(len(cases), np.float32), np.full((len(cases), 1), -1, np.int32), histories)
     weights = DecodingConfig(item_weight=0.0, code_weight=1.0)

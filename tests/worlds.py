@@ -37,6 +37,7 @@ def cases_of(histories: Sequence[Sequence[int]], targets: Sequence[int]) -> Case
         users=np.arange(len(targets), dtype=np.int32),
         targets=np.array(targets, dtype=np.int32),
         timestamps=np.array([len(history) for history in histories], dtype=np.int64),
+        actions=np.full(len(targets), CLICK, dtype=np.int8),
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from asterism.config import DataConfig
 from asterism.core.errors import DataError
-from asterism.core.records import ACTION_CODES
+from asterism.core.records import ACTION_CODES, ACTIONS
 from asterism.data.dataset import Dataset
 from asterism.data.sequences import Cases, Sequences
 from asterism.data.split import Split
@@ -63,6 +63,14 @@ def test_leave_one_out() -> None:
     assert cases(split, "test") == [("u", "bcd", "a"), ("w", "bd", "z")]
     assert split.test.timestamps.tolist() == [4, 9]
     assert split.train.timestamps.tolist() == [5, 6, 1, 2, 1]
+
+
+def test_a_case_says_what_was_done_with_its_target() -> None:
+    actions = ["click", "click", "purchase", "view", "click", "click", "share", "cart", "click"]
+    split = leave_one_out(dataset(U_V_W, actions=actions))
+    done = [[ACTIONS[code] for code in part.actions] for part in (split.validation, split.test)]
+    assert done == [["click", "cart"], ["purchase", "click"]]
+    assert split.test.take(np.array([1, 0])).actions.tolist() == split.test.actions[::-1].tolist()
 
 
 def test_only_positive_actions_enter() -> None:

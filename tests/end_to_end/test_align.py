@@ -110,7 +110,7 @@ def aligned(starts: Path) -> Path:
     return starts / "whole"
 
 
-def test_a_killed_alignment_resumes_to_the_same_bytes(starts: Path, aligned: Path) -> None:
+def test_a_killed_alignment_resumes_to_the_same_weights(starts: Path, aligned: Path) -> None:
     output = starts / "killed"
     log = starts / "killed.run" / LOG_FILE
     whole = (starts / "whole.run" / LOG_FILE).read_text().count("\n")

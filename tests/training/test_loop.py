@@ -1,10 +1,12 @@
 """The loop on a market whose answer is known: it learns it, resumes to the same weights, and stops with a sentence."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 import worlds
@@ -13,6 +15,7 @@ from asterism.core.errors import TrainingError
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.split import Split
 from asterism.models.ugt import UGT, ItemFeatures, UGTShape
+from asterism.training.checkpoint import Checkpoints, Progress
 from asterism.training.loop import FitResult, Run, Validation, fit
 from asterism.training.monitor import METRICS_FILE
 from asterism.training.validation import validator
@@ -92,6 +95,29 @@ def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
         torch.testing.assert_close(resumed[name], value, rtol=0, atol=0)
     epochs = [line.split(",")[0] for line in (tmp_path / "broken" / METRICS_FILE).read_text().splitlines()]
     assert epochs == [f'{{"epoch": {epoch}' for epoch in range(1, 6)], "no epoch twice, none missing"
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_run_cut_off_beside_a_checkpoint_has_every_epoch_in_its_log(
+    written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = worlds.markov_chain(items=ITEMS)
+    config = CONFIG.model_copy(update={"epochs": 4})
+    save = Checkpoints.save
+
+    def cut_off(self: Checkpoints, accelerator: Accelerator, progress: Progress, best: dict[str, torch.Tensor]) -> None:
+        if progress.epoch < 3 or written:
+            save(self, accelerator, progress, best)
+        if progress.epoch == 3:
+            raise Interrupted
+
+    monkeypatch.setattr(Checkpoints, "save", cut_off)
+    with pytest.raises(Interrupted):
+        train(make_run(tmp_path, split, config))
+    monkeypatch.undo()
+    train(make_run(tmp_path, split, config), resume=True)
+    lines = [json.loads(line) for line in (tmp_path / METRICS_FILE).read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:

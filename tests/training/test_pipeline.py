@@ -87,6 +87,27 @@ def test_weights_chosen_on_validation_are_those_of_the_bundle(
     np.testing.assert_array_equal(found.items[:20], slow.items)
 
 
+def test_what_only_learned_codes_is_served_by_them(market: Path, tmp_path: Path) -> None:
+    config = config_for(market, epochs=1, item_loss_weight=0)
+    config = config.model_copy(update={"decoding": config.decoding.model_copy(update={"choose_weights": False})})
+    bundle = train_bundle(config, tmp_path, tmp_path / "bundle")
+    assert bundle is not None
+    trained = load_recommender(bundle)
+    assert (config.decoding.item_weight, config.decoding.code_weight) == (1.0, 0.0), "the defaults"
+    assert (trained.config.decoding.item_weight, trained.config.decoding.code_weight) == (0.0, 1.0)
+    histories = split_dataset(Market.load(market).dataset(), config.data).validation.histories
+    served, steered = (trained.generator.recommend(histories, 10, mode=mode).items for mode in ("rescored", "generate"))
+    np.testing.assert_array_equal(served, steered)
+
+
+def test_a_wish_that_training_would_not_hear_is_a_sentence_at_once(market: Path, tmp_path: Path) -> None:
+    config = config_for(market, preference_weight=0.1)
+    language = config.model_copy(update={"model": config.model.model_copy(update={"kind": "llm"})})
+    with pytest.raises(ConfigError, match=r"`training\.preference_weight` weighs a term of the UGT's loss"):
+        train_bundle(language, tmp_path, tmp_path / "bundle")
+    assert not (tmp_path / "bundle.run").exists()
+
+
 def test_a_log_without_a_preference_refuses_the_term(market: Path, tmp_path: Path) -> None:
     tables = Market.load(market).dataset()
     clicks = tables.interactions.filter(pa.compute.equal(tables.interactions[records.ACTION], "click"))

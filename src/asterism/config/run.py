@@ -165,7 +165,7 @@ class TrainingConfig(Section):
     load_balance_weight: Weight = (
         0.01  # of how unevenly the experts are asked; without experts there is nothing to weigh
     )
-    temperature: Annotated[float, Field(gt=0.0)] = 0.07  # of the item head's cosine
+    temperature: Annotated[float, Field(gt=0.0)] = 0.07  # of all cosines: item head and codes
     average_epochs: Weight = 3.0  # weights are averaged over about so many epochs' steps; 0 takes them as they are
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -222,7 +222,7 @@ class AlignmentConfig(Section):
     learning_rate: Rate = 1e-5  # small: aligned on the log alone, higher ones lost (docs/decisions/0017-alignment.md)
     dropout: bool = True
     significance: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05  # p of the gain on validation that replaces the start
-    max_kl: Rate = 1.0  # to the start, at which alignment stops as diverging
+    max_kl: Rate = 1.0  # to the start, at which alignment stops with the best before it
     hold_diversity: bool = False  # no weights whose validation lists are less diverse than the start's
 
     beta: Rate = 1.0  # dpo: how far a margin may move away from the reference's

@@ -115,13 +115,16 @@ class Cases:
     users: NDArray[np.int32]  # (cases,) dense user index
     targets: NDArray[np.int32]  # (cases,) dense item index of the right answer
     timestamps: NDArray[np.int64]  # (cases,) when the target happened, Unix seconds
+    actions: NDArray[np.int8]  # (cases,) what was done with the target, codes of core.records.ACTIONS
 
     def __len__(self) -> int:
         return len(self.users)
 
     def take(self, rows: NDArray[np.integer]) -> Cases:
         """The given cases, in the given order."""
-        return Cases(self.histories.take(rows), self.users[rows], self.targets[rows], self.timestamps[rows])
+        return Cases(
+            self.histories.take(rows), self.users[rows], self.targets[rows], self.timestamps[rows], self.actions[rows]
+        )
 
 
 def _at(column: NDArray[_Number] | None, places: NDArray[np.integer]) -> NDArray[_Number] | None:

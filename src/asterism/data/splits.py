@@ -56,6 +56,7 @@ class _Log:
             users=users.astype(np.int32),
             targets=self.events.items[targets],
             timestamps=asked.timestamps,
+            actions=self.events.actions[targets],
         )
 
 

@@ -179,8 +179,9 @@ class _Fitting:
             self.progress.epoch += 1
             better = self._note(validation)
         (self.progress.seconds,) = self._agreed(self.progress.seconds + time.monotonic() - started)
-        self.checkpoints.save(self.accelerator, self.progress, self.best)
+        # The line first: one too many is dropped where a run goes on, one that is missing stays so.
         monitor.epoch_ends(self._report(sums, validation, trained_seconds), better, self._seconds_left())
+        self.checkpoints.save(self.accelerator, self.progress, self.best)
 
     def _train_epoch(self, monitor: Watcher) -> _EpochSums:
         self.objective.train()

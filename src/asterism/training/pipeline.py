@@ -15,6 +15,7 @@ from accelerate import PartialState
 from numpy.typing import NDArray
 
 from asterism.config import DecodingConfig, RunConfig, SemanticIdConfig
+from asterism.config.idle import has_untaught_item_head, refuse_idle_training
 from asterism.core import records
 from asterism.core.bundle import Bundle, check_target
 from asterism.core.errors import ConfigError, TrainingError
@@ -49,8 +50,10 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
     The run keeps checkpoints, metrics.jsonl and TensorBoard curves in `<output>.run`; with `resume` an
     interrupted run goes on from its last finished epoch and ends with the same weights. Under
     torchrun or `accelerate launch` every process trains and the main one alone writes; the others return None. Raises
-    `TrainingError` where the launch is for another engine, or there is nothing to learn from.
+    `TrainingError` where the launch is for another engine, or there is nothing to learn from, `ConfigError` where a
+    key would do nothing.
     """
+    refuse_idle_training(config)
     wanted_cut()
     main_process = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     output = output.resolve()
@@ -76,8 +79,9 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
     with _stage("semantic ids"):
         table, quantizer = _semantic_ids(dataset.items, vectors, config, config_folder)
     model: TrainedModel
-    if config.model.kind == "llm":
+    if config.model.kind == "llm" or has_untaught_item_head(config):
         config = config.model_copy(update={"decoding": _without_item_head(config.decoding)})
+    if config.model.kind == "llm":
         run = LanguageRun(config, config_folder, split, dataset.items, table, folder)
         model, result = train_llm(run, resume=resume)
     else:
@@ -155,7 +159,10 @@ def _semantic_ids(
 
 
 def _without_item_head(config: DecodingConfig) -> DecodingConfig:
-    """A language model's item score is the log-probability of the codes, so that it is weighed once, as theirs."""
+    """What an item head would weigh, given to the codes: there is none beside a language model's, or it was not taught.
+
+    A language model's item score is the log-probability of its codes, and so is weighed once.
+    """
     return config.model_copy(update={"item_weight": 0.0, "code_weight": config.code_weight + config.item_weight})
 
 

@@ -16,7 +16,7 @@ from asterism.training.alignment.group_losses import (
     importance_ratios,
     kl_estimate,
 )
-from asterism.training.alignment.groups import Groups, averaged, joined, split
+from asterism.training.alignment.groups import Groups, Tally, averaged, joined, split
 from asterism.training.alignment.lessons import Figures
 
 PPO = Clipping(0.2, 0.2)
@@ -118,7 +118,7 @@ def groups(rows: list[int]) -> Groups:
         numbers >= 0,
         numbers.float(),
         numbers[:, :, None].float(),
-        ((len(rows), figures),),
+        (Tally(len(rows), len(rows), figures),),
     )
 
 
@@ -131,7 +131,7 @@ def test_groups_fill_a_batch_and_the_rest_waits() -> None:
         for part in (one.candidates.items, one.candidates.of_history, one.picked, one.advantages, one.reference):
             assert part is not None
             assert part.flatten().tolist() == rows
-    assert averaged(ready.figures).reward == pytest.approx((2 * 2.0 + 1 * 1.0) / 3)
+    assert (averaged(ready.tallies).reward, averaged(rest.tallies).reward) == (2.0, 1.0)
     assert split(groups([5]), 1)[1] is None
 
 

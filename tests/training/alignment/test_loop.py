@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,8 @@ from asterism.training.alignment.grpo import GroupRelative
 from asterism.training.alignment.lessons import Figures, Lesson, Rows, TrainablePolicy
 from asterism.training.alignment.loop import Steering, align
 from asterism.training.alignment.outcome import LOG_FILE
+from asterism.training.alignment.steering import ending
+from command_line import environment
 from training.alignment.small_world import QUESTIONS, new_policy, roller, settings
 
 
@@ -103,6 +108,63 @@ def test_a_divergence_or_a_loss_that_is_no_number_stops_it_with_a_sentence(tmp_p
         align(new_policy(), Push(kl=float("nan")), config, Steering(steady, tmp_path, 0, print))
     with pytest.raises(TrainingError, match=r"loss became nan at step 0; lower alignment\.learning_rate \(now 0\.02\)"):
         align(new_policy(), Push(loss=float("nan")), config, Steering(steady, tmp_path, 0, print))
+
+
+class RunsAway(Push):
+    """Pushes until lesson `at`; there the loss, its gradient or the divergence is no longer what it should be."""
+
+    def __init__(self, how: str, at: int) -> None:
+        super().__init__()
+        self.how, self.at, self.taken = how, at, 0
+
+    def lessons(self, policy: TrainablePolicy, batches: Iterator[Rows]) -> Iterator[Lesson]:
+        for lesson in super().lessons(policy, batches):
+            self.taken += 1
+            if self.taken < self.at:
+                yield lesson
+            elif self.how == "loss":
+                yield lesson._replace(loss=lesson.loss * torch.nan)
+            elif self.how == "gradient":
+                yield lesson._replace(loss=lesson.loss + (0.0 * lesson.loss).sqrt())
+            else:
+                yield lesson._replace(figures=lesson.figures._replace(kl=3.0))
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("loss", "it diverged: the loss became nan at step 5; lower alignment.learning_rate (now 0.02), or raise"),
+        ("gradient", "it diverged: the gradient's length became nan at step 5; lower alignment.learning_rate"),
+        ("kl", "it diverged: the divergence from the start became 3, above alignment.max_kl 2, at step 5; lower"),
+    ],
+)
+@pytest.mark.parametrize("at", [6, 8])  # with the epoch going on, and its last lesson
+def test_what_runs_away_after_a_gain_leaves_the_gain(how: str, said: str, at: int, tmp_path: Path) -> None:
+    config = settings(batch_users=10, validations=4, max_kl=2.0, epochs=2)
+    policy, seen, worths = new_policy(), [], iter([0.5, 0.6, 0.7, 0.65])
+
+    def validate(one: TrainablePolicy) -> np.ndarray:  # type: ignore[type-arg]
+        seen.append(weights_of(one))
+        return np.full(50, next(worths))
+
+    result = align(policy, RunsAway(how, at), config, Steering(validate, tmp_path, 0, print))
+    assert result.stopped.startswith(said.replace("step 5", f"step {at - 1}"))
+    assert (result.improved, result.best_step, result.steps) == (True, 4, at - 1)
+    assert same(weights_of(policy), seen[2]), "those of the best validation"
+    assert result.stopped in ending(result, 0.05)
+
+
+def test_where_one_process_runs_away_all_stop_alike() -> None:
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    script = Path(__file__).with_name("runaway.py")
+    paths = os.pathsep.join(filter(None, (str(script.parents[2]), os.environ.get("PYTHONPATH"))))
+    env = environment(PYTHONPATH=paths, CUDA_VISIBLE_DEVICES="")
+    done = subprocess.run([*launcher, str(script)], capture_output=True, text=True, env=env, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found[0] == found[1]
+    assert found[0]["best_step"] == 2
+    assert found[0]["stopped"].startswith("it diverged: the loss became nan at step 2")
 
 
 def test_rewards_that_never_differ_are_an_error(tmp_path: Path) -> None:

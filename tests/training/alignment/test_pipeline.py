@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from asterism.config import AlignmentConfig, parse_run_config
+from asterism.config import AlignmentConfig, RunConfig, parse_run_config
 from asterism.config.run import DataConfig
 from asterism.core import parts
 from asterism.core.bundle import Bundle
-from asterism.core.errors import BundleError, TrainingError
+from asterism.core.errors import BundleError, ConfigError, TrainingError
 from asterism.data.locating import load_dataset
 from asterism.data.market import Market, MarketConfig
 from asterism.data.sequences import Cases
@@ -37,6 +38,11 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A market and a bundle whose training was cut short, so that alignment finds something to gain."""
     folder = tmp_path_factory.mktemp("workshop")
     Market.generate(MarketConfig(users=120, items=100, days=14)).save(folder / "market")
+    train_bundle(run_config({"beam": 40, "choose_weights": False}), folder, folder / "start")
+    return folder
+
+
+def run_config(decoding: dict[str, object]) -> RunConfig:
     raw = {
         "name": "market",
         "data": {"path": "market"},
@@ -44,10 +50,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "semantic_ids": {"codes": 8},
         "model": {"width": 16, "blocks": 1, "dropout": 0.0},
         "training": {"epochs": 1, "learning_rate": 0.01, "warmup_steps": 1, "negatives": 0, "average_epochs": 0},
-        "decoding": {"beam": 40, "choose_weights": False},
+        "decoding": decoding,
     }
-    train_bundle(parse_run_config(raw, source="the test"), folder, folder / "start")
-    return folder
+    return parse_run_config(raw, source="the test")
 
 
 def settings(**changes: object) -> AlignmentConfig:
@@ -66,6 +71,7 @@ def test_an_aligned_bundle_has_new_weights_and_says_where_it_is_from(workshop: P
     assert result.improved
     assert result.best_validation > result.start_validation
     assert bundle.fact("aligned_from") == start.version
+    assert bundle.fact("alignment_stopped") == result.stopped == "all 3 epochs are done"
     assert bundle.version != start.version
     same = {name for name, part in start.manifest.parts.items() if bundle.manifest.parts.get(name) == part}
     assert {parts.ITEMS, parts.HISTORIES, parts.SEMANTIC_IDS, parts.ITEM_VECTORS, parts.EMBEDDER} <= same
@@ -110,6 +116,40 @@ def test_a_policy_that_runs_away_is_stopped(workshop: Path, tmp_path: Path) -> N
     with pytest.raises(TrainingError, match=r"above alignment\.max_kl 0\.0001"):
         align_bundle(workshop / "start", tmp_path / "out", settings(method="grpo", max_kl=1e-4))
     assert not (tmp_path / "out").exists()
+
+
+def test_what_runs_away_after_a_gain_is_written_with_the_gain_and_says_so(
+    workshop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late: dict[str, Any] = {"reward": lambda drawn: drawn.items / 100, "worth": lambda cases, lists: lists.mean(axis=1)}
+    config = settings(method="grpo", max_kl=0.1, validations=8)
+    bundle, result = align_bundle(workshop / "start", workshop / "runaway", config, **late)
+    assert result.improved
+    assert 0 < result.best_step < result.steps
+    said = f"it diverged: the divergence from the start became .*, above alignment.max_kl 0.1, at step {result.steps};"
+    assert re.match(said, bundle.fact("alignment_stopped"))
+    assert re.search(f"alignment ended after {result.steps} steps and [0-9]+ s: {said}", capsys.readouterr().err)
+    assert bundle.version != Bundle.open(workshop / "start").version
+    again, _ = align_bundle(workshop / "start", workshop / "runaway", config, resume=True, **late)
+    assert again.manifest.parts[parts.MODEL_WEIGHTS] == bundle.manifest.parts[parts.MODEL_WEIGHTS]
+    assert again.fact("alignment_stopped") == bundle.fact("alignment_stopped")
+
+
+def test_an_order_that_asks_nothing_of_the_policy_is_aligned_by_codes_alone(workshop: Path) -> None:
+    weights = {"beam": 40, "choose_weights": False, "item_weight": 0, "code_weight": 0, "content_weight": 1}
+    train_bundle(run_config(weights), workshop, workshop / "by-content")
+    with pytest.raises(TrainingError, match=r"no weight for item head or codes, .* set `alignment\.score` = 'codes'"):
+        align_bundle(workshop / "by-content", workshop / "nothing", settings(epochs=1))
+    assert not (workshop / "nothing").exists()
+    _, result = align_bundle(workshop / "by-content", workshop / "codes", settings(epochs=1, score="codes"))
+    assert result.steps > 0
+
+
+def test_a_wish_that_alignment_would_not_hear_is_a_sentence_at_once(workshop: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"`alignment\.rejected` = 'logged' reads what was rejected near training events"
+    ):
+        align_bundle(workshop / "start", workshop / "nothing", settings(held_out=0.5, rejected="logged"))
 
 
 def test_the_command(workshop: Path) -> None:

@@ -1,5 +1,7 @@
 """What alignment asks for: the newest training events, each from what came before."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -51,13 +53,17 @@ def test_rows_of_one_event_have_nothing_to_ask() -> None:
 
 def test_held_out_events_are_asked_or_steer_and_never_both() -> None:
     cases = cases_of([[row, row + 1] for row in range(10)], list(range(100, 110)))
+    did = [ACTION_CODES[one] for one in ("click", "cart", "purchase", "rating", "share")]
+    cases = replace(cases, actions=np.array(did * 2, dtype=np.int8))
     questions, steering = held_out_questions(cases, TRAIN, 0.3, seed=0)
     asked, left = questions.cases.targets.tolist(), steering.targets.tolist()
     assert len(asked) == 3
     assert sorted(asked + left) == list(range(100, 110))
     rows = [questions.cases.histories.items[questions.cases.histories.row(row)].tolist() for row in range(3)]
     assert rows == [[target - 100, target - 99] for target in asked]
-    assert questions.values.tolist() == [1, 1, 1]
+    worth = [1, 2, 3, 1, 2] * 2
+    assert questions.values.tolist() == [worth[target - 100] for target in asked]
+    assert len(set(questions.values.tolist())) > 1
     assert questions.rejected.tolist() == [[-1]] * 3
     assert questions.earlier is TRAIN, "training saw nothing of what is asked"
     again, _ = held_out_questions(cases, TRAIN, 0.3, seed=1)

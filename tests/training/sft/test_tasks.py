@@ -84,6 +84,37 @@ def test_titles_of_a_history_go_oldest_first_where_the_context_is_short() -> Non
     assert TITLES[1] not in parts(model, short)[0]
 
 
+@pytest.mark.parametrize(("column", "name"), [("title", "title_to_item"), ("description", "description_to_item")])
+def test_a_text_too_long_for_the_context_is_cut_and_its_item_asked_for(column: str, name: str) -> None:
+    model = make_llm(max_prompt_tokens=30)
+    found = examples(model, pa.table({column: ["red lamp of wood " * 20] * len(TITLES)}), **{name: 1.0})
+    assert len(found) == len(TITLES)
+    for item, one in enumerate(found):
+        given, asked = parts(model, one)
+        assert given.startswith(f"{column}: red lamp")
+        assert given.endswith("\nitem: ")
+        assert asked == "".join(model.tokenizer.convert_ids_to_tokens(model.paths[item]))
+        assert len(one) == model.max_prompt + model.spoken
+
+
+def test_a_long_history_leaves_the_title_room() -> None:
+    model = make_llm(max_prompt_tokens=40, max_events=20)
+    long = worlds.sequences_of([[*range(len(TITLES)), 6]])
+    (only,) = make_examples(Phrases(model, ITEMS), long, TaskWeights(next_item=0.0, next_title=1.0), True)
+    given, asked = parts(model, only)
+    assert asked == f"{TITLES[6]}<|end|>"
+    assert given.endswith("<a_2><b_3><c_0>\ntitle: "), "the newest event stays"
+    assert len(only) <= model.max_prompt + model.spoken < len(only) + model.spoken, "one more would not fit"
+
+
+def test_what_the_context_leaves_no_answer_is_no_example() -> None:
+    model = make_llm(prompt="{history}", max_prompt_tokens=10)
+    some = examples(model, next_item=1.0, title_to_item=1.0, item_to_title=1.0)
+    assert [one.answers for one in some] == [9, 3], "of histories alone"
+    with pytest.raises(TrainingError, match=r"no example .* that 13 tokens hold; .* `llm\.max_prompt_tokens`"):
+        examples(model, title_to_item=1.0, item_to_title=1.0)
+
+
 def test_data_without_an_example_are_a_sentence() -> None:
     with pytest.raises(TrainingError, match="the tasks title_to_item, next_title have no example"):
         examples(make_llm(), pa.table({"item_id": TITLES}), title_to_item=1.0, next_title=1.0)

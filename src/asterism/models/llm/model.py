@@ -133,7 +133,7 @@ class LLM(nn.Module):
     def next_code_log_probs(self, state: Tensor, prefixes: Tensor) -> Tensor:
         """(B, S) states, (B, W, l) prefixes → (B, W, codes of level l) log-probabilities."""
         rows, width, level = prefixes.shape
-        if level >= self.spoken:  # nothing is said of twins: they share what their path has
+        if level >= self.spoken:  # nothing is said of twins: each code, taken or not, has an even part
             size = self._codebook_sizes[level]
             return state.new_full((rows, width, size), -math.log(size))
         user = self.state_shape.unpack(state)

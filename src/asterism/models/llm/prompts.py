@@ -40,8 +40,7 @@ class Prompt:
 
     def events_that_fit(self, tokens: int, tokens_per_item: int) -> int:
         """How many newest events a prompt of so many tokens holds; raises `ConfigError` where not even one fits."""
-        fixed = len(self.head) + len(self.tail) - len(self.separator)
-        events = (tokens - fixed) // (tokens_per_item + len(self.separator))
+        events = self.events_within(tokens, tokens_per_item)
         if events < 1:
             needed = len(self.head) + len(self.tail) + tokens_per_item
             raise ConfigError(
@@ -49,6 +48,11 @@ class Prompt:
                 "`llm.max_prompt_tokens` and the model's context; raise the former, or shorten `llm.prompt`"
             )
         return events
+
+    def events_within(self, tokens: int, tokens_per_item: int) -> int:
+        """How many events a prompt of so many tokens holds, 0 where there is room for none."""
+        fixed = len(self.head) + len(self.tail) - len(self.separator)
+        return max(0, (tokens - fixed) // (tokens_per_item + len(self.separator)))
 
     def write(self, items: Tensor, paths: Tensor) -> PromptTokens:
         """(B, T) item indices, -1 where there is no event, and (N, spoken) tokens of all items → prompts."""

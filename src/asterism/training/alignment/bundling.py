@@ -78,4 +78,5 @@ def _facts(start: Bundle, config: RunConfig, result: AlignmentResult) -> dict[st
         "aligned_from": start.version,
         "alignment_method": config.alignment.method,
         "alignment_improved": result.improved,
+        "alignment_stopped": result.stopped,
     }

@@ -12,6 +12,14 @@ from asterism.training.alignment.distribution import Candidates
 from asterism.training.alignment.lessons import Figures, Rows
 
 
+class Tally(NamedTuple):
+    """How the policy did on the questions of a roll-out, for those of its groups that are still here."""
+
+    questions: float  # that the figures stand for, those without signal among them
+    groups: int  # of these questions, here
+    figures: Figures
+
+
 class Groups(NamedTuple):
     """B groups, ready to be learned from."""
 
@@ -21,10 +29,10 @@ class Groups(NamedTuple):
     present: Tensor  # (B, G)
     advantages: Tensor  # (B, G)
     reference: Tensor  # (B, G, T) the reference's log-probabilities
-    figures: tuple[tuple[int, Figures], ...]  # of the batches they are from, groups without signal among them
+    tallies: tuple[Tally, ...]  # of the roll-outs they are from, in the order of the groups
 
-    def part(self, rows: slice) -> Groups:
-        """Some of them."""
+    def part(self, rows: slice, tallies: tuple[Tally, ...] = ()) -> Groups:
+        """Some of them, with the tallies that go with them."""
         return Groups(
             rows=self.rows[rows],
             candidates=self.candidates.rows(torch.arange(len(self.rows))[rows]),
@@ -32,19 +40,19 @@ class Groups(NamedTuple):
             present=self.present[rows],
             advantages=self.advantages[rows],
             reference=self.reference[rows],
-            figures=self.figures,
+            tallies=tallies,
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Tensors and numbers, for a checkpoint."""
         plain = {"rows": torch.from_numpy(self.rows), "candidates": list(self.candidates)}
-        return self._asdict() | plain | {"figures": [(count, list(one)) for count, one in self.figures]}
+        return self._asdict() | plain | {"tallies": [(*one[:2], list(one.figures)) for one in self.tallies]}
 
     @classmethod
     def of_dict(cls, state: dict[str, Any]) -> Groups:
         """What `as_dict` wrote."""
-        figures = tuple((count, Figures(*one)) for count, one in state["figures"])
-        rebuilt = {"rows": state["rows"].numpy(), "candidates": Candidates(*state["candidates"]), "figures": figures}
+        tallies = tuple(Tally(questions, groups, Figures(*one)) for questions, groups, one in state["tallies"])
+        rebuilt = {"rows": state["rows"].numpy(), "candidates": Candidates(*state["candidates"]), "tallies": tallies}
         return cls(**state | rebuilt)
 
 
@@ -59,19 +67,37 @@ def joined(first: Groups, second: Groups) -> Groups:
         present=torch.cat([first.present, second.present]),
         advantages=torch.cat([first.advantages, second.advantages]),
         reference=torch.cat([first.reference, second.reference]),
-        figures=first.figures + second.figures,
+        tallies=first.tallies + second.tallies,
     )
 
 
 def split(groups: Groups, count: int) -> tuple[Groups, Groups | None]:
-    """The first `count` groups, and the others if there are any."""
-    first = groups.part(slice(None, count))
-    return first, groups.part(slice(count, None)) if count < len(groups.rows) else None
+    """The first `count` groups, and the others if there are any; each question is told of on one side alone."""
+    taken, left = _shared(groups.tallies, count)
+    first = groups.part(slice(None, count), taken)
+    return first, groups.part(slice(count, None), left) if count < len(groups.rows) else None
 
 
-def averaged(figures: tuple[tuple[int, Figures], ...]) -> Figures:
-    """Means of batches' figures, each batch counting by its questions."""
-    total = sum(count for count, _ in figures)
+def averaged(tallies: tuple[Tally, ...]) -> Figures:
+    """Means over the questions that the tallies stand for."""
+    total = sum(one.questions for one in tallies)
     return Figures(
-        *(sum(count * one[place] for count, one in figures) / total for place in range(len(Figures._fields)))
+        *(sum(one.questions * one.figures[at] for one in tallies) / total for at in range(len(Figures._fields)))
     )
+
+
+def _shared(tallies: tuple[Tally, ...], count: int) -> tuple[tuple[Tally, ...], tuple[Tally, ...]]:
+    """Tallies of the first `count` groups and of the others; one with groups on both sides is divided by them.
+
+    A roll-out without any group goes with the first, so that it is told of at once.
+    """
+    taken, left = [], []
+    for one in tallies:
+        here = min(one.groups, count)
+        count -= here
+        share = here / one.groups if one.groups else 1.0
+        if share > 0:
+            taken.append(Tally(one.questions * share, here, one.figures))
+        if share < 1:
+            left.append(Tally(one.questions * (1 - share), one.groups - here, one.figures))
+    return tuple(taken), tuple(left)

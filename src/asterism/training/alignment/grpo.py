@@ -20,7 +20,7 @@ from asterism.training.alignment.group_losses import (
     grpo_loss,
     has_signal,
 )
-from asterism.training.alignment.groups import Groups, averaged, joined, split
+from asterism.training.alignment.groups import Groups, Tally, averaged, joined, split
 from asterism.training.alignment.lessons import Figures, Lesson, Rows, TrainablePolicy, encoded, mean
 from asterism.training.alignment.processes import Processes
 from asterism.training.alignment.questions import Questions
@@ -132,12 +132,12 @@ class GroupRelative:
             present[kept],
             advantages[kept],
             tokens[kept],
-            ((len(rows), figures),),
+            (Tally(len(rows), len(kept), figures),),
         )
 
     def _updates(self, policy: TrainablePolicy, groups: Groups, processes: Processes) -> Iterator[Lesson]:
         """The first step's log-probabilities stand for the policy that drew the group, so that dropout is no drift."""
-        config = self._config
+        config, figures = self._config, averaged(groups.tallies)
         self._taught = True
         own = groups.part(processes.share(len(groups.rows)))
         cases = self._questions.cases.take(own.rows)
@@ -150,7 +150,7 @@ class GroupRelative:
             log_probs = GroupLogProbs(now, drawn, own.reference)
             clipping = Clipping(config.clip_low, config.clip_high)
             loss = grpo_loss(log_probs, own.advantages, own.present, clipping, config.ratio, config.kl_weight)
-            yield Lesson(loss.total, float(own.present.sum()), averaged(own.figures))
+            yield Lesson(loss.total, float(own.present.sum()), figures)
 
 
 def frozen(policy: TrainablePolicy) -> TrainablePolicy:

@@ -24,6 +24,7 @@ from asterism.training.alignment.lessons import Figures, Lesson, Method, Rows, T
 from asterism.training.alignment.outcome import INTERRUPTED, AlignmentResult, Log
 from asterism.training.alignment.processes import Processes
 
+_FORMAT = 2  # of checkpoints; those of another cannot be gone on from
 _BETAS = (0.9, 0.98)
 _WARMUP_STEPS = 20
 _LONGEST_GRADIENT = 1.0
@@ -52,8 +53,9 @@ def align(
     """Take lessons until validation stops rising; the policy is left with its best weights.
 
     These are the ones it came with unless others do better by a paired bootstrap at `config.significance`. Ctrl-C ends
-    it there and then, with the best so far; `resume` goes on from the newest validation. Raises `TrainingError` where
-    the loss is not finite, the divergence from the start exceeds `config.max_kl`, or nothing of the policy learns.
+    it there and then, with the best so far, and so does a loss that is not finite or a divergence from the start above
+    `config.max_kl`; `resume` goes on from the newest validation. Raises `TrainingError` where it diverges with nothing
+    better than the start, or nothing of the policy learns.
     """
     return _Aligning(policy, method, config, steering, resume=resume).run_to_end()
 
@@ -136,7 +138,7 @@ class _Aligning:
 
     @property
     def _identity(self) -> str:
-        decisive = [self.config.model_dump(mode="json"), self.steering.seed, self.steering.measure]
+        decisive = [_FORMAT, self.config.model_dump(mode="json"), self.steering.seed, self.steering.measure]
         return hash_value([*decisive, self.steering.start, self.processes.count])
 
     def _epoch(self) -> None:
@@ -145,9 +147,10 @@ class _Aligning:
         batches = [shuffled[at : at + size] for at in range(0, len(shuffled), size)]
         shown = track(batches, f"epoch {self.progress.epoch}/{self.config.epochs}", status=self._status)
         for lesson in self.method.lessons(self.policy, self._handed_out(shown, len(batches))):
+            if self.stopped is None:
+                self._take(lesson)
             if self.stopped is not None:
                 return
-            self._take(lesson)
         self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
         self._validate()
 
@@ -172,9 +175,9 @@ class _Aligning:
         loss, *figures = (one / max(weight, 1e-9) for one in sums)
         found = Figures(*figures)
         if not math.isfinite(loss):
-            raise self._diverged(f"the loss became {loss}")
+            return self._diverge(f"the loss became {loss}")
         if not found.kl <= self.config.max_kl:
-            raise self._diverged(
+            return self._diverge(
                 f"the divergence from the start became {found.kl:.3g}, above alignment.max_kl {self.config.max_kl:g},"
             )
         self.optimizer.zero_grad()
@@ -182,17 +185,23 @@ class _Aligning:
         share.backward()
         learned = list(self.parameters.values())
         self.processes.sum_gradients(learned)
-        torch.nn.utils.clip_grad_norm_(learned, _LONGEST_GRADIENT)
+        norm = float(torch.nn.utils.clip_grad_norm_(learned, _LONGEST_GRADIENT))
+        if not math.isfinite(norm):
+            return self._diverge(f"the gradient's length became {norm}")
         self.optimizer.step()
         self.schedule.step()
         self.progress.step += 1
         self.seen.append((loss, found))
 
-    def _diverged(self, what: str) -> TrainingError:
-        return TrainingError(
+    def _diverge(self, what: str) -> None:
+        """Stop with the best so far, or raise where there is none; all processes see the same sums, and so agree."""
+        said = (
             f"{what} at step {self.progress.step}; lower alignment.learning_rate (now {self.config.learning_rate:g}), "
             "or raise what holds to the start: alignment.kl_weight for GRPO, alignment.beta for DPO"
         )
+        if self.progress.best_step == 0:
+            raise TrainingError(said)
+        self.stopped = f"it diverged: {said}"
 
     def _validate(self) -> None:
         """Where steps were taken since the last time: validate, note, keep a checkpoint."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from asterism.config import AlignmentConfig, RunConfig
+from asterism.config.idle import refuse_idle_alignment
 from asterism.core.bundle import Bundle, check_target
 from asterism.core.errors import BundleError, TrainingError
 from asterism.data.dataset import Dataset
@@ -58,11 +59,11 @@ def align_bundle(
 
     Without `alignment` the bundle's own section holds, without `seed` its own seed; `reward` stands in for those of the
     configuration under GRPO, `worth` for the NDCG@10 of validation lists, by which the fusion weights are then not
-    chosen anew. With `resume` an interrupted alignment goes on from its newest validation and ends with the same bytes;
+    chosen anew. With `resume` an interrupted one goes on from its newest validation and ends with the same weights;
     Ctrl-C writes the best so far where that is a gain, and is raised on where it is none. Under `torchrun` or
     `accelerate launch` every process aligns and the main one alone writes; the others return None. Raises `BundleError`
-    where the bundle is broken or `data` is not what it was trained on, `TrainingError` where there is nothing to learn
-    from or the policy diverges.
+    where the bundle is broken or `data` is not what it was trained on, `ConfigError` where a key of `[alignment]` would
+    do nothing, `TrainingError` where there is nothing to learn from or the policy diverges before it gained.
     """
     processes = Processes()
     output = output.resolve()
@@ -73,6 +74,7 @@ def align_bundle(
     with sole_trainer(folder) if processes.main else nullcontext():
         trained = load_recommender(Bundle.open(start), device=processes.device)
         config = trained.config.model_copy(update={"alignment": alignment or trained.config.alignment})
+        _check_learnable(config)
         seed = config.seed if seed is None else seed
         if isinstance(trained.policy, LLM):
             torch.manual_seed(seed)  # adapters start at random
@@ -115,6 +117,17 @@ def _steering(
         floor=validator.diversity if config.alignment.hold_diversity else None,
         start=trained.bundle.version,
     )
+
+
+def _check_learnable(config: RunConfig) -> None:
+    """Say what cannot work now, before minutes go into neighbours and beams."""
+    refuse_idle_alignment(config)
+    weights = config.decoding
+    if config.alignment.score == "served" and weights.item_weight == 0 and weights.code_weight == 0:
+        raise TrainingError(
+            "the order that this bundle serves has no weight for item head or codes, so nothing of the policy would "
+            "learn from it; set `alignment.score` = 'codes'"
+        )
 
 
 class _Plan(NamedTuple):

@@ -38,10 +38,9 @@ def newest_questions(train: Sequences, newest: int, pairs: PreferencePairs | Non
     ends = np.repeat(train.offsets[1:] - lengths, lengths) + _counting(lengths)
     starts = np.repeat(train.offsets[:-1], lengths)
     histories = replace(train.slices(starts, ends, rows), asked=_asked(train, ends))
-    cases = Cases(histories, rows.astype(np.int32), train.items[ends], train.timestamps[ends])
-    values = ACTION_VALUE_OF_CODE[train.actions[ends]].astype(np.float32)
+    cases = Cases(histories, rows.astype(np.int32), train.items[ends], train.timestamps[ends], train.actions[ends])
     rejected = np.full((len(rows), 1), -1, dtype=np.int32) if pairs is None else pairs.rejected[ends]
-    return Questions(cases, values, rejected, train.slices(train.offsets[:-1], train.offsets[1:] - lengths))
+    return Questions(cases, _values(cases), rejected, train.slices(train.offsets[:-1], train.offsets[1:] - lengths))
 
 
 def held_out_questions(validation: Cases, train: Sequences, share: float, seed: int) -> tuple[Questions, Cases]:
@@ -58,9 +57,13 @@ def held_out_questions(validation: Cases, train: Sequences, share: float, seed: 
             f"{len(order) - count} to steer by; both need some, so take another share or 0"
         )
     asked = validation.take(np.sort(order[:count]))
-    values = np.ones(count, dtype=np.float32)
-    rejected = np.full((count, 1), -1, dtype=np.int32)
-    return Questions(asked, values, rejected, train), validation.take(np.sort(order[count:]))
+    rejected = np.full((count, 1), -1, dtype=np.int32)  # what was left near them belongs to no training event
+    return Questions(asked, _values(asked), rejected, train), validation.take(np.sort(order[count:]))
+
+
+def _values(cases: Cases) -> NDArray[np.float32]:
+    """(cases,) what was done with each target is worth this much."""
+    return ACTION_VALUE_OF_CODE[cases.actions].astype(np.float32)
 
 
 def _counting(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -28,6 +28,7 @@ class Phrases:
         self.context = model.max_prompt + model.spoken
         self.paths: list[list[int]] = model.paths.tolist()
         self.codes: NDArray[np.int64] = model.codes.cpu().numpy()
+        self._spoken = model.spoken
         self._tokenizer = model.tokenizer
         self._items = items
         end = model.tokenizer.eos_token_id
@@ -49,10 +50,20 @@ class Phrases:
         """An item's semantic id as the answer."""
         return writer.ask_codes(self.paths[item], self.codes[item].tolist())
 
-    def history(self, items: Sequence[int]) -> list[int]:
-        """The prompt for the newest events of a history, as the policy writes it."""
+    def room_beside(self, *others: Sequence[int]) -> int:
+        """How many tokens the context has left beside some that must be in it."""
+        return max(0, self.context - sum(len(one) for one in others))
+
+    def history(self, items: Sequence[int], room: int | None = None) -> list[int]:
+        """The prompt for the newest events of a history, as the policy writes it.
+
+        As many as fit into `room` tokens, but at least one; without `room`, as many as the policy reads.
+        """
+        events = self.max_events
+        if room is not None:
+            events = max(1, min(events, self.prompt.events_within(room, self._spoken)))
         tokens = list(self.prompt.head)
-        for place, item in enumerate(items[-self.max_events :]):
+        for place, item in enumerate(items[-events:]):
             tokens += [*(self.prompt.separator if place else ()), *self.paths[item]]
         return [*tokens, *self.prompt.tail]
 

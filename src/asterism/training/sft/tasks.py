@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from asterism.config import TaskWeights
@@ -49,18 +49,20 @@ class NextItem:
             yield self._phrases.ask_item(writer, item).done(weight)
 
 
-class TitleToItem:
-    """A title → the semantic id of its item."""
+class TextToItem:
+    """A title, or the beginning of a description, → the semantic id of its item."""
 
-    def __init__(self, phrases: Phrases) -> None:
-        self._phrases = phrases
+    def __init__(self, phrases: Phrases, name: str, read: Callable[[], list[list[int]]]) -> None:
+        """`read` gives each item's text, called `name` in the example."""
+        self._phrases, self._name, self._read = phrases, name, read
 
     def examples(self, weight: float) -> Iterator[Example]:
-        """See `Task.examples`; items without a title have none."""
-        before, after = self._phrases.text("title: "), self._phrases.text("\nitem: ")
-        for item, title in enumerate(self._phrases.titles()):
-            if title:
-                writer = Writer().give([*before, *title, *after])
+        """See `Task.examples`; items without the text have none, and what the context has no room for is not read."""
+        before, after = self._phrases.text(f"{self._name}: "), self._phrases.text("\nitem: ")
+        for item, text in enumerate(self._read()):
+            room = self._phrases.room_beside(before, after, self._phrases.paths[item])
+            if shown := text[:room]:
+                writer = Writer().give([*before, *shown, *after])
                 yield self._phrases.ask_item(writer, item).done(weight)
 
 
@@ -86,13 +88,17 @@ class NextTitle:
         self._phrases, self._train = phrases, train
 
     def examples(self, weight: float) -> Iterator[Example]:
-        """See `Task.examples`; users with one event, or whose newest item has no title, have none."""
+        """See `Task.examples`; users with one event, or whose newest item has no title, have none.
+
+        Of a history that leaves the title no room the oldest events go.
+        """
         titles, ask = self._phrases.titles(), self._phrases.text("\ntitle: ")
         for row in range(len(self._train)):
             *history, newest = self._train.items[self._train.row(row)].tolist() or [0]
             if history and titles[newest]:
-                given = [*self._phrases.history(history), *ask]
-                yield Writer().give(given).ask_text([*titles[newest], *self._phrases.end]).done(weight)
+                answer = [*titles[newest], *self._phrases.end]
+                given = [*self._phrases.history(history, self._phrases.room_beside(ask, answer)), *ask]
+                yield Writer().give(given).ask_text(answer).done(weight)
 
 
 class NextItemByTitles:
@@ -108,8 +114,8 @@ class NextItemByTitles:
         for row in range(len(self._train)):
             *history, newest = self._train.items[self._train.row(row)].tolist() or [0]
             if history:
-                left = self._phrases.context - len(ask) - len(self._phrases.paths[newest])
-                shown = _newest_that_fit([events[item] for item in history], left)
+                room = self._phrases.room_beside(ask, self._phrases.paths[newest])
+                shown = _newest_that_fit([events[item] for item in history], room)
                 yield self._phrases.ask_item(Writer().give([*shown, *ask]), newest).done(weight)
 
     def _events(self) -> list[list[int]]:
@@ -119,41 +125,26 @@ class NextItemByTitles:
         return [[*title, *space, *path, *line] for title, path in pairs]
 
 
-class DescriptionToItem:
-    """The beginning of a description → the semantic id of its item."""
-
-    def __init__(self, phrases: Phrases) -> None:
-        self._phrases = phrases
-
-    def examples(self, weight: float) -> Iterator[Example]:
-        """See `Task.examples`; items without a description have none."""
-        before, after = self._phrases.text("description: "), self._phrases.text("\nitem: ")
-        for item, description in enumerate(self._phrases.descriptions()):
-            if description:
-                writer = Writer().give([*before, *description, *after])
-                yield self._phrases.ask_item(writer, item).done(weight)
-
-
 def make_examples(phrases: Phrases, train: Sequences, weights: TaskWeights, every_event: bool) -> list[Example]:
-    """The examples of all tasks with a weight, that something is asked of and that the context has room for.
+    """The examples of all tasks with a weight, cut to the context; those that then ask for nothing are left out.
 
     Raises `TrainingError` where there is none.
     """
     tasks: dict[str, Task] = {
         "next_item": NextItem(phrases, train, every_event),
-        "title_to_item": TitleToItem(phrases),
+        "title_to_item": TextToItem(phrases, "title", phrases.titles),
         "item_to_title": ItemToTitle(phrases),
         "next_title": NextTitle(phrases, train),
         "next_item_by_titles": NextItemByTitles(phrases, train),
-        "description_to_item": DescriptionToItem(phrases),
+        "description_to_item": TextToItem(phrases, "description", phrases.descriptions),
     }
     wanted = {name: weight for name in tasks if (weight := getattr(weights, name)) > 0}
     made = [one for name, weight in wanted.items() for one in tasks[name].examples(weight)]
-    examples = [_within(one, phrases.context) for one in made if one.answers]
+    examples = [one for one in (_within(one, phrases.context) for one in made) if one.answers]
     if not examples:
         raise TrainingError(
-            f"the tasks {', '.join(wanted)} have no example in these data; give items titles or descriptions, or "
-            "users more events"
+            f"the tasks {', '.join(wanted)} have no example in these data that {phrases.context} tokens hold; give "
+            "items titles or descriptions, or users more events, or raise `llm.max_prompt_tokens`"
         )
     return examples
 
@@ -169,7 +160,7 @@ def _newest_that_fit(events: list[list[int]], tokens: int) -> list[int]:
 
 
 def _within(example: Example, context: int) -> Example:
-    """The example cut to the context; of a long text the end is not learned."""
+    """The example cut to the context; of a long answer in text the end is not learned."""
     if len(example) <= context:
         return example
     return Example(example.tokens[:context], example.asked[:context], example.targets[:context], example.weight)
