@@ -219,6 +219,26 @@ def test_a_doorkeeper_forgets_who_came_long_ago() -> None:
     ]  # fmt: skip
 
 
+def test_who_is_forgotten_is_held_nowhere_and_comes_as_a_stranger() -> None:
+    model = make_model()
+    policy = InferenceUGT(model)
+    sizes = StateCache(policy, CacheLimits(max_bytes=PLENTY))
+    hot, cold = sizes._hot.user_bytes, sizes._cold.user_bytes
+    share = (cold + 1) / (hot + cold + 2)  # room for one of each
+    cache = StateCache(policy, CacheLimits(max_bytes=hot + cold + 2, compressed_share=share, only_returning=True))
+    histories = batch_of(model, full_sequences([3]))
+    for key in ("ann", "ann", "ben", "ben", "cid"):  # ann is compressed when ben comes, cid has come once
+        cache.encode(histories, [key])
+    assert ("ann" in cache._cold, "ben" in cache._hot, len(cache)) == (True, True, 2)
+    cache.forget(["ann", "ben", "cid", "nobody"])
+    assert len(cache) == 0
+    for key in ("ann", "cid"):
+        cache.encode(histories, [key])
+        assert key not in cache, "who comes once is not kept"
+    cache.encode(histories, ["ann"])
+    assert "ann" in cache
+
+
 def test_threads_take_turns() -> None:
     model = make_model()
     cache = StateCache(InferenceUGT(model), CacheLimits(max_bytes=PLENTY))

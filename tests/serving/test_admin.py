@@ -14,6 +14,7 @@ import pytest
 
 from asterism.core.bundle import Bundle
 from asterism.serving.deploying import Deployed, deployed_bundle
+from asterism.serving.grpc.engine_process import SwapNotes
 from serving.running import Server, ids, wait_until
 from serving.small_market import ITEM_IDS, write_bundle
 
@@ -258,3 +259,16 @@ def test_what_was_deployed_holds_for_the_bundle_it_was_deployed_over(
     assert deployed_bundle(tmp_path, old) == old
     assert "is gone" in caplog.text
     Bundle.open(old)
+
+
+def test_an_engine_with_a_folder_of_its_own_starts_again_with_what_was_deployed(tmp_path: Path) -> None:
+    old, new = (write_bundle(tmp_path / name, brand=brand) for name, brand in (("old", None), ("new", "Lyra")))
+    state = tmp_path / "engine-state"
+    state.mkdir()
+    notes = SwapNotes(state, old.path, old)
+    assert deployed_bundle(state, old.path) == old.path
+    notes(new)
+    assert deployed_bundle(state, old.path) == new.path.resolve()
+    notes(old)  # a rollback, or a deploy that another engine could not follow
+    assert deployed_bundle(state, old.path) == old.path.resolve()
+    SwapNotes(None, old.path, old)(new)  # nothing to write into

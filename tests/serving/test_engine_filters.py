@@ -38,6 +38,7 @@ def test_each_filter_keeps_the_order_of_what_it_lets_through(engine: GeneratorEn
     assert all(len(row) == ITEMS for row in whole)
     for filters, passes in (
         ({"wanted": Predicate(frozenset({"even"}))}, lambda one: one in EVEN),
+        ({"wanted": Predicate(frozenset({"even", "one of another bundle"}))}, lambda one: one in EVEN),
         ({"wanted": Predicate(highest_price=6.0)}, lambda one: int(one[1:]) <= 6),
         ({"allowed": frozenset({"i03", "i04", "nobody"})}, lambda one: one in {"i03", "i04"}),
         ({"allowed": frozenset({"i03", "i04"}), "wanted": Predicate(frozenset({"even"}))}, lambda one: one == "i04"),

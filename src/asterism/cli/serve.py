@@ -214,6 +214,8 @@ def engine_command(
     deployment = stores or StoresConfig.embedded(folder)
     process = EngineProcessSettings(
         bundle=deployed_bundle(folder, served),
+        state=folder,
+        asked=served,
         address=listen or engine_address(folder),
         factory=engine or DEFAULT_ENGINE,
         catalogue=deployment.catalogue,

@@ -12,6 +12,10 @@ class Doorkeeper:
         self._most = most
         self._met: OrderedDict[str, None] = OrderedDict()
 
+    def forget(self, key: str) -> None:
+        """As if the key had never come."""
+        self._met.pop(key, None)
+
     def lets_in(self, key: str) -> bool:
         """Whether the key was here before; one that is let in has to come twice the next time too."""
         if key in self._met:

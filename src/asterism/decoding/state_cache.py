@@ -93,6 +93,15 @@ class StateCache:
     def __contains__(self, key: str) -> bool:
         return key in self._hot or key in self._cold
 
+    def forget(self, keys: Sequence[str]) -> None:
+        """Drop users, whether they are held or not."""
+        with self._lock:
+            for tier in (self._hot, self._cold):
+                tier.forget([key for key in dict.fromkeys(keys) if key in tier])
+            if self._doorkeeper is not None:
+                for key in keys:
+                    self._doorkeeper.forget(key)
+
     @torch.inference_mode()
     def encode(self, histories: HistoryBatch, keys: Sequence[str | None]) -> Tensor:
         """(B, S) the states that `policy.encode` gives; a row without a key is neither looked up nor kept."""

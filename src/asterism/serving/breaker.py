@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from asterism.core.bundle import Bundle
@@ -62,6 +62,10 @@ class GuardedEngine:
     async def wait_ready(self) -> None:
         """See `EngineHandle.wait_ready`."""
         await self._engine.wait_ready()
+
+    async def forget(self, user_ids: Sequence[str]) -> None:
+        """See `EngineHandle.forget`."""
+        await self.inner.forget(user_ids)
 
     async def swap(self, bundle: Bundle) -> None:
         """See `EngineHandle.swap`."""

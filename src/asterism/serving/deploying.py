@@ -57,6 +57,11 @@ def deployed_bundle(state: Path, asked: Path) -> Path:
     return current
 
 
+def note_deployed(state: Path, asked: Path, current: Path, previous: Path) -> None:
+    """Write down for `deployed_bundle` what is served now, and was before; raises `StorageError`."""
+    _write(state, Deployed(*(str(one.resolve()) for one in (asked, current, previous))))
+
+
 class Deployer:
     """Swaps the bundle of a running service; for one event loop."""
 

@@ -11,6 +11,7 @@ from asterism.core.clock import Clock
 from asterism.core.errors import AsterismError
 from asterism.serving.features.earlier import EarlierEvents
 from asterism.serving.hot_state import HotState
+from asterism.serving.ports import EngineHandle
 from asterism.serving.recommender import Recommender
 from asterism.stores.event_bus import EventBus
 from asterism.stores.event_log import Forget
@@ -48,6 +49,7 @@ class Forgetting:
         exposures: ExposureLog,
         hot: HotState,
         recommender: Recommender,
+        engine: EngineHandle,
         earlier: EarlierEvents,
         clock: Clock,
     ) -> None:
@@ -56,6 +58,7 @@ class Forgetting:
         self._exposures = exposures
         self._hot = hot
         self._recommender = recommender
+        self._engine = engine
         self._earlier = earlier
         self._clock = clock
         self._known: dict[str, int] = {}
@@ -71,6 +74,7 @@ class Forgetting:
         events = await asyncio.wrap_future(self._bus.forget(Forget(user_id, now)))
         await self._hot.forget(Visitor(user_id=user_id))
         self._recommender.forget(Visitor(user_id=user_id))
+        await self._engine.forget([user_id])
         exposures = await asyncio.wrap_future(self._exposures.forget({digest_of(user_id): now}))
         return Erased(had_profile, events if isinstance(events, int) else None, exposures)
 

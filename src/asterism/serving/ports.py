@@ -96,6 +96,15 @@ class ElasticEngine(Engine, Protocol):
         ...
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """An engine that keeps something of users between their requests."""
+
+    def forget(self, user_ids: Sequence[str]) -> None:
+        """Drop what is kept of these users, known or not."""
+        ...
+
+
 #: Loads an engine from a bundle's folder; named as `module:function` on the command line.
 EngineFactory = Callable[[Path], Engine]
 
@@ -138,6 +147,10 @@ class EngineHandle(EngineClient, Protocol):
 
     async def wait_ready(self) -> None:
         """Return once an engine is loaded; raises `ModelError` where it refused before it ever was."""
+        ...
+
+    async def forget(self, user_ids: Sequence[str]) -> None:
+        """Drop what engines keep of users between their requests; one that is gone has kept nothing."""
         ...
 
     async def swap(self, bundle: Bundle) -> None:

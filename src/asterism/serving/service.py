@@ -163,7 +163,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         max_wait_seconds=settings.deadline_seconds,
     )
     engine: EngineHandle = (
-        RemoteEngine(settings.engine_addresses)
+        RemoteEngine(settings.engine_addresses, bundle)
         if settings.engine_addresses
         else EnginePool(settings.engine, bundle, catalogue.unavailable, limits)
     )
@@ -189,6 +189,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         exposures=exposures,
         hot=hot,
         recommender=recommender,
+        engine=engine,
         earlier=earlier,
         clock=clock,
     )

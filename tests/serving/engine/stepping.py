@@ -67,6 +67,9 @@ class SteppingEngine(CooccurrenceEngine):
         self._gone = self._gone - set(names) if available else self._gone | set(names)
         self._note(available=available, items=names)
 
+    def forget(self, user_ids: Sequence[str]) -> None:
+        self._note(forgotten=list(user_ids))
+
     def kept_bytes(self) -> dict[str, int]:
         return {"states": 1234}
 

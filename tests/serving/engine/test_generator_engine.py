@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from asterism.core.errors import AbandonedError
 from asterism.serving.engine.calibration import calibrate, made_requests
 from asterism.serving.engine.generator import GeneratorEngine, load_engine
 from asterism.serving.engine.pool import EnginePool
-from asterism.serving.ports import ElasticEngine
+from asterism.serving.ports import ElasticEngine, Remembering
 from asterism.serving.service import DEFAULT_ENGINE
 from reference_shape import item_ids_of, write_reference_bundle
 from serving.engine.stepping import run
@@ -74,3 +75,17 @@ def test_the_process_answers_as_the_engine_in_this_one(reference: Path, engine: 
         assert {one.beam for one in answers} == {40}
 
     run(reference, work, factory=DEFAULT_ENGINE)
+
+
+def test_a_forgotten_user_is_kept_no_longer(engine: GeneratorEngine) -> None:
+    (request,) = made_requests(item_ids_of(ITEMS), 1)
+    asked = [replace(request, user_id="ann")]
+    before = engine.kept_bytes()["states"]
+    for _ in range(2):  # who comes again is kept
+        found = engine.recommend(asked)
+    assert engine.kept_bytes()["states"] > before
+    assert isinstance(engine, Remembering)
+    engine.forget(["ann", "nobody"])
+    assert engine.kept_bytes()["states"] == before
+    again = engine.recommend(asked)
+    assert [item.item_id for item in again[0].items] == [item.item_id for item in found[0].items]

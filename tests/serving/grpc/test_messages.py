@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -56,6 +57,27 @@ def test_a_request_is_read_as_it_was_sent(request: EngineRequest, packed_format:
     query = model_pb2.Query.FromString(query_of(request, packed_format).SerializeToString())
     assert bool(query.packed) == (packed_format == PACKED_FORMAT)
     assert request_of(query, None) == request
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"count": 0}, "`count` is 0; ask for 1 to 10000 items"),
+        ({"count": 10**9}, "`count` is 1000000000"),
+        (
+            {"history": (HistoryEvent("a", 1, "click"), HistoryEvent("a", 1, "nonsense"))},
+            "action 'nonsense' is unknown",
+        ),
+        ({"history": (HistoryEvent("a", 2**63 + 5, "click"),)}, "does not fit into 64 bits"),
+        ({"timestamp": 2**63}, "does not fit into 64 bits"),
+    ],
+    ids=["none", "many", "action", "moment", "now"],
+)
+def test_a_packed_query_is_held_to_what_plain_fields_are(changes: dict[str, Any], said: str) -> None:
+    query = query_of(replace(EngineRequest((), 1), **changes), PACKED_FORMAT)
+    assert query.packed
+    with pytest.raises(RequestError, match=said):
+        request_of(query, None)
 
 
 @pytest.mark.parametrize("packed_format", [PACKED_FORMAT, PACKED_FORMAT + 1])

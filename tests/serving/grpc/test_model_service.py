@@ -271,6 +271,36 @@ def test_a_request_whose_engine_is_lost_goes_to_another_one(bundle: Path, talks:
     asyncio.run(main())
 
 
+def test_all_engines_swap_or_none_and_all_forget(bundle: Path) -> None:
+    other = write_variant(bundle.parent / "other", 8)
+
+    async def main() -> None:
+        async with hosted(bundle) as one, hosted(bundle) as two:
+            both = RemoteEngine([one.server.address, two.server.address], Bundle.open(bundle))
+            both.start()
+            await until(lambda: [replica.ready for replica in both.status.engines] == [True, True])
+            before = both.bundle_version
+
+            async def refuse(bundle: str, version: str) -> None:
+                raise ModelError("the second one cannot")
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(both._links[1], "swap", refuse)
+                with pytest.raises(ModelError, match="the second one cannot"):
+                    await both.swap(other)
+            assert [pool.bundle_version for pool in (one.pool, two.pool)] == [before, before]
+            await both.forget(["ann"])
+            await until(lambda: diary(bundle).count({"forgotten": ["ann"]}) == 2)
+            await two.die()
+            await until(lambda: both.status.engines[1].ready is False)
+            with pytest.raises(ModelError, match=r"is not ready, and all must swap together; nothing was"):
+                await both.swap(other)
+            assert one.pool.bundle_version == before
+            await both.stop()
+
+    asyncio.run(main())
+
+
 def test_no_address_answers_at_once(tmp_path: Path) -> None:
     async def main() -> None:
         engine = RemoteEngine([f"unix:{tmp_path}/nobody.sock"])

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from asterism.core.errors import AbandonedError, ModelError
 from asterism.serving.engine import messages
 from asterism.serving.engine.inbox import Inbox
-from asterism.serving.ports import ElasticEngine, Engine, EngineAnswer, EngineRequest
+from asterism.serving.ports import ElasticEngine, Engine, EngineAnswer, EngineRequest, Remembering
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ class Answering:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._elastic = engine if isinstance(engine, ElasticEngine) else None
+        self._remembering = engine if isinstance(engine, Remembering) else None
         self._is_broken = False  # what an engine that lost count answers next may be anybody's
         self._gone: frozenset[str] = frozenset()  # for an engine whose catalogue cannot change
 
@@ -31,6 +32,10 @@ class Answering:
         while (message := inbox.take()) is not None:
             if isinstance(message, messages.Availability):
                 self._change(message)
+                continue
+            if isinstance(message, messages.Forget):
+                if self._remembering is not None:
+                    self._remembering.forget(message.user_ids)
                 continue
             sink.write(messages.pack(self._reply(message, inbox)))
             sink.flush()

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from asterism.core.bundle import Bundle
-from asterism.core.errors import RequestError
 from asterism.core.records import ACTION_CODES
 from asterism.core.semantic_id import SemanticId
 from asterism.data.contexts import context_code
@@ -41,7 +40,9 @@ class GeneratorEngine:
         self._beam = trained.config.decoding.beam
         self._states = trained.states
         self._attributes = trained.attributes
-        self._filters = PredicateFilters(ItemAttributes.of_table(trained.items))
+        attributes = ItemAttributes.of_table(trained.items)
+        self._filters = PredicateFilters(attributes)
+        self._categories = frozenset(attributes.category_names)
         self._reads_contexts = trained.policy.layout.contexts
 
     @property
@@ -86,6 +87,11 @@ class GeneratorEngine:
         """See `ElasticEngine.set_available`; the trie changes between two batches, in microseconds an item."""
         for item in self._known(item_ids).tolist():
             self._generator.set_available(item, available)
+
+    def forget(self, user_ids: Sequence[str]) -> None:
+        """See `Remembering.forget`."""
+        if self._states is not None:
+            self._states.forget(user_ids)
 
     def kept_bytes(self) -> dict[str, int]:
         """See `ElasticEngine.kept_bytes`: the states of returning users."""
@@ -143,14 +149,20 @@ class GeneratorEngine:
         return None if all(one is None for one in found) else found
 
     def _filter_of(self, request: EngineRequest) -> ItemFilter | None:
-        """What generation itself is held to; a category that no item has lets nothing through."""
+        """What generation itself is held to.
+
+        One of several categories is enough, so those that no item has here are left out; with none left, nothing goes
+        through, and the other requests of the batch do not fail with this one.
+        """
         listed = None if request.allowed is None else ItemFilter.allowing(self._known(request.allowed))
-        if request.wanted is None:
+        wanted = request.wanted
+        if wanted is None:
             return listed
-        try:
-            answering = self._filters.filter_of(request.wanted)
-        except RequestError:  # the other requests of the batch must not fail with this one
-            return ItemFilter.allowing(())
+        if wanted.categories:
+            wanted = replace(wanted, categories=wanted.categories & self._categories)
+            if not wanted.categories:
+                return ItemFilter.allowing(())
+        answering = self._filters.filter_of(wanted)
         return answering if listed is None else listed & answering
 
     def _answer(self, items: list[int], scores: list[float], paths: list[list[int]]) -> EngineAnswer:

@@ -11,19 +11,21 @@ from asterism.serving.engine import messages
 
 
 class Inbox:
-    """Batches and changes of items in their order; rows that were withdrawn are known at once."""
+    """Batches, changes of items and users to forget in their order; rows that were withdrawn are known at once."""
 
     def __init__(self, source: BinaryIO, on_end: Callable[[], None] = lambda: None) -> None:
         """`on_end` is called, on the thread that reads, when the service has gone."""
         self._source = source
         self._on_end = on_end
-        self._messages: queue.SimpleQueue[messages.Batch | messages.Availability | None] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[messages.Batch | messages.Availability | messages.Forget | None] = (
+            queue.SimpleQueue()
+        )
         self._lock = threading.Lock()
         self._batch = 0  # the newest that was taken
         self._withdrawn: dict[int, set[int]] = {}
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
-    def take(self) -> messages.Batch | messages.Availability | None:
+    def take(self) -> messages.Batch | messages.Availability | messages.Forget | None:
         """The next batch or change, when it comes; None when the service has gone."""
         message = self._messages.get()
         if isinstance(message, messages.Batch):

@@ -46,6 +46,12 @@ class Availability(msgspec.Struct, tag=True, array_like=True):
     back: frozenset[str]
 
 
+class Forget(msgspec.Struct, tag=True, array_like=True):
+    """Users of whom nothing is to be kept."""
+
+    user_ids: tuple[str, ...]
+
+
 class Loaded(msgspec.Struct):
     """The engine is loaded, or the reason why it cannot be."""
 
@@ -64,7 +70,7 @@ class Reply(msgspec.Struct, array_like=True):
     kept_bytes: dict[str, int] = {}
 
 
-ToEngine = Batch | Withdrawn | Availability
+ToEngine = Batch | Withdrawn | Availability | Forget
 
 _encoder = msgspec.msgpack.Encoder()
 decode_to_engine = msgspec.msgpack.Decoder(ToEngine).decode

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from asterism.core.bundle import Bundle
@@ -96,6 +96,12 @@ class EnginePool:
         await self._fleet.settled.wait()
         if self._fleet.refusal is not None:
             raise ModelError(self._fleet.refusal)
+
+    async def forget(self, user_ids: Sequence[str]) -> None:
+        """See `EngineHandle.forget`; in the order of batches, so that none that is begun later finds anything."""
+        for fleet in (self._fleet, self._other_fleet):
+            for one in fleet.replicas if fleet is not None else ():
+                one.forget(user_ids)
 
     async def swap(self, bundle: Bundle) -> None:
         """Serve another bundle: load and measure it beside the served one, then switch; no request is lost.

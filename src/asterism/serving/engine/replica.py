@@ -94,6 +94,11 @@ class Replica:
         self._child.send(messages.Batch(batch.number, tuple(requests), batch.width or None))
         self._hang_timer = asyncio.get_running_loop().call_later(self._limits.batch_timeout_seconds, self._on_hang)
 
+    def forget(self, user_ids: Sequence[str]) -> None:
+        """Tell the process, if there is one, to drop what it keeps of users."""
+        if self._child is not None and self.is_loaded:
+            self._child.send(messages.Forget(tuple(user_ids)))
+
     def withdraw(self, batch: int, row: int) -> None:
         """Tell the process that nobody waits for a row any more, where it still has the batch."""
         if self._child is not None and self._batch is not None and self._batch.number == batch:

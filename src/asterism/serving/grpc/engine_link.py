@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 import grpc
@@ -27,6 +27,7 @@ from asterism.serving.ports import EngineAnswer, EngineRequest
 _SILENT_SECONDS: Final = 3.0  # six times as long as a living engine ever is
 _PAUSE_SECONDS: Final = 0.1
 _SWAP_SECONDS: Final = 300.0
+_FORGET_SECONDS: Final = 10.0
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
@@ -86,6 +87,13 @@ class EngineLink:
         if self._conversation is None:
             raise EngineLostError(self.status.error or f"{self.address} was lost")
         return await self._conversation.ask(request)
+
+    async def forget(self, user_ids: Sequence[str]) -> None:
+        """Let the process drop what it keeps of users; raises what it says, and `StoreUnavailableError`."""
+        try:
+            await self._stub.Forget(model_pb2.ForgetRequest(user_ids=user_ids), timeout=_FORGET_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise error_of_status(error, self.address) from None
 
     async def swap(self, bundle: str, version: str) -> None:
         """Let the process serve another bundle; raises `ModelError`, `BundleError`."""

@@ -13,6 +13,7 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from asterism.core.bundle import Bundle
 from asterism.core.pauses import keep_pauses_short
+from asterism.serving.deploying import note_deployed
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.grpc.addresses import MODEL_SERVICE
@@ -39,6 +40,8 @@ class EngineProcessSettings:
     timeout_seconds: float = 5.0  # of the catalogue
     limits: EngineLimits = field(default_factory=EngineLimits)
     metrics_port: int | None = None  # where Prometheus finds `/metrics`
+    state: Path | None = None  # where a swap is written down, so that a restart serves the same
+    asked: Path | None = None  # the bundle that it was started with, where that is not the one that was deployed
 
 
 def run_engine(settings: EngineProcessSettings, say: Callable[[str], None]) -> None:
@@ -56,7 +59,7 @@ async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], Non
     bundle = Bundle.open(settings.bundle)
     hidden = HiddenItems(settings.catalogue, settings.timeout_seconds)
     pool = EnginePool(settings.factory, bundle, hidden.now, settings.limits)
-    servicer = ModelServicer(pool)
+    servicer = ModelServicer(pool, SwapNotes(settings.state, settings.asked or bundle.path, bundle))
     telemetry = instrument_engine(pool, bundle, servicer)
     server = GrpcServer(settings.address, [HostedService(MODEL_SERVICE, add_ModelServiceServicer_to_server, servicer)])
     talking = TalkServer(settings.address, servicer.converse)
@@ -78,6 +81,18 @@ async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], Non
         await pool.stop()
         await asyncio.to_thread(hidden.close)
         await asyncio.to_thread(telemetry.close)
+
+
+class SwapNotes:
+    """Writes down what is served after each swap."""
+
+    def __init__(self, state: Path | None, asked: Path, bundle: Bundle) -> None:
+        self._state, self._asked, self._served = state, asked, bundle
+
+    def __call__(self, bundle: Bundle) -> None:
+        before, self._served = self._served, bundle
+        if self._state is not None and bundle.version != before.version:
+            note_deployed(self._state, self._asked, bundle.path, before.path)
 
 
 async def _stopped(server: GrpcServer, talking: TalkServer) -> None:

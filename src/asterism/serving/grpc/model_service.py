@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -31,8 +31,10 @@ logger = logging.getLogger(__name__)
 class ModelServicer(ModelServiceServicer):
     """Answers with one pool; for one event loop."""
 
-    def __init__(self, pool: EnginePool) -> None:
+    def __init__(self, pool: EnginePool, on_swap: Callable[[Bundle], None] = lambda bundle: None) -> None:
+        """`on_swap` is told, on a thread, what is served from now on."""
         self._pool = pool
+        self._on_swap = on_swap
         self._is_draining = asyncio.Event()
 
     def drain(self) -> None:
@@ -63,6 +65,14 @@ class ModelServicer(ModelServiceServicer):
     async def Describe(self, message: model_pb2.DescribeRequest, context: ServicerContext) -> model_pb2.Description:
         """See model.proto."""
         return self._description()
+
+    @told
+    async def Forget(self, message: model_pb2.ForgetRequest, context: ServicerContext) -> model_pb2.ForgetResponse:
+        """See model.proto."""
+        if len(message.user_ids) > MOST_QUERIES:
+            raise RequestError(f"{len(message.user_ids)} users came; send {MOST_QUERIES} in a call")
+        await self._pool.forget(message.user_ids)
+        return model_pb2.ForgetResponse()
 
     async def Watch(
         self, message: model_pb2.DescribeRequest, context: ServicerContext
@@ -99,6 +109,7 @@ class ModelServicer(ModelServiceServicer):
                 f"{message.bundle} holds bundle {bundle.version} here, and {message.version} was asked for"
             )
         await self._pool.swap(bundle)
+        await asyncio.to_thread(self._on_swap, bundle)
         return self._description()
 
     async def _result(self, query: model_pb2.Query, call_seconds: float | None) -> model_pb2.Result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import MutableSequence, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -22,6 +23,8 @@ PACKED_FORMAT: Final = 1
 _ACTIONS: Final = frozenset(one.value for one in Action)
 _MICRO: Final = 1e6
 _MOST_ITEMS: Final = 10_000
+_LATEST: Final = 2**63 - 1
+_ACTION, _TIMESTAMP = attrgetter("action"), attrgetter("timestamp")
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_request = msgspec.msgpack.Decoder(EngineRequest).decode
@@ -56,11 +59,13 @@ def request_of(query: model_pb2.Query, call_seconds: float | None) -> EngineRequ
     deadline = None if seconds is None else time.monotonic() + seconds
     if query.packed:
         try:
-            return replace(_decode_request(query.packed), deadline=deadline)
+            request = replace(_decode_request(query.packed), deadline=deadline)
         except msgspec.MsgspecError as error:
             raise RequestError(f"a packed query cannot be read ({error}); send its plain fields") from None
-    if not 1 <= query.count <= _MOST_ITEMS:
-        raise RequestError(f"`count` is {query.count}; ask for 1 to {_MOST_ITEMS} items")
+        _check_count(request.count)
+        _check_events(request)
+        return request
+    _check_count(query.count)
     return EngineRequest(
         history=tuple(map(_event_of, query.history)),
         count=query.count,
@@ -126,9 +131,27 @@ def event_message(event: HistoryEvent) -> model_pb2.Event:
     return model_pb2.Event(**event._asdict())
 
 
+def _check_count(count: int) -> None:
+    if not 1 <= count <= _MOST_ITEMS:
+        raise RequestError(f"`count` is {count}; ask for 1 to {_MOST_ITEMS} items")
+
+
+def _check_events(request: EngineRequest) -> None:
+    """What messages hold by their fields' types, and packed forms do not."""
+    if not _ACTIONS.issuperset(map(_ACTION, request.history)):
+        _check_action(next(one for one in map(_ACTION, request.history) if one not in _ACTIONS))
+    moments = [0 if request.timestamp is None else request.timestamp, *map(_TIMESTAMP, request.history)]
+    if max(moments) > _LATEST:
+        raise RequestError(f"the moment {max(moments)} does not fit into 64 bits with a sign; give Unix seconds")
+
+
+def _check_action(action: str) -> None:
+    if action not in _ACTIONS:
+        raise RequestError(f"the action {action!r} is unknown; known are {', '.join(sorted(_ACTIONS))}")
+
+
 def _event_of(event: model_pb2.Event) -> HistoryEvent:
-    if event.action not in _ACTIONS:
-        raise RequestError(f"the action {event.action!r} is unknown; known are {', '.join(sorted(_ACTIONS))}")
+    _check_action(event.action)
     return HistoryEvent(
         event.item_id,
         event.timestamp,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Sequence
 
 from asterism.core.bundle import Bundle
-from asterism.core.errors import ConfigError, ModelError
+from asterism.core.errors import AsterismError, ConfigError, ModelError
 from asterism.core.semantic_id import SemanticId
 from asterism.serving.engine.status import EngineStatus
 from asterism.serving.grpc.conversation import EngineLostError
@@ -17,6 +18,7 @@ from asterism.serving.grpc.engine_link import EngineLink
 from asterism.serving.ports import EngineAnswer, EngineRequest
 
 _drawn = random.Random()
+logger = logging.getLogger(__name__)
 
 
 class RemoteEngine:
@@ -25,12 +27,13 @@ class RemoteEngine:
     A request goes to the process with the fewest calls under way; where that is lost, once more to another one.
     """
 
-    def __init__(self, addresses: Sequence[str]) -> None:
-        """Raises `ConfigError` on an address that is none."""
+    def __init__(self, addresses: Sequence[str], bundle: Bundle | None = None) -> None:
+        """`bundle` is what they serve, to go back to from a swap that fails; raises `ConfigError` on a bad address."""
         if not addresses:
             raise ConfigError("no engine is named; give its address, like unix:/folder/engine.sock")
         self._changed = asyncio.Event()
         self._links = [EngineLink(one, self._on_change) for one in addresses]
+        self._bundle = bundle
 
     def start(self) -> None:
         """See `EngineHandle.start`."""
@@ -74,10 +77,40 @@ class RemoteEngine:
                 return one.semantic_ids[item_id]
         return None
 
-    async def swap(self, bundle: Bundle) -> None:
-        """See `EngineHandle.swap`; one process after the other, each of which must see the bundle's folder."""
+    async def forget(self, user_ids: Sequence[str]) -> None:
+        """See `EngineHandle.forget`; a process that cannot be told is named in the log."""
         for one in self._links:
-            await one.swap(str(bundle.path.resolve()), bundle.version)
+            try:
+                if one.status.ready:
+                    await one.forget(user_ids)
+            except AsterismError as error:
+                logger.warning("what the engine keeps of a forgotten user stays until there is no room: %s", error)
+
+    async def swap(self, bundle: Bundle) -> None:
+        """See `EngineHandle.swap`; one process after the other, each of which must see the bundle's folder.
+
+        All or none: where one is away nothing is begun, and where one fails those before it go back.
+        """
+        away = [one.address for one in self._links if not one.status.ready]
+        if away:
+            raise ModelError(f"the engine at {', '.join(away)} is not ready, and all must swap together; nothing was")
+        done: list[EngineLink] = []
+        try:
+            for one in self._links:
+                await one.swap(str(bundle.path.resolve()), bundle.version)
+                done.append(one)
+        except BaseException:
+            await self._go_back(done)
+            raise
+        self._bundle = bundle
+
+    async def _go_back(self, swapped: list[EngineLink]) -> None:
+        for one in swapped:
+            try:
+                if self._bundle is not None:
+                    await one.swap(str(self._bundle.path.resolve()), self._bundle.version)
+            except AsterismError as error:
+                logger.error("the engine at %s does not go back, and serves another bundle: %s", one.address, error)
 
     def _idlest(self, but: EngineLink | None = None) -> EngineLink:
         ready = [one for one in self._links if one.status.ready and one is not but]

@@ -12,6 +12,16 @@ class PredictRequest(_message.Message):
     queries: _containers.RepeatedCompositeFieldContainer[Query]
     def __init__(self, queries: _Optional[_Iterable[_Union[Query, _Mapping]]] = ...) -> None: ...
 
+class ForgetRequest(_message.Message):
+    __slots__ = ("user_ids",)
+    USER_IDS_FIELD_NUMBER: _ClassVar[int]
+    user_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, user_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ForgetResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class Asked(_message.Message):
     __slots__ = ("numbers", "queries", "withdrawn")
     NUMBERS_FIELD_NUMBER: _ClassVar[int]

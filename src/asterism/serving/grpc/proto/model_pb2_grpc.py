@@ -44,6 +44,11 @@ class ModelServiceStub:
                 request_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.Asked.SerializeToString,
                 response_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.Answered.FromString,
                 _registered_method=True)
+        self.Forget = channel.unary_unary(
+                '/asterism.v1.ModelService/Forget',
+                request_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.ForgetRequest.SerializeToString,
+                response_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.ForgetResponse.FromString,
+                _registered_method=True)
         self.Describe = channel.unary_unary(
                 '/asterism.v1.ModelService/Describe',
                 request_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.DescribeRequest.SerializeToString,
@@ -80,6 +85,13 @@ class ModelServiceServicer:
     def Converse(self, request_iterator, context):
         """The same over one stream for as long as both sides live, at a quarter of the cost: queries and withdrawals go, results
         come, as soon as each is there, by the numbers that the caller gave. What many ask at once travels together.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Forget(self, request, context):
+        """Drops what is kept of users between their requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,6 +138,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.Converse,
                     request_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.Asked.FromString,
                     response_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.Answered.SerializeToString,
+            ),
+            'Forget': grpc.unary_unary_rpc_method_handler(
+                    servicer.Forget,
+                    request_deserializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.ForgetRequest.FromString,
+                    response_serializer=asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.ForgetResponse.SerializeToString,
             ),
             'Describe': grpc.unary_unary_rpc_method_handler(
                     servicer.Describe,
@@ -202,6 +219,33 @@ class ModelService:
             '/asterism.v1.ModelService/Converse',
             asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.Asked.SerializeToString,
             asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.Answered.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Forget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/asterism.v1.ModelService/Forget',
+            asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.ForgetRequest.SerializeToString,
+            asterism_dot_serving_dot_grpc_dot_proto_dot_model__pb2.ForgetResponse.FromString,
             options,
             channel_credentials,
             insecure,
