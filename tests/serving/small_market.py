@@ -26,6 +26,7 @@ ITEMS_PER_CATEGORY = 15
 USERS = 40
 EVENTS_PER_USER = 5
 DELAY_FILE = "engine_delay_seconds"
+FORGOTTEN_FILE = "forgotten.txt"
 LEVELS = 3
 
 ITEM_IDS = [f"{category}-{number:02d}" for category in CATEGORIES for number in range(ITEMS_PER_CATEGORY)]
@@ -122,6 +123,11 @@ class CooccurrenceEngine:
         if self._delay_file.exists():
             time.sleep(float(self._delay_file.read_text()))
         return [self._answer(request) for request in requests]
+
+    def forget(self, user_ids: Sequence[str]) -> None:
+        """It keeps nothing, and writes down whom it was told to forget."""
+        with self._delay_file.with_name(FORGOTTEN_FILE).open("a", encoding="utf-8") as file:
+            file.writelines(f"{one}\n" for one in user_ids)
 
     def semantic_ids(self) -> dict[str, SemanticId]:
         return {one: self._path(one) for one in self._items}
