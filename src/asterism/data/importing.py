@@ -109,7 +109,7 @@ def _import_table(
     kept = [_keep_good_rows(raw, contract, rejects, unit, report) for raw in raws]
     kept = _refuse_repeats(kept, contract, rejects)
     report.rows_kept = sum(one.table.num_rows for one in kept)
-    summary.notes += [f"{raw.file}: {note}" for raw in raws for note in raw.notes]
+    summary.notes += [f"{one.raw.file}: {note}" for one in kept for note in one.raw.notes]
     return _concatenate([one.table for one in kept])
 
 

@@ -21,7 +21,7 @@ class UnreadableLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RawTable:
-    """One file's rows under the file's own column names; text may still be bytes."""
+    """One file's rows under the file's own column names; text may be `binary`, `large_binary` may be no text."""
 
     file: str
     table: pa.Table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import NamedTuple
 
@@ -15,7 +14,8 @@ from asterism.core.errors import DataError
 from asterism.core.progress import track
 from asterism.data import columns
 from asterism.data.aliases import is_rating_log, rename_columns
-from asterism.data.columns import Parsed, Parser, Rows, TimestampUnit
+from asterism.data.columns import Parser, Rows, TimestampUnit
+from asterism.data.extra_columns import holds_bytes, parse_extra
 from asterism.data.raw import RawTable
 from asterism.data.rejects import Finding
 from asterism.data.schema import Contract, TableName
@@ -45,7 +45,10 @@ def check_table(raw: RawTable, contract: Contract, unit: TimestampUnit = "s") ->
         raise DataError("the file holds no rows", file=raw.file)
     table, renamed = rename_columns(raw.table, contract, raw.file)
     raw = raw.with_table(table)
-    decoded, findings = _decode(table)
+    bytes_only = [name for name in table.column_names if _is_left_out(name, table, contract)]
+    for name in bytes_only if contract.keeps_extra_columns else ():
+        raw = raw.with_note(f"the column `{name}` holds bytes that are no text and was left out")
+    decoded, findings = _decode(table.drop_columns(bytes_only))
     typed: dict[str, pa.ChunkedArray] = {}
     for name in track(contract.schema.names, f"checking {contract.name}"):
         if name in decoded.column_names:
@@ -53,13 +56,14 @@ def check_table(raw: RawTable, contract: Contract, unit: TimestampUnit = "s") ->
             typed[name] = _apply(parser, decoded, name, raw, findings)
     extra = [name for name in decoded.column_names if name not in typed]
     if contract.keeps_extra_columns:
-        typed |= {name: _apply(_extra_parser(name), decoded, name, raw, findings) for name in extra}
+        typed |= {name: _apply(partial(parse_extra, name=name), decoded, name, raw, findings) for name in extra}
         extra = []
+    ignored = (*extra, *bytes_only)
     if contract.name is TableName.INTERACTIONS:
         _fill_interactions(typed, raw.table.num_rows, is_rating_log(renamed))
     _require_seconds(raw, findings)
     order = [*(name for name in contract.schema.names if name in typed), *typed]
-    return Checked(raw, pa.table({name: typed[name] for name in order}), tuple(findings), renamed, tuple(extra))
+    return Checked(raw, pa.table({name: typed[name] for name in order}), tuple(findings), renamed, ignored)
 
 
 def _parser_of(name: str, table: TableName, unit: TimestampUnit, is_rating: bool) -> Parser:
@@ -82,30 +86,6 @@ def _parser_of(name: str, table: TableName, unit: TimestampUnit, is_rating: bool
     return parsers.get(name, columns.parse_text)
 
 
-def _extra_parser(name: str) -> Parser:
-    return columns.parse_embedding if name.startswith(records.EMBEDDING_PREFIX) else _keep
-
-
-def _keep(column: pa.ChunkedArray) -> Parsed:
-    """A column without a contract stays as it is, in the plain form of its type."""
-    kind = column.type
-    if pa.types.is_large_string(kind) or pa.types.is_dictionary(kind) or pa.types.is_string(kind):
-        return columns.parse_text(column)
-    if pa.types.is_null(kind):
-        return Parsed(column.cast(pa.string()), {})
-    if _holds_plain_values(kind):
-        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-        return Parsed(column.cast(pa.list_(kind.value_type)) if is_list else column, {})
-    texts = [None if value is None else json.dumps(value, default=str) for value in column.to_pylist()]
-    return Parsed(pa.chunked_array([pa.array(texts, pa.string())]), {})
-
-
-def _holds_plain_values(kind: pa.DataType) -> bool:
-    """Whether a type is a scalar or a list of scalars; anything deeper is kept as JSON text."""
-    inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
-    return not pa.types.is_nested(inner) and not pa.types.is_decimal(inner)
-
-
 def _apply(parser: Parser, table: pa.Table, name: str, raw: RawTable, findings: list[Finding]) -> pa.ChunkedArray:
     try:
         parsed = parser(table[name])
@@ -116,12 +96,17 @@ def _apply(parser: Parser, table: pa.Table, name: str, raw: RawTable, findings: 
     return parsed.values
 
 
+def _is_left_out(name: str, table: pa.Table, contract: Contract) -> bool:
+    known = name in contract.schema.names or name.startswith(records.EMBEDDING_PREFIX)
+    return not known and holds_bytes(table[name])
+
+
 def _decode(table: pa.Table) -> tuple[pa.Table, list[Finding]]:
     """Bytes as text; a cell that is not UTF-8 becomes a finding."""
     findings: list[Finding] = []
     for position, name in enumerate(table.column_names):
         column = table[name]
-        if pa.types.is_binary(column.type):
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
             try:
                 text = column.cast(pa.string())
             except pa.ArrowInvalid:
