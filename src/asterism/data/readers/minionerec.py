@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from asterism.data.raw import RawDataset, RawTable, UnreadableLine, rows_as_line
 from asterism.data.readers.delimited import Layout, read_delimited
 
 _PARTS = {"train": "train", "valid": "validation", "test": "test"}
+_PART_OF_WORD = {"training": "train", "validation": "valid", "val": "valid", "testing": "test"}
 _HISTORY = "history_item_id"
 
 
@@ -29,8 +31,13 @@ def read_minionerec(folder: Path) -> RawDataset:
     """Rebuild users' events from samples: what the first history shows, then every target in order.
 
     The samples have no time, so an event's timestamp is its position in its user's sequence. Raises
-    `DataError` where a part is missing.
+    `DataError` where a part is missing, or where the folder holds more than one data set.
     """
+    catalogues = _items(folder)
+    if len(catalogues) > 1:
+        held = ", ".join(file.relative_to(folder).as_posix() for file in catalogues)
+        reason = f"the folder holds several data sets ({held}), whose ids would mix; give each a folder of its own"
+        raise DataError(reason, file=str(folder))
     seen: Counter[str] = Counter()
     tables = []
     for part, split in _PARTS.items():
@@ -38,12 +45,20 @@ def read_minionerec(folder: Path) -> RawDataset:
         if not files:
             raise DataError(f"the folder holds no samples of the part `{part}`", file=str(folder))
         tables += [_read_samples(file, split, seen) for file in files]
-    return RawDataset("minionerec", tuple(tables), tuple(_read_items(file) for file in _items(folder)))
+    return RawDataset("minionerec", tuple(tables), tuple(_read_items(file) for file in catalogues))
 
 
 def _samples(folder: Path, part: str) -> list[Path]:
     inside = folder / part
-    return sorted(inside.glob("*.csv")) if inside.is_dir() else sorted(folder.glob(f"*{part}*.csv"))
+    if inside.is_dir():
+        return sorted(inside.glob("*.csv"))
+    return sorted(file for file in folder.glob("*.csv") if _part_of(file) == part)
+
+
+def _part_of(file: Path) -> str | None:
+    """The part that a file's name says with its last word about parts: `ml-test_train.csv` is training samples."""
+    words = [_PART_OF_WORD.get(word, word) for word in re.split(r"[._-]", file.stem.lower())]
+    return next((word for word in reversed(words) if word in _PARTS), None)
 
 
 def _items(folder: Path) -> list[Path]:
