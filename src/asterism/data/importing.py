@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from asterism.core import records
 from asterism.core.errors import DataError
-from asterism.data.columns import Rows, TimestampUnit
+from asterism.data.columns import Rows
 from asterism.data.dataset import Dataset
 from asterism.data.raw import RawDataset, RawTable
 from asterism.data.rejects import Finding, Rejects
@@ -26,10 +26,11 @@ from asterism.data.repeats import (
     unknown_values,
 )
 from asterism.data.schema import INTERACTIONS, ITEMS, USERS, Contract, TableName, items_known_by_id_only
+from asterism.data.timestamps import TimestampUnit
 from asterism.data.validation import check_table
 
 SUMMARY_FILE = "import.json"
-REPEATED_EVENT = "the event repeats an earlier one in every field"
+REPEATED_EVENT = "the event repeats an earlier one in every field that is kept"
 _EXAMPLES = 5
 
 
@@ -110,7 +111,7 @@ def _import_table(
     kept = _refuse_repeats(kept, contract, rejects)
     report.rows_kept = sum(one.table.num_rows for one in kept)
     summary.notes += [f"{one.raw.file}: {note}" for one in kept for note in one.raw.notes]
-    return _concatenate([one.table for one in kept])
+    return _joined(kept)
 
 
 def _keep_good_rows(
@@ -129,7 +130,7 @@ def _keep_good_rows(
 
 
 def _refuse_repeats(kept: list[_Kept], contract: Contract, rejects: Rejects) -> list[_Kept]:
-    table = _concatenate([one.table for one in kept])
+    table = _joined(kept)
     if contract.key is None:
         repeats, field_name, reason = repeated_events(table), None, REPEATED_EVENT
     else:
@@ -147,6 +148,14 @@ def _refuse_repeats(kept: list[_Kept], contract: Contract, rejects: Rejects) -> 
         out.append(_Kept(one.raw, one.rows[stays], one.table.filter(pa.array(stays))))
         start = stop
     return out
+
+
+def _joined(kept: list[_Kept]) -> pa.Table:
+    table = _concatenate([one.table for one in kept])
+    if records.NANOSECONDS not in table.column_names:
+        return table
+    place = table.column_names.index(records.NANOSECONDS)  # of several files, not all may have them
+    return table.set_column(place, records.NANOSECONDS, table[records.NANOSECONDS].fill_null(0))
 
 
 def _concatenate(tables: list[pa.Table]) -> pa.Table:

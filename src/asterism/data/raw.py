@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from asterism.data.columns import Rows, TimestampUnit
+from asterism.data.columns import Rows
+from asterism.data.timestamps import TimestampUnit
 
 
 class UnreadableLine(NamedTuple):

@@ -7,18 +7,18 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from asterism.core import records
 from asterism.core.errors import DataError
 from asterism.core.progress import track
-from asterism.data import columns
+from asterism.data import columns, timestamps
 from asterism.data.aliases import is_rating_log, rename_columns
-from asterism.data.columns import Parser, Rows, TimestampUnit
+from asterism.data.columns import Parsed, Parser, Rows
 from asterism.data.extra_columns import holds_bytes, parse_extra
 from asterism.data.raw import RawTable
 from asterism.data.rejects import Finding
 from asterism.data.schema import Contract, TableName
+from asterism.data.timestamps import TimestampUnit
 
 SPLITS = ("train", "validation", "test")
 SPLIT_SYNONYMS = {"valid": "validation", "val": "validation", "dev": "validation", "training": "train"}
@@ -53,10 +53,13 @@ def check_table(raw: RawTable, contract: Contract, unit: TimestampUnit = "s") ->
     for name in track(contract.schema.names, f"checking {contract.name}"):
         if name in decoded.column_names:
             parser = _parser_of(name, contract.name, raw.timestamp_unit or unit, is_rating_log(renamed))
-            typed[name] = _apply(parser, decoded, name, raw, findings)
+            parsed = _apply(parser, decoded, name, raw, findings)
+            typed[name] = parsed.values
+            if name == records.TIMESTAMP and parsed.nanoseconds is not None:
+                typed[records.NANOSECONDS] = parsed.nanoseconds
     extra = [name for name in decoded.column_names if name not in typed]
     if contract.keeps_extra_columns:
-        typed |= {name: _apply(partial(parse_extra, name=name), decoded, name, raw, findings) for name in extra}
+        typed |= {name: _apply(partial(parse_extra, name=name), decoded, name, raw, findings).values for name in extra}
         extra = []
     ignored = (*extra, *bytes_only)
     if contract.name is TableName.INTERACTIONS:
@@ -71,7 +74,8 @@ def _parser_of(name: str, table: TableName, unit: TimestampUnit, is_rating: bool
     parsers: dict[str, Parser] = {
         records.USER_ID: columns.parse_id,
         records.ITEM_ID: columns.parse_id,
-        records.TIMESTAMP: partial(columns.parse_timestamp, unit=unit),
+        records.TIMESTAMP: partial(timestamps.parse_timestamp, unit=unit),
+        records.NANOSECONDS: timestamps.parse_nanoseconds,
         records.ACTION: partial(
             columns.parse_choice, allowed=tuple(records.ACTION_CODES), default=default_action.value
         ),
@@ -80,20 +84,20 @@ def _parser_of(name: str, table: TableName, unit: TimestampUnit, is_rating: bool
         records.CATEGORIES: columns.parse_categories,
         records.PRICE: partial(columns.parse_number, minimum=0.0),
         records.KIND: partial(columns.parse_choice, allowed=tuple(kind.value for kind in records.Kind)),
-        records.CREATED_AT: partial(columns.parse_timestamp, unit="auto" if unit == "ms" else unit, required=False),
+        records.CREATED_AT: partial(timestamps.parse_timestamp, unit="auto" if unit == "ms" else unit, of_event=False),
         records.AVAILABLE: columns.parse_flag,
     }
     return parsers.get(name, columns.parse_text)
 
 
-def _apply(parser: Parser, table: pa.Table, name: str, raw: RawTable, findings: list[Finding]) -> pa.ChunkedArray:
+def _apply(parser: Parser, table: pa.Table, name: str, raw: RawTable, findings: list[Finding]) -> Parsed:
     try:
         parsed = parser(table[name])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         reason = f"a column of type {table[name].type} cannot be read as this field ({error}); convert it"
         raise DataError(reason, file=raw.file, field=name) from error
     findings.extend(Finding(name, reason, rows) for reason, rows in parsed.bad.items())
-    return parsed.values
+    return parsed
 
 
 def _is_left_out(name: str, table: pa.Table, contract: Contract) -> bool:
@@ -139,18 +143,21 @@ def _fill_interactions(typed: dict[str, pa.ChunkedArray], rows: int, is_rating: 
 def _require_seconds(raw: RawTable, findings: list[Finding]) -> None:
     """Timestamps that are mostly in another unit are a fault of the file, not of its rows."""
     for finding in findings:
-        if finding.reason in (columns.TOO_LARGE, columns.TOO_SMALL) and 2 * len(finding.rows) > raw.table.num_rows:
-            row = finding.rows[:1]
-            given = pc.take(raw.table[finding.field], pa.array(row))[0].as_py()
+        wrong_unit = finding.reason in (timestamps.TOO_LARGE, timestamps.TOO_SMALL)
+        if wrong_unit and 2 * len(finding.rows) > raw.table.num_rows:
+            given = raw.table[finding.field][int(finding.rows[0])].as_py()
             shown = given.decode() if isinstance(given, bytes) else given
-            if finding.reason == columns.TOO_LARGE:
-                reason = (
-                    f"timestamps are in milliseconds or finer ({shown}), the contract wants Unix seconds; import the "
-                    "file with `asterism data import --timestamps-unit ms`, or divide them by 1000"
-                )
-            else:
-                reason = (
-                    f"timestamps are too small to be milliseconds ({shown}); "
-                    "import the file with `--timestamps-unit s`, or `auto`"
-                )
-            raise DataError(reason, file=raw.file, line=int(raw.lines_of(row)[0]), field=finding.field)
+            line = int(raw.lines_of(finding.rows[:1])[0])
+            reason = _other_unit(shown, finding.reason == timestamps.TOO_LARGE)
+            raise DataError(reason, file=raw.file, line=line, field=finding.field)
+
+
+def _other_unit(shown: str | float, too_large: bool) -> str:
+    wanted = "the contract wants Unix seconds"
+    if not too_large:
+        advice = "import the file with `--timestamps-unit s`, or `auto`"
+        return f"timestamps are too small to be milliseconds ({shown}); {advice}"
+    if abs(float(shown)) >= timestamps.MICROSECONDS_FROM:
+        return f"timestamps are in microseconds or finer ({shown}), {wanted}; divide them by 1,000,000 or more"
+    advice = "import the file with `asterism data import --timestamps-unit ms`, or divide them by 1000"
+    return f"timestamps are in milliseconds ({shown}), {wanted}; {advice}"
