@@ -36,7 +36,7 @@ def rows_where(mask: pa.ChunkedArray) -> Rows:
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Any column as text: whole numbers without a decimal point, lists joined by a space."""
+    """Any column as text: whole numbers without a decimal point, NaN as none, lists joined by a space."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return as_text(column.cast(kind.value_type))
@@ -45,7 +45,8 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_floating(kind):
         whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_EXACT_WHOLE))
         as_whole = pc.cast(pc.if_else(whole, column, None), pa.int64())
-        return pc.coalesce(as_whole.cast(pa.string()), column.cast(pa.string()))
+        others = pc.if_else(pc.is_nan(column), None, column)
+        return pc.coalesce(as_whole.cast(pa.string()), others.cast(pa.string()))
     return column if pa.types.is_string(kind) else column.cast(pa.string())
 
 
