@@ -83,12 +83,13 @@ class _Kept(NamedTuple):
     table: pa.Table
 
 
-def import_dataset(raw: RawDataset, rejects: Rejects, unit: TimestampUnit = "s") -> Imported:
+def import_dataset(raw: RawDataset, rejects: Rejects, unit: TimestampUnit | None = None) -> Imported:
     """Check all tables of a data set; each user's events end up in order of time, unknown items in the catalogue.
 
-    Raises `DataError` naming the first bad rows, unless `rejects` sets them aside.
+    Numbers that are timestamps are in `unit`, else in the format's own, else in seconds. Raises `DataError` naming the
+    first bad rows, unless `rejects` sets them aside.
     """
-    summary = ImportSummary(raw.format)
+    summary = ImportSummary(raw.format, notes=list(raw.notes))
     interactions = _import_table(raw.interactions, INTERACTIONS, rejects, unit, summary)
     if interactions is None or not interactions.num_rows:
         raise DataError("no interaction is left to learn from", file=_names(raw.interactions))
@@ -102,7 +103,7 @@ def import_dataset(raw: RawDataset, rejects: Rejects, unit: TimestampUnit = "s")
 
 
 def _import_table(
-    raws: Sequence[RawTable], contract: Contract, rejects: Rejects, unit: TimestampUnit, summary: ImportSummary
+    raws: Sequence[RawTable], contract: Contract, rejects: Rejects, unit: TimestampUnit | None, summary: ImportSummary
 ) -> pa.Table | None:
     if not raws:
         return None
@@ -115,7 +116,7 @@ def _import_table(
 
 
 def _keep_good_rows(
-    raw: RawTable, contract: Contract, rejects: Rejects, unit: TimestampUnit, report: TableSummary
+    raw: RawTable, contract: Contract, rejects: Rejects, unit: TimestampUnit | None, report: TableSummary
 ) -> _Kept:
     checked = check_table(raw, contract, unit)
     keep = rejects.refuse(checked.raw, checked.findings)

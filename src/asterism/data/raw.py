@@ -28,7 +28,7 @@ class RawTable:
     table: pa.Table
     lines_of: Callable[[Rows], Rows]  # ascending rows → lines of the file, both as arrays
     unreadable: tuple[UnreadableLine, ...] = ()
-    timestamp_unit: TimestampUnit | None = None  # where the format fixes it
+    timestamp_unit: TimestampUnit | None = None  # what the format says, unless the user says otherwise
     notes: tuple[str, ...] = ()  # what a reader changed, for the import summary
 
     def with_table(self, table: pa.Table) -> RawTable:
@@ -52,6 +52,7 @@ class RawDataset:
     interactions: tuple[RawTable, ...]
     items: tuple[RawTable, ...] = ()
     users: tuple[RawTable, ...] = ()
+    notes: tuple[str, ...] = ()  # on the folder as a whole
 
 
 def rows_as_lines(rows: Rows) -> Rows:

@@ -36,7 +36,7 @@ class Checked(NamedTuple):
     ignored: tuple[str, ...]  # columns that the contract has no place for
 
 
-def check_table(raw: RawTable, contract: Contract, unit: TimestampUnit = "s") -> Checked:
+def check_table(raw: RawTable, contract: Contract, unit: TimestampUnit | None = None) -> Checked:
     """Type a raw table and find its bad rows.
 
     Raises `DataError` where a whole file is wrong: a column missing, no rows, timestamps in another unit.
@@ -52,7 +52,7 @@ def check_table(raw: RawTable, contract: Contract, unit: TimestampUnit = "s") ->
     typed: dict[str, pa.ChunkedArray] = {}
     for name in track(contract.schema.names, f"checking {contract.name}"):
         if name in decoded.column_names:
-            parser = _parser_of(name, contract.name, raw.timestamp_unit or unit, is_rating_log(renamed))
+            parser = _parser_of(name, contract.name, unit or raw.timestamp_unit or "s", is_rating_log(renamed))
             parsed = _apply(parser, decoded, name, raw, findings)
             typed[name] = parsed.values
             if name == records.TIMESTAMP and parsed.nanoseconds is not None:

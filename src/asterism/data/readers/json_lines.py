@@ -20,6 +20,7 @@ from asterism.data.columns import LARGEST_EXACT_WHOLE, Rows, as_text
 from asterism.data.raw import RawTable, UnreadableLine
 
 _BATCH_LINES = 50_000
+_FIRST_LINES = 100  # among which a format must show
 _TEXTS = pa.list_(pa.string())
 
 Row = dict[str, object]
@@ -182,12 +183,9 @@ def _one_each(texts: pa.StringArray) -> pa.ListArray:
 
 
 def first_object(file: Path, parse: Callable[[str], object] = json.loads) -> Row | None:
-    """The first object of a file, or None where its first line is none; for telling formats apart."""
-    for line, data in _first_lines(file):
+    """The first object among a file's first lines, or None where they hold none; for telling formats apart."""
+    for line, data in enumerate(islice(_lines(file), _FIRST_LINES), start=1):
         row = _row(line, data, parse)
-        return None if isinstance(row, UnreadableLine) else row
+        if not isinstance(row, UnreadableLine):
+            return row
     return None
-
-
-def _first_lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    yield from ((line, data) for line, data in enumerate(islice(_lines(file), 10), start=1) if data.strip())
