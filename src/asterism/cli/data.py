@@ -60,6 +60,7 @@ def import_command(
 ) -> None:
     """Check files against the data contract and write them as a data set."""
     from asterism.data.importing import import_dataset
+    from asterism.data.readers.contract import check_output
     from asterism.data.readers.detection import read_files, read_folder
     from asterism.data.rejects import REJECTS_FILE, Rejects
 
@@ -67,6 +68,7 @@ def import_command(
         raise typer.BadParameter("give either --interactions or --folder")
     if folder is not None and (items is not None or users is not None):
         raise typer.BadParameter("--items and --users go with --interactions; --folder brings its own")
+    check_output(output)
     if folder is not None:
         raw = read_folder(folder, format)
     else:
