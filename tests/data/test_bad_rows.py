@@ -246,3 +246,10 @@ def test_rows_that_are_bad_alike_say_why_once(write: Write, stop: Callable[..., 
 def test_a_file_of_bad_rows_only(write: Write, reject: Callable[..., object]) -> None:
     with pytest.raises(DataError, match="no interaction is left"):
         reject(write("a.csv", HEADER + "u1,i1,x,click,1\n"))
+
+
+def test_a_catalogue_of_bad_rows_only(write: Write, reject: Callable[..., object]) -> None:
+    items = write("items.csv", "item_id,title,price\ni1,One,-3\ni2,Two,-4\n")
+    imported, rejected = reject(write("a.csv", HEADER + GOOD), items)  # type: ignore[misc]
+    assert len(rejected) == 2
+    assert imported.dataset.items.to_pylist() == [{"item_id": "i1", "title": None, "price": None}]

@@ -45,3 +45,22 @@ def test_two_data_sets_in_a_folder_are_refused(write: Write, load: Load) -> None
         write(f"index/{name}.item.json", ITEMS)
     with pytest.raises(DataError, match=re.escape("(index/Industrial.item.json, index/Office.item.json)")):
         load()
+
+
+def test_half_a_surrogate_pair_names_its_item(write: Write, load: Load) -> None:
+    for part, samples in SAMPLES.items():
+        write(f"{part}/x.csv", HEAD + samples)
+    write("x.item.json", '{"0":{"title":"a"},"1":{"title":"bad \\ud83d"}}')
+    with pytest.raises(DataError, match="item '1' holds half of a surrogate pair"):
+        load()
+
+
+@pytest.mark.parametrize("history", ["\"['\\ud83d']\"", '"{[]: 1}"'])
+def test_a_history_that_is_no_list_of_ids_is_a_bad_row(write: Write, load: Load, history: str) -> None:
+    for part, samples in SAMPLES.items():
+        write(f"{part}/x.csv", HEAD + samples)
+    write("train/x.csv", HEAD + SAMPLES["train"] + f"v,{history},1\n")
+    write("x.item.json", ITEMS)
+    with pytest.raises(DataError, match="`history_item_id` is not a list") as caught:
+        load()
+    assert caught.value.line == 3

@@ -173,7 +173,7 @@ def _with_unknown_items(items: pa.Table | None, interactions: pa.Table, summary:
     _, touched = codes_of(interactions[records.ITEM_ID])
     if items is None:
         items = items_known_by_id_only(pa.array([], pa.string()))
-    elif len(unknown_values(touched, items[records.ITEM_ID])) == len(touched):
+    elif items.num_rows and len(unknown_values(touched, items[records.ITEM_ID])) == len(touched):
         summary.notes.append(
             "no event is about an item of the catalogue; check that both files write item ids alike "
             f"(events: {touched[0]}, catalogue: {items[records.ITEM_ID][0]})"

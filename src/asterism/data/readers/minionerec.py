@@ -16,6 +16,7 @@ from asterism.core.errors import DataError
 from asterism.data.columns import Rows
 from asterism.data.raw import RawDataset, RawTable, UnreadableLine, rows_as_lines
 from asterism.data.readers.delimited import Layout, read_delimited
+from asterism.data.readers.json_lines import is_encodable
 
 _PARTS = {"train": "train", "valid": "validation", "test": "test"}
 _PART_OF_WORD = {"training": "train", "validation": "valid", "val": "valid", "testing": "test"}
@@ -112,9 +113,10 @@ def _text(cell: bytes | None) -> str:
 def _history(text: str) -> list[str] | None:
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
-    return [str(one) for one in value] if isinstance(value, list) else None
+    items = [str(one) for one in value] if isinstance(value, list) else None
+    return items if is_encodable(items) else None
 
 
 def _read_items(file: Path) -> RawTable:
@@ -124,6 +126,9 @@ def _read_items(file: Path) -> RawTable:
         raise DataError(f"the file is not JSON ({error})", file=str(file)) from error
     if not isinstance(items, dict) or not all(isinstance(one, dict) for one in items.values()):
         raise DataError("the file is not one object of items by id", file=str(file))
+    broken = next((item for item, fields in items.items() if not is_encodable([item, fields])), None)
+    if broken is not None:
+        raise DataError(f"item {broken!r} holds half of a surrogate pair; mend its text", file=str(file))
     fields = (records.TITLE, records.DESCRIPTION, records.BRAND, records.CATEGORIES)
     columns = {name: [_plain(one.get(name)) for one in items.values()] for name in fields}
     return RawTable(str(file), pa.table({records.ITEM_ID: list(items), **columns}), rows_as_lines)
