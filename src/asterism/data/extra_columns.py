@@ -9,8 +9,6 @@ import pyarrow as pa
 from asterism.core import records
 from asterism.data.columns import Parsed, parse_embedding, parse_text
 
-_SAMPLE = 1000  # values that tell whether a column of bytes is text
-
 
 def parse_extra(column: pa.ChunkedArray, name: str) -> Parsed:
     """A vector where the name says so; else the column as it is, in the plain form of its type."""
@@ -29,30 +27,22 @@ def parse_extra(column: pa.ChunkedArray, name: str) -> Parsed:
 
 
 def holds_bytes(column: pa.ChunkedArray) -> bool:
-    """Whether a typed file's column holds bytes that are no text, such as pictures, or lists of bytes.
-
-    A column is no text where most of its first values are not UTF-8.
-    """
+    """Whether a typed file's column holds bytes that are no text, such as pictures, or lists of bytes."""
     if pa.types.is_nested(column.type):
         return any(pa.types.is_large_binary(leaf) for leaf in _leaves(column.type))
     if not pa.types.is_large_binary(column.type):
         return False
-    sample = column.slice(0, _SAMPLE).drop_null().to_pylist()
-    return 2 * sum(not _is_text(value) for value in sample) > len(sample)
+    try:
+        column.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        return True
+    return False
 
 
 def _leaves(kind: pa.DataType) -> list[pa.DataType]:
     if not pa.types.is_nested(kind):
         return [kind]
     return [leaf for place in range(kind.num_fields) for leaf in _leaves(kind.field(place).type)]
-
-
-def _is_text(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _holds_plain_values(kind: pa.DataType) -> bool:
