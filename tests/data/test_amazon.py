@@ -72,5 +72,7 @@ def test_a_broken_first_line_hides_no_file(write: Write, load: Callable[..., Imp
 
 def test_a_file_that_is_neither_reviews_nor_metadata_is_named(write: Write, load: Callable[..., Imported]) -> None:
     write("reviews.json", OLD_REVIEW % "u")
-    other = write("notes.json", '{"by": "me"}\n')
-    assert load().summary.notes == [f"{other}: neither reviews nor metadata were recognised in it, so it was not read"]
+    clicks = {"user_id": "u", "parent_asin": "a", "timestamp": 1, "action": "click"}
+    others = [write("clicks.jsonl", json.dumps(clicks)), write("notes.json", '{"by": "me"}\n')]
+    reason = "neither reviews nor metadata were recognised in it, so it was not read"
+    assert load().summary.notes == [f"{other}: {reason}" for other in others]

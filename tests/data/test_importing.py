@@ -102,7 +102,7 @@ def test_repeats_and_backward_steps_agree_with_slow_twins(rows: list[tuple[int, 
     if below:
         halves = table["timestamp"].to_numpy()
         table = table.set_column(2, "timestamp", pa.array(halves // 2))
-        table = table.append_column("timestamp_nanoseconds", pa.array(halves % 2 * 500_000_000, pa.int32()))
+        table = table.append_column("nanoseconds_of_second", pa.array(halves % 2 * 500_000_000, pa.int32()))
     assert repeated_events(table).tolist() == [at for at, row in enumerate(rows) if row in rows[:at]]
     users = [user for user, _, _ in rows]
     assert repeated_values(table["user_id"]).tolist() == [at for at, one in enumerate(users) if one in users[:at]]

@@ -56,7 +56,7 @@ def test_arrow_timestamps_below_a_second_order_events(tmp_path: Path, stop: Impo
     )
     table = stop(tmp_path / "a.parquet").dataset.interactions
     assert table["item_id"].to_pylist() == ["A", "B", "C"]
-    assert table["timestamp_nanoseconds"].to_pylist() == NANOSECONDS[::-1]
+    assert table["nanoseconds_of_second"].to_pylist() == NANOSECONDS[::-1]
 
 
 def test_two_clicks_of_one_second_are_two_events_also_once_they_were_saved(
@@ -64,7 +64,7 @@ def test_two_clicks_of_one_second_are_two_events_also_once_they_were_saved(
 ) -> None:
     text = "user_id,item_id,timestamp\nu,A,1600000000100\nu,A,1600000000200\nu,A,1600000001000\n"
     imported = stop(write("a.csv", text), unit="ms")
-    assert imported.dataset.interactions["timestamp_nanoseconds"].to_pylist() == [100_000_000, 200_000_000, 0]
+    assert imported.dataset.interactions["nanoseconds_of_second"].to_pylist() == [100_000_000, 200_000_000, 0]
     imported.dataset.save(tmp_path / "saved")
     again = load_dataset(tmp_path / "saved")
     assert dataset_fingerprint(again) == dataset_fingerprint(imported.dataset)
@@ -83,7 +83,7 @@ def test_files_with_and_without_milliseconds_go_together(write: Write, load: Imp
     write("x.valid.inter", head + "u\tC\t1600000001.25\n")
     write("x.test.inter", head + "u\tD\t1600000001.5\n")
     table = load().dataset.interactions
-    assert table["timestamp_nanoseconds"].to_pylist() == [0, 0, 250_000_000, 500_000_000]
+    assert table["nanoseconds_of_second"].to_pylist() == [0, 0, 250_000_000, 500_000_000]
 
 
 def test_moments_before_1970_are_for_items_only() -> None:

@@ -65,7 +65,7 @@ def is_review_file(file: Path) -> bool:
 def is_metadata_file(file: Path) -> bool:
     """Whether a file begins with what Amazon knows about an item."""
     first = first_object(file, _parse) if file.is_file() and file.name.endswith(_SUFFIXES) else None
-    return first is not None and ("parent_asin" in first or "asin" in first)
+    return first is not None and _is_item(first)
 
 
 def _parse(line: str) -> object:
@@ -82,7 +82,11 @@ def _is_review(row: Row) -> bool:
 
 
 def _is_metadata(row: Row, file: Path) -> bool:
-    return "parent_asin" in row or ("asin" in row and "reviewerID" not in row) or file.name.startswith("meta")
+    return _is_item(row) or file.name.startswith("meta")
+
+
+def _is_item(row: Row) -> bool:
+    return ("parent_asin" in row or "asin" in row) and not ("user_id" in row or "reviewerID" in row)
 
 
 def read_reviews(file: Path) -> RawTable:

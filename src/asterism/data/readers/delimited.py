@@ -165,14 +165,14 @@ class _Source:
 
     def quotes_enclose_cells(self) -> bool:
         with self.text() as stream:
-            return quotes_enclose_cells(stream, self.layout.delimiter)
+            return quotes_enclose_cells(track(stream, f"quotes of {self.file.name}"), self.layout.delimiter)
 
     def refuse_joined_rows(self) -> None:
         """A quote that is opened and not closed where its cell ends would swallow the rows after it."""
         if not self.layout.quoted:
             return
         with self.text() as stream:
-            line = first_broken_span(stream, self.layout.delimiter)
+            line = first_broken_span(track(stream, f"quotes of {self.file.name}"), self.layout.delimiter)
         if line is not None:
             reason = "a double quote is never closed at the end of its cell, so rows would run together"
             raise DataError(f"{reason}; close it, or leave it out", file=str(self.file), line=line)

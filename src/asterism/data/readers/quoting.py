@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
-from typing import TextIO
+from collections.abc import Iterable, Iterator
 
 
-def quotes_enclose_cells(stream: TextIO, delimiter: str) -> bool:
+def quotes_enclose_cells(lines: Iterable[str], delimiter: str) -> bool:
     """Whether every quote at the start of a cell is closed at the end of one, and no such cell looks like two rows.
 
     A cell that holds both a line end and the delimiter looks like two rows.
     """
-    reader = csv.reader(stream, delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line = 0
     try:
         for cells in reader:
@@ -24,17 +23,17 @@ def quotes_enclose_cells(stream: TextIO, delimiter: str) -> bool:
     return True
 
 
-def first_broken_span(stream: TextIO, delimiter: str) -> int | None:
+def first_broken_span(lines: Iterable[str], delimiter: str) -> int | None:
     """The line on which the first record begins that quotes spread over lines without enclosing a cell."""
     read: list[str] = []
 
-    def lines() -> Iterator[str]:
-        for line in stream:
+    def remembered() -> Iterator[str]:
+        for line in lines:
             read.append(line)
             yield line
 
     first = 1
-    for _ in csv.reader(lines(), delimiter=delimiter):
+    for _ in csv.reader(remembered(), delimiter=delimiter):
         if len(read) > 1 and not _is_well_formed(read, delimiter):
             return first
         first += len(read)
