@@ -51,6 +51,17 @@ def test_import_and_describe(run: Run, files: tuple[Path, Path], tmp_path: Path)
     assert len(list((tmp_path / "plots").glob("*.png"))) == 3
 
 
+@pytest.mark.parametrize("table", ["interactions.csv", "items.jsonl.gz", "users.tsv"])
+def test_an_output_folder_that_holds_such_a_table_already(
+    run: Run, files: tuple[Path, Path], tmp_path: Path, table: str
+) -> None:
+    (tmp_path / table).write_text(GOOD)
+    for command in (("import", "--interactions", files[0]), ("simulate",)):
+        with pytest.raises(DataError, match=f"the folder holds {table} already.*name another folder"):
+            run("data", *command, "--output", tmp_path)
+    assert not (tmp_path / "interactions.parquet").exists()
+
+
 def test_bad_rows(run: Run, files: tuple[Path, Path], tmp_path: Path) -> None:
     files[0].write_text(GOOD + "u,a,soon\n")
     arguments = ("data", "import", "--interactions", files[0], "--output", tmp_path / "out")

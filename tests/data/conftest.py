@@ -10,6 +10,7 @@ import pytest
 
 from asterism.data.importing import Imported, import_dataset
 from asterism.data.readers.contract import read_named_files
+from asterism.data.readers.detection import read_folder
 from asterism.data.rejects import Rejects
 
 Importer = Callable[..., Imported]
@@ -45,5 +46,15 @@ def reject(tmp_path: Path) -> Importer:
         imported = import_dataset(read_named_files(interactions, items), Rejects("reject", file))
         lines = file.read_text().splitlines() if file.exists() else []
         return imported, [json.loads(line) for line in lines]
+
+    return run
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Importer:
+    """Import the folder of the test, in the format that is detected."""
+
+    def run(place: str = ".") -> Imported:
+        return import_dataset(read_folder(tmp_path / place), Rejects("stop"))
 
     return run

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asterism.core.records import ACTION_CODES
-from asterism.data import columns
+from asterism.data import columns, timestamps
+from asterism.data.timestamps import TimestampUnit, parse_timestamp
 
 
 def column(values: list[object], kind: pa.DataType | None = None) -> pa.ChunkedArray:
@@ -51,7 +52,7 @@ def test_a_number_must_be_finite() -> None:
 
 def test_timestamps_from_text() -> None:
     texts = ["964982703", "964982703.0", "9.64982703E8", "1.5", "soon", "", "-3", " 7 "]
-    parsed = columns.parse_timestamp(column(texts))
+    parsed = parse_timestamp(column(texts))
     assert parsed.values.to_pylist() == [964982703, 964982703, 964982703, None, None, None, -3, 7]
     assert bad_rows(parsed) == {
         "the timestamp is missing": [5],
@@ -62,44 +63,44 @@ def test_timestamps_from_text() -> None:
 
 def test_moments_in_iso_8601() -> None:
     texts = ["2020-09-13T12:26:40", "2020-09-13 14:26:40.9+02:00", " 2020-09-13 ", "2020-09-13T12:26:40Z", None, ""]
-    parsed = columns.parse_timestamp(column([*texts, "1600000000", "2020-02-31"]))
+    parsed = parse_timestamp(column([*texts, "1600000000", "2020-02-31"]))
     assert parsed.values.to_pylist() == [1600000000, 1600000000, 1599955200, 1600000000, None, None, None, None]
-    assert bad_rows(parsed) == {"the timestamp is missing": [4, 5], columns.NOT_ISO: [6, 7]}
+    assert bad_rows(parsed) == {"the timestamp is missing": [4, 5], timestamps.NOT_ISO: [6, 7]}
 
 
 @pytest.mark.parametrize("kind", [pa.float64(), pa.string()])
 def test_a_clocks_fractions_of_a_second_are_cut_off(kind: pa.DataType) -> None:
-    clock = columns.parse_timestamp(column([1600000000.25, 1600000001.75, 1600000002.0, 1e300]).cast(kind))
+    clock = parse_timestamp(column([1600000000.25, 1600000001.75, 1600000002.0, 1e300]).cast(kind))
     assert clock.values.to_pylist() == [1600000000, 1600000001, 1600000002, None]
     assert bad_rows(clock) == {"the timestamp is not a whole number of Unix seconds": [3]}
-    assert bad_rows(columns.parse_timestamp(column([0.5, 1.5]).cast(kind))) != {}, "no clock counts from half a second"
+    assert bad_rows(parse_timestamp(column([0.5, 1.5]).cast(kind))) != {}, "no clock counts from half a second"
 
 
 def test_a_large_whole_number_keeps_every_digit() -> None:
-    parsed = columns.parse_timestamp(column(["1700000000123", "oops"]), unit="ms")
+    parsed = parse_timestamp(column(["1700000000123", "oops"]), unit="ms")
     assert parsed.values.to_pylist() == [1700000000, None]
-    assert columns.parse_timestamp(column([9007199254740993])).values.to_pylist() == [9007199254740993]
+    assert parse_timestamp(column([9007199254740993])).values.to_pylist() == [9007199254740993]
 
 
 @pytest.mark.parametrize(
     ("unit", "values", "expected", "bad"),
     [
-        ("s", [100_000_000_000, 5], [100_000_000_000, 5], {columns.TOO_LARGE: [0]}),
-        ("ms", [1_700_000_000_999, 1_700_000_000], [1_700_000_000, 1_700_000], {columns.TOO_SMALL: [1]}),
-        ("ms", [1_700_000_000_000_000], [1_700_000_000_000], {columns.TOO_LARGE: [0]}),
+        ("s", [100_000_000_000, 5], [100_000_000_000, 5], {timestamps.TOO_LARGE: [0]}),
+        ("ms", [1_700_000_000_999, 1_700_000_000], [1_700_000_000, 1_700_000], {timestamps.TOO_SMALL: [1]}),
+        ("ms", [1_700_000_000_000_000], [1_700_000_000_000], {timestamps.TOO_LARGE: [0]}),
         ("auto", [1_700_000_000_999, 1_700_000_001_000], [1_700_000_000, 1_700_000_001], {}),
         ("auto", [1_700_000_000, 1_700_000_001], [1_700_000_000, 1_700_000_001], {}),
     ],
 )
-def test_units(unit: columns.TimestampUnit, values: list[int], expected: list[int], bad: dict[str, list[int]]) -> None:
-    parsed = columns.parse_timestamp(column(values), unit)
+def test_units(unit: TimestampUnit, values: list[int], expected: list[int], bad: dict[str, list[int]]) -> None:
+    parsed = parse_timestamp(column(values), unit)
     assert parsed.values.to_pylist() == expected
     assert bad_rows(parsed) == bad
 
 
 def test_arrow_timestamps_become_seconds() -> None:
     moment = column([datetime(1970, 1, 2), None], pa.timestamp("us"))
-    parsed = columns.parse_timestamp(moment)
+    parsed = parse_timestamp(moment)
     assert parsed.values.to_pylist() == [86400, None]
     assert bad_rows(parsed) == {"the timestamp is missing": [1]}
 
@@ -160,10 +161,10 @@ def test_embeddings_share_one_width() -> None:
 @given(st.lists(st.one_of(st.integers(0, 10**10), st.text(max_size=6)), min_size=1, max_size=20))
 def test_the_fast_parser_agrees_with_a_slow_one(values: list[int | str]) -> None:
     texts = [str(value) for value in values]
-    parsed = columns.parse_timestamp(column(texts, pa.string()))
+    parsed = parse_timestamp(column(texts, pa.string()))
     broken = set(np.concatenate([rows for rows in parsed.bad.values()] or [np.empty(0)]).tolist())
     for row, text in enumerate(texts):
-        if text.isascii() and text.strip(" ").isdigit() and int(text) < columns.MILLISECONDS_FROM:
+        if text.isascii() and text.strip(" ").isdigit() and int(text) < timestamps.MILLISECONDS_FROM:
             assert parsed.values[row].as_py() == int(text)
             assert row not in broken
         elif not any(letter.isdigit() for letter in text):

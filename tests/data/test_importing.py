@@ -16,7 +16,7 @@ from asterism.data.importing import Imported, import_dataset
 from asterism.data.locating import load_dataset
 from asterism.data.raw import RawDataset, RawTable, rows_as_lines
 from asterism.data.rejects import Rejects
-from asterism.data.repeats import backward_steps, repeated_events, repeated_values
+from asterism.data.repeats import backward_steps, repeated_events, repeated_values, sort_by_time
 
 Write = Callable[[str, str | bytes], Path]
 
@@ -95,9 +95,14 @@ ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3
 
 
 @settings(max_examples=80)
-@given(ROWS)
-def test_repeats_and_backward_steps_agree_with_slow_twins(rows: list[tuple[int, int, int]]) -> None:
+@given(ROWS, st.booleans())
+def test_repeats_and_backward_steps_agree_with_slow_twins(rows: list[tuple[int, int, int]], below: bool) -> None:
+    """Half of the logs tell half seconds: a time of 3 is then 1.5 seconds."""
     table = log(rows)
+    if below:
+        halves = table["timestamp"].to_numpy()
+        table = table.set_column(2, "timestamp", pa.array(halves // 2))
+        table = table.append_column("nanoseconds_of_second", pa.array(halves % 2 * 500_000_000, pa.int32()))
     assert repeated_events(table).tolist() == [at for at, row in enumerate(rows) if row in rows[:at]]
     users = [user for user, _, _ in rows]
     assert repeated_values(table["user_id"]).tolist() == [at for at, one in enumerate(users) if one in users[:at]]
@@ -107,6 +112,10 @@ def test_repeats_and_backward_steps_agree_with_slow_twins(rows: list[tuple[int, 
         steps += time < newest.get(user, time)
         newest[user] = time
     assert backward_steps(table) == steps
+    ordered = sort_by_time(table)
+    expected = sorted(rows, key=lambda row: row[2])
+    assert ordered["item_id"].to_pylist() == [str(item) for _, item, _ in expected]
+    assert ordered["user_id"].to_pylist() == [str(user) for user, _, _ in expected]
 
 
 @settings(max_examples=60)

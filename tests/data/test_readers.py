@@ -169,9 +169,10 @@ def test_movielens_csv(write: Write, tmp_path: Path) -> None:
     ]
 
 
-def test_movielens_1m(write: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_movielens_1m_and_10m(write: Write, tmp_path: Path, encoding: str) -> None:
     write("ratings.dat", b"1::1193::5::978300760\n1::661::3::978302109\n")
-    write("movies.dat", '1193::Misérables, Les (1995)::Drama|Musical\n661::A "B" C::Comedy\n'.encode("latin-1"))
+    write("movies.dat", '1193::Misérables, Les (1995)::Drama|Musical\n661::A "B" C::Comedy\n'.encode(encoding))
     write("users.dat", b"1::F::1::10::48067\n")
     dataset = load(tmp_path).dataset
     assert dataset.items["title"].to_pylist() == ["Misérables, Les (1995)", 'A "B" C']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,26 @@ def test_precomputed_vectors_may_be_null() -> None:
     assert_array_equal(part.vectors[[0, 2]], [[1, 2], [3, 4]])
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.large_list(pa.int8()), pa.list_(pa.float16(), 2)])
+def test_precomputed_vectors_may_be_lists_of_any_kind(kind: pa.DataType) -> None:
+    whole = pa.array([[9, 9], [1, 2], None, [3, 4], None, [5, 6]]).cast(pa.list_(pa.float16())).cast(kind)
+    column = pa.chunked_array([whole.slice(1, 2), whole.slice(3, 0), whole.slice(3, 3)])
+    part = precomputed_part(pa.table({"embedding_v": column}), "embedding_v")
+    assert part.present.tolist() == [True, False, True, False, True]
+    assert_array_equal(part.vectors, [[1, 2], [0, 0], [3, 4], [0, 0], [5, 6]])
+
+
+def test_precomputed_vectors_are_not_read_number_by_number() -> None:
+    vectors = np.random.default_rng(0).normal(size=(20_000, 32)).astype(np.float32)
+    items = pa.table({"embedding_v": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), 32)})
+    tracemalloc.start()
+    part = precomputed_part(items, "embedding_v")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert_array_equal(part.vectors, vectors)
+    assert peak < 4 * vectors.nbytes
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -103,6 +124,7 @@ def test_precomputed_vectors_may_be_null() -> None:
         ([[1.0], [float("nan")]], "row 1 holds a null, NaN or infinity"),
         ([[1.0], [None]], "row 1 holds a null"),
         ([1.0, 2.0], "must be a list of numbers, but the type is double"),
+        ([["a"], ["b"]], "must be a list of numbers \\("),
     ],
 )
 def test_a_broken_precomputed_column_is_named(values: list[Any], message: str) -> None:

@@ -100,7 +100,7 @@ def test_json_has_the_promised_shape() -> None:
                 "coverage@10", "gini@10", "novelty@10", "long_tail_share@10", "diversity@10",
             }  # fmt: skip
             assert set(system["slices"][mode]) == {"history_length", "target_popularity", "cold_items"}
-            assert system["seconds_per_1000_users"][mode] > 0
+            assert system["seconds_per_1000_cases"][mode] > 0
         assert system["seconds"] > 0
     assert list(found["baselines"]) == list(found["comparisons"]) == ["popularity", "markov"]
     compared = found["comparisons"]["popularity"]["metrics"]["ndcg@10"]
@@ -120,12 +120,12 @@ def test_the_seed_fixes_every_figure() -> None:
     )
 
 
-def test_a_slice_mean_weighted_by_its_users_gives_the_whole() -> None:
+def test_a_slice_mean_weighted_by_its_cases_gives_the_whole() -> None:
     split = random_market(seed=8)
     measured = evaluate(item_knn(split.train, 25), split, "test", CONFIG, dataset="m").system.modes["metrics"]
     for group in ("history_length", "target_popularity", "cold_items"):
-        filled = [one for one in measured.slices if one.group == group and one.users]
-        mean = sum(one.users * one.metrics["ndcg@10"] for one in filled) / len(split.test)
+        filled = [one for one in measured.slices if one.group == group and one.cases]
+        mean = sum(one.cases * one.metrics["ndcg@10"] for one in filled) / len(split.test)
         assert mean == pytest.approx(measured.metrics["ndcg@10"])
 
 
@@ -134,15 +134,15 @@ def test_cold_targets_are_not_found_by_what_learned_from_training() -> None:
     config = EvaluationConfig(cutoffs=(3,), bootstrap_samples=10)
     measured = evaluate(popularity(split.train, 13), split, "test", config, dataset="cold").system.modes["metrics"]
     found = {one.label: one for one in measured.slices if one.group == "cold_items"}
-    assert (found["never in training"].users, found["never in training"].metrics["recall@3"]) == (5, 0.0)
-    assert (found["seen in training"].users, found["seen in training"].metrics["recall@3"]) == (5, 1.0)
+    assert (found["never in training"].cases, found["never in training"].metrics["recall@3"]) == (5, 0.0)
+    assert (found["seen in training"].cases, found["seen in training"].metrics["recall@3"]) == (5, 1.0)
 
 
 def test_an_empty_slice_has_no_figures() -> None:
     split = checkerboard()
     measured = evaluate(popularity(split.train, 20), split, "test", CONFIG, dataset="board").system.modes["metrics"]
     empty = next(one for one in measured.slices if (one.group, one.label) == ("history_length", "50+"))
-    assert (empty.users, empty.metrics, empty.interval) == (0, {}, None)
+    assert (empty.cases, empty.metrics, empty.interval) == (0, {}, None)
 
 
 def test_the_headline_is_at_ten_where_ten_is_measured() -> None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from asterism.config import EvaluationConfig
 from asterism.core.errors import MissingDependencyError, StorageError
 from asterism.evaluation.baselines import LinearBaseline, default_baselines, markov, popularity
+from asterism.evaluation.html import render_html
 from asterism.evaluation.plots import exposure_plot, metric_bars, recall_curves, slice_bars
 from asterism.evaluation.protocol import evaluate
 from asterism.evaluation.report import print_table, write_outputs
@@ -61,6 +62,17 @@ def test_the_table_has_model_and_baselines_side_by_side(result: EvaluationResult
     measured = [system.modes["metrics"] for system in (result.system, *result.baselines.values())]
     assert row_of(text, "NDCG@10")[1:] == [format_value(one.metrics["ndcg@10"]) for one in measured]
     assert row_of(text, "Coverage @10")[1:] == [format_value(one.beyond_accuracy["coverage@10"]) for one in measured]
+
+
+def test_several_cases_of_a_user_are_not_several_users(result: EvaluationResult) -> None:
+    split = checkerboard()
+    first = split.test.take(np.zeros(4, dtype=np.int64))
+    split = dataclasses.replace(split, test=first)
+    found = evaluate(popularity(split.train, 20), split, "test", CONFIG, dataset="board")
+    assert (found.users, found.cases) == (1, 4)
+    assert (found.to_dict()["users"], found.to_dict()["cases"]) == (1, 4)
+    assert "board, test, 4 cases of 1 user: " in printed(found)
+    assert "test: 4 cases of 1 user," in render_html(found)
 
 
 def test_the_ratio_to_popularity_is_said(result: EvaluationResult) -> None:

@@ -14,9 +14,11 @@ from asterism.config import RunConfig, parse_run_config
 from asterism.core import records
 from asterism.core.errors import ConfigError
 from asterism.data.dataset import Dataset
+from asterism.data.locating import load_dataset
 from asterism.data.market import Market, MarketConfig
 from asterism.data.splits import split_dataset
 from asterism.decoding import recommend_exhaustively
+from asterism.decoding.bundle_data import data_of_bundle
 from asterism.decoding.content import ContentHead
 from asterism.decoding.generator import Generator
 from asterism.decoding.history_heads import HistoryHeads
@@ -106,6 +108,17 @@ def test_a_wish_that_training_would_not_hear_is_a_sentence_at_once(market: Path,
     with pytest.raises(ConfigError, match=r"`training\.preference_weight` weighs a term of the UGT's loss"):
         train_bundle(language, tmp_path, tmp_path / "bundle")
     assert not (tmp_path / "bundle.run").exists()
+
+
+def test_items_with_pictures_in_their_table_are_learned_from(market: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    dataset = load_dataset(market)
+    pictures = pa.array([b"\x89PNG\xff"] * dataset.items.num_rows, pa.large_binary())
+    Dataset(dataset.interactions, dataset.items.append_column("thumb", pictures)).save(folder)
+    bundle = train_bundle(config_for(folder, epochs=1), tmp_path, tmp_path / "bundle")
+    assert bundle is not None
+    found = data_of_bundle(bundle, load_recommender(bundle).config.data)
+    assert found.items.column_names == dataset.items.column_names
 
 
 def test_a_log_without_a_preference_refuses_the_term(market: Path, tmp_path: Path) -> None:

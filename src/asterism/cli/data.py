@@ -54,11 +54,13 @@ def import_command(
     format: Annotated[str, typer.Option(help="auto, contract, movielens, recbole, minionerec or amazon.")] = "auto",
     on_error: Annotated[_OnError, typer.Option(help="Stop at a bad row, or set bad rows aside.")] = _OnError.STOP,
     timestamps_unit: Annotated[
-        _Unit, typer.Option(help="Unit of the file's timestamps; `auto` tells it by their size.")
-    ] = _Unit.SECONDS,
+        _Unit | None,
+        typer.Option(help="Unit of the file's timestamps, s unless the format says; `auto` tells it by their size."),
+    ] = None,
 ) -> None:
     """Check files against the data contract and write them as a data set."""
     from asterism.data.importing import import_dataset
+    from asterism.data.readers.contract import check_output
     from asterism.data.readers.detection import read_files, read_folder
     from asterism.data.rejects import REJECTS_FILE, Rejects
 
@@ -66,6 +68,7 @@ def import_command(
         raise typer.BadParameter("give either --interactions or --folder")
     if folder is not None and (items is not None or users is not None):
         raise typer.BadParameter("--items and --users go with --interactions; --folder brings its own")
+    check_output(output)
     if folder is not None:
         raw = read_folder(folder, format)
     else:
@@ -73,7 +76,7 @@ def import_command(
         raw = read_files(interactions, items, users, format)
     with _writing_to(output):
         rejects = Rejects(on_error.value, output / REJECTS_FILE)
-        imported = import_dataset(raw, rejects, timestamps_unit.value)
+        imported = import_dataset(raw, rejects, None if timestamps_unit is None else timestamps_unit.value)
         imported.dataset.save(output)
         imported.summary.write(output)
     _print_summary(imported.summary, output, rejects.file)

@@ -20,7 +20,9 @@ def simulate(
 ) -> None:
     """Simulate a market: interactions, items, users, drawn covers, and the truth behind them."""
     from asterism.data.market import Market, MarketConfig
+    from asterism.data.readers.contract import check_output
 
+    check_output(output)
     market = Market.generate(MarketConfig(users=users, items=items, days=days, seed=seed))
     market.save(output)
     _print_summary(market, output)

@@ -45,6 +45,7 @@ class Kind(StrEnum):
 USER_ID: Final = "user_id"
 ITEM_ID: Final = "item_id"
 TIMESTAMP: Final = "timestamp"
+NANOSECONDS: Final = "nanoseconds_of_second"  # of the second that TIMESTAMP names
 ACTION: Final = "action"
 VALUE: Final = "value"
 SESSION_ID: Final = "session_id"

@@ -36,15 +36,21 @@ def _update(digest: hashlib._Hash, array: pa.Array) -> None:
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         digest.update(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).tobytes())
     elif len(values):
-        _update_text(digest, values.cast(pa.large_string()))
+        _update_bytes(digest, _wide_cells(values))
 
 
-def _update_text(digest: hashlib._Hash, texts: pa.LargeStringArray) -> None:
-    _, offsets_buffer, data = texts.buffers()
-    offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+def _update_bytes(digest: hashlib._Hash, cells: pa.Array) -> None:
+    _, offsets_buffer, data = cells.buffers()
+    offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[cells.offset : cells.offset + len(cells) + 1]
     digest.update(np.diff(offsets).tobytes())
     if data is not None:
         digest.update(memoryview(data)[int(offsets[0]) : int(offsets[-1])])
+
+
+def _wide_cells(values: pa.Array) -> pa.Array:
+    kind = values.type
+    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    return values.cast(pa.large_binary() if is_bytes else pa.large_string())
 
 
 def _type_name(kind: pa.DataType) -> str:

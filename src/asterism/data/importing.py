@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from asterism.core import records
 from asterism.core.errors import DataError
-from asterism.data.columns import Rows, TimestampUnit
+from asterism.data.columns import Rows
 from asterism.data.dataset import Dataset
 from asterism.data.raw import RawDataset, RawTable
 from asterism.data.rejects import Finding, Rejects
@@ -26,10 +26,11 @@ from asterism.data.repeats import (
     unknown_values,
 )
 from asterism.data.schema import INTERACTIONS, ITEMS, USERS, Contract, TableName, items_known_by_id_only
+from asterism.data.timestamps import TimestampUnit
 from asterism.data.validation import check_table
 
 SUMMARY_FILE = "import.json"
-REPEATED_EVENT = "the event repeats an earlier one in every field"
+REPEATED_EVENT = "the event repeats an earlier one in every field that is kept"
 _EXAMPLES = 5
 
 
@@ -82,12 +83,13 @@ class _Kept(NamedTuple):
     table: pa.Table
 
 
-def import_dataset(raw: RawDataset, rejects: Rejects, unit: TimestampUnit = "s") -> Imported:
+def import_dataset(raw: RawDataset, rejects: Rejects, unit: TimestampUnit | None = None) -> Imported:
     """Check all tables of a data set; each user's events end up in order of time, unknown items in the catalogue.
 
-    Raises `DataError` naming the first bad rows, unless `rejects` sets them aside.
+    Numbers that are timestamps are in `unit`, else in the format's own, else in seconds. Raises `DataError` naming the
+    first bad rows, unless `rejects` sets them aside.
     """
-    summary = ImportSummary(raw.format)
+    summary = ImportSummary(raw.format, notes=list(raw.notes))
     interactions = _import_table(raw.interactions, INTERACTIONS, rejects, unit, summary)
     if interactions is None or not interactions.num_rows:
         raise DataError("no interaction is left to learn from", file=_names(raw.interactions))
@@ -101,7 +103,7 @@ def import_dataset(raw: RawDataset, rejects: Rejects, unit: TimestampUnit = "s")
 
 
 def _import_table(
-    raws: Sequence[RawTable], contract: Contract, rejects: Rejects, unit: TimestampUnit, summary: ImportSummary
+    raws: Sequence[RawTable], contract: Contract, rejects: Rejects, unit: TimestampUnit | None, summary: ImportSummary
 ) -> pa.Table | None:
     if not raws:
         return None
@@ -109,12 +111,12 @@ def _import_table(
     kept = [_keep_good_rows(raw, contract, rejects, unit, report) for raw in raws]
     kept = _refuse_repeats(kept, contract, rejects)
     report.rows_kept = sum(one.table.num_rows for one in kept)
-    summary.notes += [f"{raw.file}: {note}" for raw in raws for note in raw.notes]
-    return _concatenate([one.table for one in kept])
+    summary.notes += [f"{one.raw.file}: {note}" for one in kept for note in one.raw.notes]
+    return _joined(kept)
 
 
 def _keep_good_rows(
-    raw: RawTable, contract: Contract, rejects: Rejects, unit: TimestampUnit, report: TableSummary
+    raw: RawTable, contract: Contract, rejects: Rejects, unit: TimestampUnit | None, report: TableSummary
 ) -> _Kept:
     checked = check_table(raw, contract, unit)
     keep = rejects.refuse(checked.raw, checked.findings)
@@ -129,7 +131,7 @@ def _keep_good_rows(
 
 
 def _refuse_repeats(kept: list[_Kept], contract: Contract, rejects: Rejects) -> list[_Kept]:
-    table = _concatenate([one.table for one in kept])
+    table = _joined(kept)
     if contract.key is None:
         repeats, field_name, reason = repeated_events(table), None, REPEATED_EVENT
     else:
@@ -149,6 +151,14 @@ def _refuse_repeats(kept: list[_Kept], contract: Contract, rejects: Rejects) -> 
     return out
 
 
+def _joined(kept: list[_Kept]) -> pa.Table:
+    table = _concatenate([one.table for one in kept])
+    if records.NANOSECONDS not in table.column_names:
+        return table
+    place = table.column_names.index(records.NANOSECONDS)  # of several files, not all may have them
+    return table.set_column(place, records.NANOSECONDS, table[records.NANOSECONDS].fill_null(0))
+
+
 def _concatenate(tables: list[pa.Table]) -> pa.Table:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
 
@@ -163,7 +173,7 @@ def _with_unknown_items(items: pa.Table | None, interactions: pa.Table, summary:
     _, touched = codes_of(interactions[records.ITEM_ID])
     if items is None:
         items = items_known_by_id_only(pa.array([], pa.string()))
-    elif len(unknown_values(touched, items[records.ITEM_ID])) == len(touched):
+    elif items.num_rows and len(unknown_values(touched, items[records.ITEM_ID])) == len(touched):
         summary.notes.append(
             "no event is about an item of the catalogue; check that both files write item ids alike "
             f"(events: {touched[0]}, catalogue: {items[records.ITEM_ID][0]})"

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from asterism.data.columns import Rows, TimestampUnit
+from asterism.data.columns import Rows
+from asterism.data.timestamps import TimestampUnit
 
 
 class UnreadableLine(NamedTuple):
@@ -21,13 +22,13 @@ class UnreadableLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RawTable:
-    """One file's rows under the file's own column names; text may still be bytes."""
+    """One file's rows under the file's own column names; text may be `binary`, `large_binary` may be no text."""
 
     file: str
     table: pa.Table
     lines_of: Callable[[Rows], Rows]  # ascending rows → lines of the file, both as arrays
     unreadable: tuple[UnreadableLine, ...] = ()
-    timestamp_unit: TimestampUnit | None = None  # where the format fixes it
+    timestamp_unit: TimestampUnit | None = None  # what the format says, unless the user says otherwise
     notes: tuple[str, ...] = ()  # what a reader changed, for the import summary
 
     def with_table(self, table: pa.Table) -> RawTable:
@@ -51,6 +52,7 @@ class RawDataset:
     interactions: tuple[RawTable, ...]
     items: tuple[RawTable, ...] = ()
     users: tuple[RawTable, ...] = ()
+    notes: tuple[str, ...] = ()  # on the folder as a whole
 
 
 def rows_as_lines(rows: Rows) -> Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -63,18 +63,17 @@ class Rejects:
     def refuse(self, raw: RawTable, findings: Iterable[Finding]) -> NDArray[np.bool_]:
         """Which rows of a raw table may stay; raises `DataError` naming the first bad rows when it stops."""
         first = _first_findings(raw.table.num_rows, tuple(findings))
-        bad = np.flatnonzero([] if first is None else first.finding_of_row >= 0).astype(np.int64)
-        if first is not None and len(bad):
-            if self._on_error == "stop":
-                shown = bad[:_EXAMPLES]
-                named = _bad_rows(raw, shown, raw.lines_of(shown), first)
-                _stop([*named, *_unreadable(raw)], len(bad) + len(raw.unreadable))
-            lines = raw.lines_of(bad)
-            for start in range(0, len(bad), _BATCH_ROWS):
-                batch = slice(start, start + _BATCH_ROWS)
-                self._write(_bad_rows(raw, bad[batch], lines[batch], first))
         keep = np.ones(raw.table.num_rows, dtype=bool)
-        keep[bad] = False
+        if first is None:
+            return keep
+        keep[first.finding_of_row >= 0] = False
+        bad = np.flatnonzero(~keep).astype(np.int64)
+        if not len(bad):
+            return keep
+        if self._on_error == "stop":
+            named = _bad_rows(raw, bad[:_EXAMPLES], first)
+            _stop([*named, *_unreadable(raw)], len(bad) + len(raw.unreadable))
+        self._write(_bad_rows(raw, bad, first))
         return keep
 
     def refuse_unreadable(self, raw: RawTable) -> None:
@@ -84,7 +83,7 @@ class Rejects:
                 _stop(_unreadable(raw), len(raw.unreadable))
             self._write(_unreadable(raw))
 
-    def _write(self, rows: list[BadRow]) -> None:
+    def _write(self, rows: Iterable[BadRow]) -> None:
         assert self.file is not None
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.open("a", encoding="utf-8") as stream:
@@ -108,13 +107,13 @@ def _first_findings(rows: int, findings: tuple[Finding, ...]) -> _First | None:
     return _First(index, findings)
 
 
-def _bad_rows(raw: RawTable, rows: Rows, lines: Rows, first: _First) -> list[BadRow]:
-    contents = raw.table.take(pa.array(rows)).to_pylist()
-    found = [first.findings[number] for number in first.finding_of_row[rows]]
-    return [
-        BadRow(raw.file, int(line), finding.field, finding.reason, _decoded(content))
-        for line, finding, content in zip(lines, found, contents, strict=True)
-    ]
+def _bad_rows(raw: RawTable, rows: Rows, first: _First) -> Iterator[BadRow]:
+    mask = np.zeros(raw.table.num_rows, dtype=bool)
+    mask[rows] = True
+    contents = (row for batch in raw.table.filter(pa.array(mask)).to_batches(_BATCH_ROWS) for row in batch.to_pylist())
+    found = (first.findings[number] for number in first.finding_of_row[rows])
+    for line, finding, content in zip(raw.lines_of(rows), found, contents, strict=True):
+        yield BadRow(raw.file, int(line), finding.field, finding.reason, _decoded(content))
 
 
 def _unreadable(raw: RawTable) -> list[BadRow]:

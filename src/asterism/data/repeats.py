@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from asterism.core import records
 from asterism.data.columns import Rows
 
+_PIECE_ROWS, _PIECE_BYTES = 1 << 20, (1 << 31) - 1
+
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
 
 
@@ -22,13 +24,23 @@ def codes_of(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], pa.Array]:
     return codes.astype(np.int64), encoded.chunk(0).dictionary
 
 
+def take_rows(table: pa.Table, rows: Rows) -> pa.Table:
+    """A table's rows in another order, however much text they hold."""
+    columns = [_take(table[name], rows) for name in table.column_names]
+    return pa.table(columns, schema=table.schema)
+
+
 def repeated_events(interactions: pa.Table) -> Rows:
     """Rows equal in every column to an earlier row, ascending."""
     users, _ = codes_of(interactions[records.USER_ID])
     items, _ = codes_of(interactions[records.ITEM_ID])
     times = interactions[records.TIMESTAMP].to_numpy()
     suspects = _sharing_a_key(users, items, times)
-    return suspects[_repeats(interactions.take(pa.array(suspects)))] if len(suspects) else suspects
+    if not len(suspects):
+        return suspects
+    mask = np.zeros(len(times), dtype=bool)
+    mask[suspects] = True
+    return suspects[_repeats(interactions.filter(pa.array(mask)))]
 
 
 def repeated_values(column: pa.ChunkedArray) -> Rows:
@@ -43,15 +55,39 @@ def backward_steps(interactions: pa.Table) -> int:
     """How many events are older than the same user's event before them in the file."""
     users, _ = codes_of(interactions[records.USER_ID])
     order = np.argsort(users, kind="stable")
-    times: NDArray[np.int64] = interactions[records.TIMESTAMP].to_numpy()[order]
+    seconds, nanoseconds = _times(interactions)
+    steps = np.diff(seconds[order])
+    backward = steps < 0
+    if nanoseconds is not None:
+        backward |= (steps == 0) & (np.diff(nanoseconds[order]) < 0)
     same_user = users[order][1:] == users[order][:-1]
-    return int(np.count_nonzero(same_user & (np.diff(times) < 0)))
+    return int(np.count_nonzero(same_user & backward))
 
 
 def sort_by_time(interactions: pa.Table) -> pa.Table:
     """The rows from oldest to newest; equal timestamps keep their order."""
-    order = np.argsort(interactions[records.TIMESTAMP].to_numpy(), kind="stable")
-    return interactions.take(pa.array(order))
+    seconds, nanoseconds = _times(interactions)
+    order = np.argsort(seconds, kind="stable") if nanoseconds is None else np.lexsort((nanoseconds, seconds))
+    return take_rows(interactions, order)
+
+
+def _times(interactions: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """Seconds, and the nanoseconds of them where the log knows any."""
+    seconds = interactions[records.TIMESTAMP].to_numpy()
+    if records.NANOSECONDS not in interactions.column_names:
+        return seconds, None
+    return seconds, interactions[records.NANOSECONDS].to_numpy().astype(np.int64)
+
+
+def _take(column: pa.ChunkedArray, rows: Rows) -> pa.ChunkedArray:
+    """Arrow joins the chunks before it takes, and 32-bit offsets hold two gigabytes of text: so under 64-bit ones."""
+    if not pa.types.is_string(column.type):
+        return column.take(pa.array(rows))
+    longest = pc.max(pc.binary_length(column)).as_py() or 1
+    piece = max(1, min(_PIECE_ROWS, _PIECE_BYTES // longest))
+    wide = column.cast(pa.large_string()).combine_chunks()
+    pieces = (rows[start : start + piece] for start in range(0, len(rows), piece))
+    return pa.chunked_array([wide.take(pa.array(one)).cast(pa.string()) for one in pieces], pa.string())
 
 
 def _sharing_a_key(*keys: NDArray[np.int64]) -> Rows:

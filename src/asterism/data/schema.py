@@ -36,6 +36,7 @@ INTERACTIONS = Contract(
             (records.USER_ID, pa.string()),
             (records.ITEM_ID, pa.string()),
             (records.TIMESTAMP, pa.int64()),  # Unix seconds
+            (records.NANOSECONDS, pa.int32()),  # below a second; only where a file tells them
             (records.ACTION, pa.string()),
             (records.VALUE, pa.float64()),
             (records.SESSION_ID, pa.string()),

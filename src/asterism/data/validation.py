@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from asterism.core import records
 from asterism.core.errors import DataError
 from asterism.core.progress import track
-from asterism.data import columns
+from asterism.data import columns, timestamps
 from asterism.data.aliases import is_rating_log, rename_columns
-from asterism.data.columns import Parsed, Parser, Rows, TimestampUnit
+from asterism.data.columns import Parsed, Parser, Rows
+from asterism.data.extra_columns import holds_bytes, parse_extra
 from asterism.data.raw import RawTable
 from asterism.data.rejects import Finding
 from asterism.data.schema import Contract, TableName
+from asterism.data.timestamps import TimestampUnit
 
 SPLITS = ("train", "validation", "test")
 SPLIT_SYNONYMS = {"valid": "validation", "val": "validation", "dev": "validation", "training": "train"}
@@ -36,7 +36,7 @@ class Checked(NamedTuple):
     ignored: tuple[str, ...]  # columns that the contract has no place for
 
 
-def check_table(raw: RawTable, contract: Contract, unit: TimestampUnit = "s") -> Checked:
+def check_table(raw: RawTable, contract: Contract, unit: TimestampUnit | None = None) -> Checked:
     """Type a raw table and find its bad rows.
 
     Raises `DataError` where a whole file is wrong: a column missing, no rows, timestamps in another unit.
@@ -45,21 +45,28 @@ def check_table(raw: RawTable, contract: Contract, unit: TimestampUnit = "s") ->
         raise DataError("the file holds no rows", file=raw.file)
     table, renamed = rename_columns(raw.table, contract, raw.file)
     raw = raw.with_table(table)
-    decoded, findings = _decode(table)
+    bytes_only = [name for name in table.column_names if _is_left_out(name, table, contract)]
+    for name in bytes_only if contract.keeps_extra_columns else ():
+        raw = raw.with_note(f"the column `{name}` holds bytes that are no text and was left out")
+    decoded, findings = _decode(table.drop_columns(bytes_only))
     typed: dict[str, pa.ChunkedArray] = {}
     for name in track(contract.schema.names, f"checking {contract.name}"):
         if name in decoded.column_names:
-            parser = _parser_of(name, contract.name, raw.timestamp_unit or unit, is_rating_log(renamed))
-            typed[name] = _apply(parser, decoded, name, raw, findings)
+            parser = _parser_of(name, contract.name, unit or raw.timestamp_unit or "s", is_rating_log(renamed))
+            parsed = _apply(parser, decoded, name, raw, findings)
+            typed[name] = parsed.values
+            if name == records.TIMESTAMP and parsed.nanoseconds is not None:
+                typed[records.NANOSECONDS] = parsed.nanoseconds
     extra = [name for name in decoded.column_names if name not in typed]
     if contract.keeps_extra_columns:
-        typed |= {name: _apply(_extra_parser(name), decoded, name, raw, findings) for name in extra}
+        typed |= {name: _apply(partial(parse_extra, name=name), decoded, name, raw, findings).values for name in extra}
         extra = []
+    ignored = (*extra, *bytes_only)
     if contract.name is TableName.INTERACTIONS:
         _fill_interactions(typed, raw.table.num_rows, is_rating_log(renamed))
     _require_seconds(raw, findings)
     order = [*(name for name in contract.schema.names if name in typed), *typed]
-    return Checked(raw, pa.table({name: typed[name] for name in order}), tuple(findings), renamed, tuple(extra))
+    return Checked(raw, pa.table({name: typed[name] for name in order}), tuple(findings), renamed, ignored)
 
 
 def _parser_of(name: str, table: TableName, unit: TimestampUnit, is_rating: bool) -> Parser:
@@ -67,7 +74,8 @@ def _parser_of(name: str, table: TableName, unit: TimestampUnit, is_rating: bool
     parsers: dict[str, Parser] = {
         records.USER_ID: columns.parse_id,
         records.ITEM_ID: columns.parse_id,
-        records.TIMESTAMP: partial(columns.parse_timestamp, unit=unit),
+        records.TIMESTAMP: partial(timestamps.parse_timestamp, unit=unit),
+        records.NANOSECONDS: timestamps.parse_nanoseconds,
         records.ACTION: partial(
             columns.parse_choice, allowed=tuple(records.ACTION_CODES), default=default_action.value
         ),
@@ -76,44 +84,25 @@ def _parser_of(name: str, table: TableName, unit: TimestampUnit, is_rating: bool
         records.CATEGORIES: columns.parse_categories,
         records.PRICE: partial(columns.parse_number, minimum=0.0),
         records.KIND: partial(columns.parse_choice, allowed=tuple(kind.value for kind in records.Kind)),
-        records.CREATED_AT: partial(columns.parse_timestamp, unit="auto" if unit == "ms" else unit, required=False),
+        records.CREATED_AT: partial(timestamps.parse_timestamp, unit="auto" if unit == "ms" else unit, of_event=False),
         records.AVAILABLE: columns.parse_flag,
     }
     return parsers.get(name, columns.parse_text)
 
 
-def _extra_parser(name: str) -> Parser:
-    return columns.parse_embedding if name.startswith(records.EMBEDDING_PREFIX) else _keep
-
-
-def _keep(column: pa.ChunkedArray) -> Parsed:
-    """A column without a contract stays as it is, in the plain form of its type."""
-    kind = column.type
-    if pa.types.is_large_string(kind) or pa.types.is_dictionary(kind) or pa.types.is_string(kind):
-        return columns.parse_text(column)
-    if pa.types.is_null(kind):
-        return Parsed(column.cast(pa.string()), {})
-    if _holds_plain_values(kind):
-        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-        return Parsed(column.cast(pa.list_(kind.value_type)) if is_list else column, {})
-    texts = [None if value is None else json.dumps(value, default=str) for value in column.to_pylist()]
-    return Parsed(pa.chunked_array([pa.array(texts, pa.string())]), {})
-
-
-def _holds_plain_values(kind: pa.DataType) -> bool:
-    """Whether a type is a scalar or a list of scalars; anything deeper is kept as JSON text."""
-    inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
-    return not pa.types.is_nested(inner) and not pa.types.is_decimal(inner)
-
-
-def _apply(parser: Parser, table: pa.Table, name: str, raw: RawTable, findings: list[Finding]) -> pa.ChunkedArray:
+def _apply(parser: Parser, table: pa.Table, name: str, raw: RawTable, findings: list[Finding]) -> Parsed:
     try:
         parsed = parser(table[name])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         reason = f"a column of type {table[name].type} cannot be read as this field ({error}); convert it"
         raise DataError(reason, file=raw.file, field=name) from error
     findings.extend(Finding(name, reason, rows) for reason, rows in parsed.bad.items())
-    return parsed.values
+    return parsed
+
+
+def _is_left_out(name: str, table: pa.Table, contract: Contract) -> bool:
+    known = name in contract.schema.names or name.startswith(records.EMBEDDING_PREFIX)
+    return not known and holds_bytes(table[name])
 
 
 def _decode(table: pa.Table) -> tuple[pa.Table, list[Finding]]:
@@ -121,7 +110,7 @@ def _decode(table: pa.Table) -> tuple[pa.Table, list[Finding]]:
     findings: list[Finding] = []
     for position, name in enumerate(table.column_names):
         column = table[name]
-        if pa.types.is_binary(column.type):
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
             try:
                 text = column.cast(pa.string())
             except pa.ArrowInvalid:
@@ -154,18 +143,21 @@ def _fill_interactions(typed: dict[str, pa.ChunkedArray], rows: int, is_rating: 
 def _require_seconds(raw: RawTable, findings: list[Finding]) -> None:
     """Timestamps that are mostly in another unit are a fault of the file, not of its rows."""
     for finding in findings:
-        if finding.reason in (columns.TOO_LARGE, columns.TOO_SMALL) and 2 * len(finding.rows) > raw.table.num_rows:
-            row = finding.rows[:1]
-            given = pc.take(raw.table[finding.field], pa.array(row))[0].as_py()
+        wrong_unit = finding.reason in (timestamps.TOO_LARGE, timestamps.TOO_SMALL)
+        if wrong_unit and 2 * len(finding.rows) > raw.table.num_rows:
+            given = raw.table[finding.field][int(finding.rows[0])].as_py()
             shown = given.decode() if isinstance(given, bytes) else given
-            if finding.reason == columns.TOO_LARGE:
-                reason = (
-                    f"timestamps are in milliseconds or finer ({shown}), the contract wants Unix seconds; import the "
-                    "file with `asterism data import --timestamps-unit ms`, or divide them by 1000"
-                )
-            else:
-                reason = (
-                    f"timestamps are too small to be milliseconds ({shown}); "
-                    "import the file with `--timestamps-unit s`, or `auto`"
-                )
-            raise DataError(reason, file=raw.file, line=int(raw.lines_of(row)[0]), field=finding.field)
+            line = int(raw.lines_of(finding.rows[:1])[0])
+            reason = _other_unit(shown, finding.reason == timestamps.TOO_LARGE)
+            raise DataError(reason, file=raw.file, line=line, field=finding.field)
+
+
+def _other_unit(shown: str | float, too_large: bool) -> str:
+    wanted = "the contract wants Unix seconds"
+    if not too_large:
+        advice = "import the file with `--timestamps-unit s`, or `auto`"
+        return f"timestamps are too small to be milliseconds ({shown}); {advice}"
+    if abs(float(shown)) >= timestamps.MICROSECONDS_FROM:
+        return f"timestamps are in microseconds or finer ({shown}), {wanted}; divide them by 1,000,000 or more"
+    advice = "import the file with `asterism data import --timestamps-unit ms`, or divide them by 1000"
+    return f"timestamps are in milliseconds ({shown}), {wanted}; {advice}"

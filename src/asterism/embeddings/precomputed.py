@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from asterism.core.errors import DataError
 from asterism.core.records import EMBEDDING_PREFIX
@@ -21,28 +23,39 @@ def precomputed_part(items: pa.Table, column: str) -> Part:
     Raises `DataError` on a missing column, lists of different lengths, and numbers that are not finite.
     """
     lists = _lists(items, column)
-    present = np.array([one is not None for one in lists], dtype=np.bool_)
+    present = lists.is_valid().to_numpy()
     if not present.any():
         return absent_part(len(lists), 1)
+    widths = pc.list_value_length(lists).fill_null(0).to_numpy()
     first = int(present.argmax())
-    width = len(lists[first] or [])
-    for row, one in enumerate(lists):
-        if one is not None and (len(one) != width or width == 0):
-            raise DataError(f"row {row} has {len(one)} numbers, row {first} has {width}", field=column)
+    width = int(widths[first])
+    wrong = np.flatnonzero(present & ((widths != width) | (widths == 0)))
+    if len(wrong):
+        reason = f"row {wrong[0]} has {widths[wrong[0]]} numbers, row {first} has {width}"
+        raise DataError(reason, field=column)
     vectors = np.zeros((len(lists), width), dtype=np.float32)
-    vectors[present] = np.array([one for one in lists if one is not None], dtype=np.float32)
+    vectors[present] = np.concatenate([_numbers(chunk, column) for chunk in lists.chunks]).reshape(-1, width)
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(broken):
         raise DataError(f"row {broken[0]} holds a null, NaN or infinity; give finite numbers or no list", field=column)
     return Part(vectors, present)
 
 
-def _lists(items: pa.Table, column: str) -> list[list[float | None] | None]:
+def _lists(items: pa.Table, column: str) -> pa.ChunkedArray:
     if column not in items.column_names:
         others = [name for name in items.column_names if name.startswith(EMBEDDING_PREFIX)]
         raise DataError(f"there is no such column; the items have {', '.join(others) or 'none like it'}", field=column)
     kind = items.schema.field(column).type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
         raise DataError(f"a precomputed vector must be a list of numbers, but the type is {kind}", field=column)
-    lists: list[list[float | None] | None] = items[column].to_pylist()
-    return lists
+    return items[column]
+
+
+def _numbers(lists: pa.Array, column: str) -> NDArray[np.float32]:
+    """The numbers of all lists one after another, NaN for a null among them."""
+    try:
+        flat = pc.list_flatten(lists).cast(pa.float32(), safe=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(f"a precomputed vector must be a list of numbers ({error})", field=column) from error
+    numbers: NDArray[np.float32] = flat.to_numpy(zero_copy_only=False)
+    return numbers

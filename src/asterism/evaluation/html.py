@@ -11,6 +11,7 @@ from asterism.evaluation.result import MODE_TITLES, MODES, EvaluationResult, Mod
 from asterism.evaluation.significance import CONFIDENCE_LEVEL
 from asterism.evaluation.wording import (
     beyond_labels,
+    cases_phrase,
     comparison_phrase,
     format_value,
     headline_sentence,
@@ -44,6 +45,7 @@ def render_html(result: EvaluationResult) -> str:
 def _context(result: EvaluationResult) -> dict[str, Any]:
     return {
         "result": result,
+        "cases": cases_phrase(result),
         "systems": [system.name for system in systems_of(result)],
         "level": f"{CONFIDENCE_LEVEL:.0%}",
         "sentences": [headline_sentence(result, mode) for mode in MODES],
@@ -66,7 +68,7 @@ def _mode_context(result: EvaluationResult, mode: Mode) -> dict[str, Any]:
             }
             for name, label in beyond_labels(result, mode)
         ],
-        "seconds": [f"{one.modes[mode].seconds / result.users * 1000:.3f}" for one in systems_of(result)],
+        "seconds": [f"{one.modes[mode].seconds / result.cases * 1000:.3f}" for one in systems_of(result)],
         "slices": _slice_rows(result, mode),
         "comparisons": [
             (rival, metric_label(metric), comparison_phrase(one, result.bootstrap_samples))
@@ -101,7 +103,7 @@ def _slice_rows(result: EvaluationResult, mode: Mode) -> list[dict[str, Any]]:
         {
             "group": row[0].group.replace("_", " "),
             "label": row[0].label,
-            "users": row[0].users,
+            "cases": row[0].cases,
             "cells": [format_value(one.metrics.get(name)) for one in row],
         }
         for row in zip(*columns, strict=True)

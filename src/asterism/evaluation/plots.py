@@ -112,7 +112,7 @@ def slice_bars(result: EvaluationResult) -> str:
                 slices = [one for one in system.modes[mode].slices if one.group == group]
                 at = np.arange(len(slices)) + (place - (len(systems) - 1) / 2) * width
                 axes.bar(at, [one.metrics.get(name, 0.0) for one in slices], width * 0.9, color=series_color(place))
-                axes.set_xticks(np.arange(len(slices)), [f"{one.label}\n{_short(one.users)}" for one in slices])
+                axes.set_xticks(np.arange(len(slices)), [f"{one.label}\n{_short(one.cases)}" for one in slices])
             axes.tick_params(axis="x", labelsize=8)
             axes.set_title(title)
             axes.set_ylabel(metric_label(name))
@@ -145,8 +145,8 @@ def _cumulated(counts: NDArray[np.int64], points: int = 101) -> tuple[NDArray[np
     return places / len(counts), shares[places]
 
 
-def _short(users: int) -> str:
-    return f"{users / 1000:.1f}k" if users >= 1000 else str(users)
+def _short(cases: int) -> str:
+    return f"{cases / 1000:.1f}k" if cases >= 1000 else str(cases)
 
 
 def _panels(draw: Callable[[Axes, Mode], None], title: str) -> str:

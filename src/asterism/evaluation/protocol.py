@@ -58,7 +58,8 @@ def evaluate(
     return EvaluationResult(
         dataset=dataset,
         split=name,
-        users=len(cases),
+        users=len(np.unique(cases.users)),
+        cases=len(cases),
         items=len(split.items),
         seed=seed,
         cutoffs=bench.cutoffs,

@@ -14,6 +14,7 @@ from asterism.evaluation.html import render_html
 from asterism.evaluation.result import MODE_TITLES, MODES, EvaluationResult, Measurement, Mode
 from asterism.evaluation.wording import (
     beyond_labels,
+    cases_phrase,
     format_value,
     headline_sentence,
     metric_label,
@@ -26,7 +27,7 @@ def print_table(result: EvaluationResult, console: Console | None = None) -> Non
     """Print, for each mode, the recommender beside its baselines, and how it compares with popularity, in words."""
     out = console or Console()
     for mode in MODES:
-        out.print(Text(f"{result.dataset}, {result.split}, {result.users:,} users: {MODE_TITLES[mode]}"), style="bold")
+        out.print(Text(f"{result.dataset}, {result.split}, {cases_phrase(result)}: {MODE_TITLES[mode]}"), style="bold")
         out.print(_mode_table(result, mode))
     for mode in MODES:
         out.print(Text(headline_sentence(result, mode)), soft_wrap=True)
@@ -55,7 +56,7 @@ def _mode_table(result: EvaluationResult, mode: Mode) -> Table:
     table.add_section()
     for name, label in beyond_labels(result, mode):
         table.add_row(label, *(format_value(one.beyond_accuracy[name]) for one in systems))
-    table.add_row("seconds / 1000 users", *(f"{one.seconds / result.users * 1000:.3f}" for one in systems))
+    table.add_row("seconds / 1000 cases", *(f"{one.seconds / result.cases * 1000:.3f}" for one in systems))
     return table
 
 

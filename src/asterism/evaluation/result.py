@@ -26,7 +26,7 @@ class SliceMetrics:
 
     group: str
     label: str
-    users: int
+    cases: int
     metrics: dict[str, float]
     interval: Interval | None  # of NDCG at the headline cutoff
 
@@ -58,7 +58,8 @@ class EvaluationResult:
 
     dataset: str
     split: SplitName
-    users: int  # cases
+    users: int  # who pose the cases
+    cases: int
     items: int
     seed: int
     cutoffs: tuple[int, ...]
@@ -79,13 +80,14 @@ class EvaluationResult:
             "dataset": self.dataset,
             "split": self.split,
             "users": self.users,
+            "cases": self.cases,
             "items": self.items,
             "seed": self.seed,
             "cutoffs": list(self.cutoffs),
             "bootstrap_samples": self.bootstrap_samples,
             "confidence_level": CONFIDENCE_LEVEL,
-            **_system_dict(self.system, self.users),
-            "baselines": {name: _system_dict(one, self.users) for name, one in self.baselines.items()},
+            **_system_dict(self.system, self.cases),
+            "baselines": {name: _system_dict(one, self.cases) for name, one in self.baselines.items()},
             "comparisons": {
                 name: {mode: {metric: one._asdict() for metric, one in found.items()} for mode, found in modes.items()}
                 for name, modes in self.comparisons.items()
@@ -98,7 +100,7 @@ def headline_cutoff(cutoffs: tuple[int, ...]) -> int:
     return 10 if 10 in cutoffs else max(cutoffs)
 
 
-def _system_dict(system: SystemResult, users: int) -> dict[str, Any]:
+def _system_dict(system: SystemResult, cases: int) -> dict[str, Any]:
     modes = system.modes
     return {
         "name": system.name,
@@ -109,14 +111,14 @@ def _system_dict(system: SystemResult, users: int) -> dict[str, Any]:
         "beyond_accuracy": {mode: one.beyond_accuracy for mode, one in modes.items()},
         "slices": {mode: _slices_dict(one.slices) for mode, one in modes.items()},
         "seconds": sum(one.seconds for one in modes.values()),
-        "seconds_per_1000_users": {mode: one.seconds / users * 1000.0 for mode, one in modes.items()},
+        "seconds_per_1000_cases": {mode: one.seconds / cases * 1000.0 for mode, one in modes.items()},
     }
 
 
 def _slices_dict(slices: list[SliceMetrics]) -> dict[str, list[dict[str, Any]]]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for one in slices:
-        row: dict[str, Any] = {"label": one.label, "users": one.users, "metrics": one.metrics}
+        row: dict[str, Any] = {"label": one.label, "cases": one.cases, "metrics": one.metrics}
         if one.interval is not None:
             row["ndcg_interval"] = list(one.interval)
         groups.setdefault(one.group, []).append(row)

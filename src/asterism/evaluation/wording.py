@@ -42,6 +42,12 @@ def beyond_labels(result: EvaluationResult, mode: Mode) -> list[tuple[str, str]]
     return [(name, f"{_BEYOND_LABELS[name.partition('@')[0]]} @{name.partition('@')[2]}") for name in names]
 
 
+def cases_phrase(result: EvaluationResult) -> str:
+    """How many cases were asked: as many as users, unless a user poses several."""
+    users = f"{result.users:,} user{'' if result.users == 1 else 's'}"
+    return users if result.cases == result.users else f"{result.cases:,} cases of {users}"
+
+
 def format_value(value: float | None) -> str:
     """Four decimals, or a dash where there is no value."""
     return DASH if value is None else f"{value:.4f}"

@@ -22,6 +22,7 @@ from asterism.core.hashing import hash_array, hash_texts
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.attributes import categorical_columns
 from asterism.data.dataset import Dataset
+from asterism.data.repeats import codes_of, take_rows
 from asterism.decoding.neighbours import NeighbourHead
 from asterism.embeddings import ItemEmbedder
 from asterism.models.llm import LLM, save_llm
@@ -98,13 +99,13 @@ def newest_positive_events(
     positive = pa.array([action.value for action in records.POSITIVE_ACTIONS])
     actions = interactions[records.ACTION]
     kept = interactions.select(wanted).filter(pa.compute.is_in(actions, value_set=positive))
-    users = kept[records.USER_ID].combine_chunks().dictionary_encode().indices.to_numpy()
+    users, _ = codes_of(kept[records.USER_ID])
     times = kept[records.TIMESTAMP].to_numpy()
     order = np.lexsort((times, users))
     users = users[order]
     ends = np.searchsorted(users, users, side="right")
     recent = ends - np.arange(len(users)) <= count
-    return kept.take(pa.array(order[recent]))
+    return take_rows(kept, order[recent])
 
 
 def _facts(made: TrainedParts) -> dict[str, object]:

@@ -67,6 +67,7 @@ def train_bundle(config: RunConfig, config_folder: Path, output: Path, *, resume
 def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool) -> TrainedParts:
     with _stage("data"):
         dataset = resolve_data(config.data, config_folder)
+        fingerprint = dataset_fingerprint(dataset)
         split = split_dataset(dataset, config.data)
         _check_learnable(split, config.data.split)
         pairs = None
@@ -102,7 +103,7 @@ def _train(config: RunConfig, config_folder: Path, folder: Path, *, resume: bool
         config=config,
         config_folder=config_folder,
         dataset=dataset,
-        dataset_fingerprint=dataset_fingerprint(dataset),
+        dataset_fingerprint=fingerprint,
         embedder=embedder,
         vectors=vectors,
         semantic_ids=table,

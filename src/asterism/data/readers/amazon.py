@@ -14,19 +14,28 @@ from asterism.data.raw import RawDataset, RawTable
 from asterism.data.readers.json_lines import Row, first_object, read_json_lines
 
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+#: Fields of the reviews of 2023; a log with any other is somebody's own.
+_REVIEW_2023 = frozenset(
+    {"rating", "title", "text", "images", "asin", "parent_asin", "user_id", "timestamp", "helpful_vote",
+     "helpful_votes", "verified_purchase"}
+)  # fmt: skip
 _PRICE = re.compile(r"\$?\s*(\d[\d,]*(?:\.\d+)?)")
 
 
 def find_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The review files and the metadata files of a folder, told by their first line."""
+    """The review files and the metadata files of a folder, told by their first object."""
     reviews, metadata = [], []
-    for file in sorted(one for one in folder.iterdir() if one.is_file() and one.name.endswith(_SUFFIXES)):
+    for file in _json_files(folder):
         first = first_object(file, _parse)
         if first is not None and _is_review(first):
             reviews.append(file)
         elif first is not None and _is_metadata(first, file):
             metadata.append(file)
     return reviews, metadata
+
+
+def _json_files(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.iterdir() if one.is_file() and one.name.endswith(_SUFFIXES))
 
 
 def is_amazon(folder: Path) -> bool:
@@ -39,20 +48,24 @@ def read_amazon(folder: Path) -> RawDataset:
     reviews, metadata = find_files(folder)
     if not reviews:
         raise DataError("no file here holds Amazon reviews as JSON lines", file=str(folder))
-    return read_amazon_files(reviews, metadata)
-
-
-def read_amazon_files(reviews: list[Path], metadata: list[Path]) -> RawDataset:
-    """Read named review and metadata files of one release."""
+    others = [file for file in _json_files(folder) if file not in reviews and file not in metadata]
+    notes = tuple(f"{file}: neither reviews nor metadata were recognised in it, so it was not read" for file in others)
     return RawDataset(
-        "amazon", tuple(_read_reviews(file) for file in reviews), tuple(_read_metadata(file) for file in metadata)
-    )
+        "amazon", tuple(read_reviews(file) for file in reviews), tuple(read_metadata(file) for file in metadata),
+        notes=notes,
+    )  # fmt: skip
 
 
-def is_amazon_file(file: Path) -> bool:
+def is_review_file(file: Path) -> bool:
     """Whether a file begins with an Amazon review."""
     first = first_object(file, _parse) if file.is_file() and file.name.endswith(_SUFFIXES) else None
     return first is not None and _is_review(first)
+
+
+def is_metadata_file(file: Path) -> bool:
+    """Whether a file begins with what Amazon knows about an item."""
+    first = first_object(file, _parse) if file.is_file() and file.name.endswith(_SUFFIXES) else None
+    return first is not None and _is_item(first)
 
 
 def _parse(line: str) -> object:
@@ -64,14 +77,20 @@ def _parse(line: str) -> object:
 
 
 def _is_review(row: Row) -> bool:
-    return ("reviewerID" in row and "asin" in row) or {"user_id", "parent_asin", "timestamp"} <= row.keys()
+    is_of_2023 = {"user_id", "parent_asin", "timestamp", "rating"} <= row.keys() <= _REVIEW_2023
+    return ("reviewerID" in row and "asin" in row) or is_of_2023
 
 
 def _is_metadata(row: Row, file: Path) -> bool:
-    return "parent_asin" in row or ("asin" in row and "reviewerID" not in row) or file.name.startswith("meta")
+    return _is_item(row) or file.name.startswith("meta")
 
 
-def _read_reviews(file: Path) -> RawTable:
+def _is_item(row: Row) -> bool:
+    return ("parent_asin" in row or "asin" in row) and not ("user_id" in row or "reviewerID" in row)
+
+
+def read_reviews(file: Path) -> RawTable:
+    """Read reviews of any release; those of 2023 are in milliseconds."""
     first = first_object(file, _parse) or {}
     if "reviewerID" in first:
         return read_json_lines(file, _pick_fields(_OLD_REVIEW), _parse)
@@ -99,7 +118,8 @@ def _pick_fields(names: dict[str, str]) -> Callable[[Row], Row]:
     return pick
 
 
-def _read_metadata(file: Path) -> RawTable:
+def read_metadata(file: Path) -> RawTable:
+    """Read what Amazon knows about items, as products."""
     unread_prices = 0
 
     def shape(row: Row) -> Row:

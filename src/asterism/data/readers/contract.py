@@ -6,7 +6,7 @@ from pathlib import Path
 
 from asterism.core.errors import DataError
 from asterism.data.raw import RawDataset, RawTable
-from asterism.data.readers.files import find_file, read_file
+from asterism.data.readers.files import PLAIN_SUFFIXES, find_file, read_file
 from asterism.data.schema import TableName
 
 
@@ -34,3 +34,12 @@ def read_named_files(interactions: Path, items: Path | None = None, users: Path 
         () if items is None else (read_file(items),),
         () if users is None else (read_file(users),),
     )
+
+
+def check_output(folder: Path) -> None:
+    """Raise `DataError` where Parquet tables written to a folder would lie beside older ones of another kind."""
+    others = [folder / f"{name}{suffix}" for name in TableName for suffix in PLAIN_SUFFIXES if suffix != ".parquet"]
+    found = ", ".join(file.name for file in others if file.exists())
+    if found:
+        reason = f"the folder holds {found} already, and would hold that table twice; name another folder to write to"
+        raise DataError(reason, file=str(folder))

@@ -8,7 +8,7 @@ import io
 import sys
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from asterism.core.errors import DataError
 from asterism.core.progress import track
 from asterism.data.columns import Rows
 from asterism.data.raw import RawTable, UnreadableLine, rows_as_lines
+from asterism.data.readers.quoting import first_broken_span, quotes_enclose_cells
 
 _BLOCK_BYTES = 16 << 20
 
@@ -57,21 +58,37 @@ def read_delimited(file: Path, layout: Layout, content: bytes | None = None) -> 
     """Read a text file, or its already converted `content`, into byte columns; an empty cell is null.
 
     Lines with too few or too many cells are set apart, never padded. Raises `DataError` on an empty
-    file, a broken or doubled header, and a quote that is never closed.
+    file, a broken or doubled header, and a quote that joins rows. Quotes of a tab-separated file that
+    do not all enclose cells are plain characters.
     """
     source = _Source(file, layout, content)
     try:
-        names = source.header()
-        source.check_quotes()
-        if next(source.body(), None) is None:
-            return RawTable(str(file), pa.table({name: pa.array([], pa.binary()) for name in names}), rows_as_lines)
-        table, misfits = _read_cells(source, names)
+        return _read(source)
     except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"the file cannot be read as delimited text ({error}); fetch or write it again", file=str(file)
         ) from error
+
+
+def _read(source: _Source) -> RawTable:
+    quotes, lines = source.count_quotes_and_lines() if source.layout.quoted else (0, 0)
+    notes: tuple[str, ...] = ()
+    if quotes and source.layout.delimiter == "\t" and not source.quotes_enclose_cells():
+        source = replace(source, layout=replace(source.layout, quoted=False))
+        notes = ("not every double quote encloses a cell, so all were read as plain characters",)
+    names = source.header()
+    if next(source.body(), None) is None:
+        empty = pa.table({name: pa.array([], pa.binary()) for name in names})
+        return RawTable(str(source.file), empty, rows_as_lines)
+    try:
+        table, misfits = _read_cells(source, names)
+    except pa.ArrowInvalid:
+        source.refuse_joined_rows()
+        raise
+    if quotes and table.num_rows + misfits + source.header_records < lines:
+        source.refuse_joined_rows()
     unreadable = tuple(source.misfits(len(names))) if misfits else ()
-    return RawTable(str(file), table, partial(source.lines_of, width=len(names)), unreadable)
+    return RawTable(str(source.file), table, partial(source.lines_of, width=len(names)), unreadable, notes=notes)
 
 
 def _read_cells(source: _Source, names: tuple[str, ...]) -> tuple[pa.Table, int]:
@@ -137,22 +154,37 @@ class _Source:
             raise DataError(f"the header {what}; give every column a name of its own", file=str(self.file), line=1)
         return tuple(names)
 
-    def check_quotes(self) -> None:
-        """A quote that is opened and never closed would swallow every row after it."""
+    def count_quotes_and_lines(self) -> tuple[int, int]:
+        quotes, lines, last = 0, 0, b"\n"
+        with self.open() as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                quotes += block.count(b'"')
+                lines += block.count(b"\n")
+                last = block[-1:]
+        return quotes, lines + (last != b"\n")
+
+    def quotes_enclose_cells(self) -> bool:
+        with self.text() as stream:
+            return quotes_enclose_cells(track(stream, f"quotes of {self.file.name}"), self.layout.delimiter)
+
+    def refuse_joined_rows(self) -> None:
+        """A quote that is opened and not closed where its cell ends would swallow the rows after it."""
         if not self.layout.quoted:
             return
-        with self.open() as stream:
-            quotes = sum(block.count(b'"') for block in iter(partial(stream.read, _BLOCK_BYTES), b""))
-        if quotes % 2:
-            line = max(record.line for record in self.records())
-            reason = "a double quote is never closed, so rows would run together; close it or double it"
-            raise DataError(reason, file=str(self.file), line=line)
+        with self.text() as stream:
+            line = first_broken_span(track(stream, f"quotes of {self.file.name}"), self.layout.delimiter)
+        if line is not None:
+            reason = "a double quote is never closed at the end of its cell, so rows would run together"
+            raise DataError(f"{reason}; close it, or leave it out", file=str(self.file), line=line)
+
+    def text(self) -> io.TextIOWrapper:
+        csv.field_size_limit(sys.maxsize)
+        return io.TextIOWrapper(self.open(), encoding="utf-8-sig", errors="replace", newline="")
 
     def records(self) -> Iterator[_Record]:
         """Every record that is not blank, with the line on which it begins; slow, for headers and broken rows."""
-        csv.field_size_limit(sys.maxsize)
-        with io.TextIOWrapper(self.open(), encoding="utf-8-sig", errors="replace", newline="") as stream:
-            delimiter = self.layout.delimiter
+        delimiter = self.layout.delimiter
+        with self.text() as stream:
             if self.layout.quoted:
                 reader = csv.reader(stream, delimiter=delimiter)
             else:
@@ -163,8 +195,12 @@ class _Source:
                     yield _Record(line, cells)
                 line = reader.line_num + 1
 
+    @property
+    def header_records(self) -> int:
+        return 0 if self.layout.names is not None else 1
+
     def body(self) -> Iterator[_Record]:
-        return islice(self.records(), 0 if self.layout.names is not None else 1, None)
+        return islice(self.records(), self.header_records, None)
 
     def misfits(self, width: int) -> Iterator[UnreadableLine]:
         for record in self.body():

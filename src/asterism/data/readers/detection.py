@@ -8,8 +8,16 @@ from typing import NamedTuple
 
 from asterism.core.errors import DataError
 from asterism.data.raw import RawDataset
-from asterism.data.readers.amazon import is_amazon, is_amazon_file, read_amazon, read_amazon_files
+from asterism.data.readers.amazon import (
+    is_amazon,
+    is_metadata_file,
+    is_review_file,
+    read_amazon,
+    read_metadata,
+    read_reviews,
+)
 from asterism.data.readers.contract import is_contract, read_contract, read_named_files
+from asterism.data.readers.files import read_file
 from asterism.data.readers.minionerec import is_minionerec, read_minionerec
 from asterism.data.readers.movielens import is_movielens, read_movielens
 from asterism.data.readers.recbole import is_recbole, read_recbole
@@ -63,12 +71,17 @@ def _require_folder(folder: Path) -> None:
 
 
 def read_files(interactions: Path, items: Path | None, users: Path | None, format: str = "auto") -> RawDataset:
-    """Read named files: plain tables, or Amazon's reviews and metadata; raises `DataError`."""
+    """Read named files: plain tables, or Amazon's reviews and metadata beside plain ones; raises `DataError`."""
     if format not in ("auto", "contract", "amazon"):
         raise DataError(f"the format {format!r} is read from a folder; give it with `--folder`")
-    if format == "amazon" or (format == "auto" and is_amazon_file(interactions)):
-        for file in (interactions, items):
-            if file is not None and not file.is_file():
-                raise DataError("there is no such file; check the path", file=str(file))
-        return read_amazon_files([interactions], [] if items is None else [items])
-    return read_named_files(interactions, items, users)
+    if format == "contract" or (format == "auto" and not is_review_file(interactions)):
+        return read_named_files(interactions, items, users)
+    for file in (interactions, items):
+        if file is not None and not file.is_file():
+            raise DataError("there is no such file; check the path", file=str(file))
+    return RawDataset(
+        "amazon",
+        (read_reviews(interactions),),
+        () if items is None else (read_metadata(items) if is_metadata_file(items) else read_file(items),),
+        () if users is None else (read_file(users),),
+    )

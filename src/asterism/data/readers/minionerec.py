@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from asterism.core.errors import DataError
 from asterism.data.columns import Rows
 from asterism.data.raw import RawDataset, RawTable, UnreadableLine, rows_as_lines
 from asterism.data.readers.delimited import Layout, read_delimited
+from asterism.data.readers.json_lines import is_encodable
 
 _PARTS = {"train": "train", "valid": "validation", "test": "test"}
+_PART_OF_WORD = {"training": "train", "validation": "valid", "val": "valid", "testing": "test"}
 _HISTORY = "history_item_id"
 
 
@@ -29,8 +32,13 @@ def read_minionerec(folder: Path) -> RawDataset:
     """Rebuild users' events from samples: what the first history shows, then every target in order.
 
     The samples have no time, so an event's timestamp is its position in its user's sequence. Raises
-    `DataError` where a part is missing.
+    `DataError` where a part is missing, or where the folder holds more than one data set.
     """
+    catalogues = _items(folder)
+    if len(catalogues) > 1:
+        held = ", ".join(file.relative_to(folder).as_posix() for file in catalogues)
+        reason = f"the folder holds several data sets ({held}), whose ids would mix; give each a folder of its own"
+        raise DataError(reason, file=str(folder))
     seen: Counter[str] = Counter()
     tables = []
     for part, split in _PARTS.items():
@@ -38,12 +46,20 @@ def read_minionerec(folder: Path) -> RawDataset:
         if not files:
             raise DataError(f"the folder holds no samples of the part `{part}`", file=str(folder))
         tables += [_read_samples(file, split, seen) for file in files]
-    return RawDataset("minionerec", tuple(tables), tuple(_read_items(file) for file in _items(folder)))
+    return RawDataset("minionerec", tuple(tables), tuple(_read_items(file) for file in catalogues))
 
 
 def _samples(folder: Path, part: str) -> list[Path]:
     inside = folder / part
-    return sorted(inside.glob("*.csv")) if inside.is_dir() else sorted(folder.glob(f"*{part}*.csv"))
+    if inside.is_dir():
+        return sorted(inside.glob("*.csv"))
+    return sorted(file for file in folder.glob("*.csv") if _part_of(file) == part)
+
+
+def _part_of(file: Path) -> str | None:
+    """The part that a file's name says with its last word about parts: `ml-test_train.csv` is training samples."""
+    words = [_PART_OF_WORD.get(word, word) for word in re.split(r"[._-]", file.stem.lower())]
+    return next((word for word in reversed(words) if word in _PARTS), None)
 
 
 def _items(folder: Path) -> list[Path]:
@@ -97,9 +113,10 @@ def _text(cell: bytes | None) -> str:
 def _history(text: str) -> list[str] | None:
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
-    return [str(one) for one in value] if isinstance(value, list) else None
+    items = [str(one) for one in value] if isinstance(value, list) else None
+    return items if is_encodable(items) else None
 
 
 def _read_items(file: Path) -> RawTable:
@@ -109,6 +126,9 @@ def _read_items(file: Path) -> RawTable:
         raise DataError(f"the file is not JSON ({error})", file=str(file)) from error
     if not isinstance(items, dict) or not all(isinstance(one, dict) for one in items.values()):
         raise DataError("the file is not one object of items by id", file=str(file))
+    broken = next((item for item, fields in items.items() if not is_encodable([item, fields])), None)
+    if broken is not None:
+        raise DataError(f"item {broken!r} holds half of a surrogate pair; mend its text", file=str(file))
     fields = (records.TITLE, records.DESCRIPTION, records.BRAND, records.CATEGORIES)
     columns = {name: [_plain(one.get(name)) for one in items.values()] for name in fields}
     return RawTable(str(file), pa.table({records.ITEM_ID: list(items), **columns}), rows_as_lines)

@@ -1,4 +1,4 @@
-"""MovieLens: `ratings.csv` and `movies.csv`, or the older `::` files in Latin-1."""
+"""MovieLens: `ratings.csv` and `movies.csv`, or the older `::` files in UTF-8 or Latin-1."""
 
 from __future__ import annotations
 
@@ -48,10 +48,14 @@ def _required(file: Path) -> Path:
 
 
 def _read_colons(file: Path, names: tuple[str, ...]) -> RawTable:
-    text = file.read_bytes().decode("latin-1")
-    if not text:
+    content = file.read_bytes()
+    if not content:
         raise DataError("the file is empty", file=str(file))
-    content = text.replace("::", _CELL).encode()
+    try:
+        content.decode()
+    except UnicodeDecodeError:  # 100K and 1M are in Latin-1, 10M is in UTF-8
+        content = content.decode("latin-1").encode()
+    content = content.replace(b"::", _CELL.encode())
     return read_delimited(file, Layout(_CELL, quoted=False, names=names), content)
 
 

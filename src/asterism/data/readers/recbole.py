@@ -24,7 +24,7 @@ def is_recbole(folder: Path) -> bool:
 
 def read_recbole(folder: Path) -> RawDataset:
     """Read atomic files; `<name>.train.inter`, `.valid.inter`, `.test.inter` become the split."""
-    inter = sorted(folder.glob("*.inter"))
+    inter = sorted(folder.glob("*.inter"), key=_by_part)
     if not inter:
         raise DataError("the folder holds no `.inter` file", file=str(folder))
     return RawDataset(
@@ -60,8 +60,18 @@ def _barred(cells: pa.ChunkedArray) -> pa.ChunkedArray:
         return cells  # the check of the cells will name those that are not UTF-8
 
 
+def _by_part(file: Path) -> tuple[int, str]:
+    """Parts in order of time, so that of equal timestamps a target stays behind the events it is predicted from."""
+    part = _part_of(file)
+    return -1 if part is None else list(_PARTS.values()).index(part), file.name
+
+
+def _part_of(file: Path) -> str | None:
+    return _PARTS.get(file.stem.rpartition(".")[2])
+
+
 def _with_part(raw: RawTable, file: Path) -> RawTable:
-    part = _PARTS.get(file.stem.rpartition(".")[2])
+    part = _part_of(file)
     if part is None or records.SPLIT in raw.table.column_names:
         return raw
     return raw.with_table(raw.table.append_column(records.SPLIT, pa.repeat(part, raw.table.num_rows)))
