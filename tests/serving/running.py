@@ -17,8 +17,9 @@ import httpx
 
 TESTS = Path(__file__).parents[1]
 ENGINE = "serving.small_market:load_engine"
-START_SECONDS = 60.0
-STOP_SECONDS = 40.0
+START_SECONDS = 240.0
+STOP_SECONDS = 120.0
+RUN_SECONDS = 180.0  # of a command that ends by itself
 PATIENT_MS = "30000"  # so that on a busy machine too it is the model that answers, where a test does not say otherwise
 
 
@@ -53,7 +54,7 @@ class Server:
         self.first_line = self.process.stdout.readline()
         found = re.search(r"http://\S+", self.first_line)
         assert found, f"no address in {self.first_line!r}; see {self._log.name}"
-        self.http = httpx.Client(base_url=found[0], timeout=60.0)
+        self.http = httpx.Client(base_url=found[0], timeout=RUN_SECONDS)
 
     def __enter__(self) -> Server:
         try:
