@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,6 +31,14 @@ def command(*arguments: str) -> list[str]:
 def environment() -> dict[str, str]:
     paths = [str(TESTS), str(TESTS.parent / "src")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended may lie about until somebody asks for its status."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
@@ -71,6 +80,23 @@ class Server:
 
     def wait_ready(self) -> None:
         wait_until(lambda: self.http.get("/readyz").status_code == 200)
+
+    def engine_figures(self) -> dict[str, Any]:
+        """What the gateway heard of the engine's work last; it hears of it twice a second."""
+        return dict(self.http.get("/readyz").json()["data"]["engine"]["figures"])
+
+    def wait_deaf(self) -> None:
+        """Return once nobody listens at the port any more."""
+        place = (self.http.base_url.host, self.http.base_url.port or 80)
+
+        def is_deaf() -> bool:
+            try:
+                socket.create_connection(place, timeout=60).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        wait_until(is_deaf)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
