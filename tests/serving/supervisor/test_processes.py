@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from asterism.serving.grpc.engine_link import EngineLink
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from serving.engine.stepping import asked
 from serving.running import ENGINE, RUN_SECONDS, STOP_SECONDS, Server, command, environment, ids, lives, wait_until
@@ -156,9 +157,15 @@ class EngineProcess:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(RUN_SECONDS):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+def held(link: EngineLink) -> int:
+    """How many requests an engine has, as it said itself last."""
+    figures = link.status.figures
+    return figures.waiting + figures.under_way
 
 
 def test_two_engines_on_two_sockets_stand_in_for_each_other(bundle: Path, tmp_path: Path) -> None:
@@ -168,15 +175,21 @@ def test_two_engines_on_two_sockets_stand_in_for_each_other(bundle: Path, tmp_pa
         both = RemoteEngine([first.address, second.address])
         both.start()
         await until(lambda: [one.ready for one in both.status.engines] == [True, True])
-        (tmp_path / DELAY_FILE).write_text("0.5")
-        waiting = [asyncio.create_task(both.recommend(asked(f"u{user}", wait=30))) for user in range(4)]
-        await asyncio.sleep(0.3)
+        delay = tmp_path / DELAY_FILE
+        delay.write_text("600")
+        waiting = [asyncio.create_task(both.recommend(asked(f"u{user}", wait=120))) for user in range(4)]
+        await until(lambda: [held(one) for one in both._links] == [2, 2])
         first.process.kill()
+        await until(lambda: both._links[1].in_flight == 4)
+        delay.unlink()
         answers = await asyncio.gather(*waiting)
         assert [len(one.items) for one in answers] == [3] * 4, "what the first one held went to the second"
-        waiting = [asyncio.create_task(both.recommend(asked(f"v{user}", wait=30))) for user in range(4)]
-        await asyncio.sleep(0.2)
+        delay.write_text("600")
+        waiting = [asyncio.create_task(both.recommend(asked(f"v{user}", wait=120))) for user in range(4)]
+        await until(lambda: held(both._links[1]) == 4)
         second.process.terminate()
+        await until(lambda: not both._links[1].status.ready)
+        delay.unlink()
         answers = await asyncio.gather(*waiting)
         assert [len(one.items) for one in answers] == [3] * 4, "it was told to stop, and finished first"
         await both.stop()
