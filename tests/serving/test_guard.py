@@ -19,8 +19,8 @@ from starlette.types import Receive, Scope, Send
 from asterism.config.guard import GuardConfig
 from asterism.core.clock import ManualClock, SystemClock
 from asterism.core.errors import ConfigError
-from asterism.serving.http.errors import STATUS_OF_CODE
 from asterism.serving.http import gate as gate_module
+from asterism.serving.http.errors import STATUS_OF_CODE
 from asterism.serving.http.gate import Gate, gate_over
 from asterism.serving.http.listening import is_loopback
 from asterism.serving.http.middleware import frame

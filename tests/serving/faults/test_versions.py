@@ -61,7 +61,9 @@ def test_engines_of_two_versions_serve_one_gateway_through_an_upgrade(
     log = tmp_path / "log.txt"
     with (
         process(OTHER_VERSION, "engine", *common, "--listen", new, "--engine", ENGINE, log=log),
-        process("", "gateway", *common, "--port", "0", "--engine-at", old, "--engine-at", new, *PATIENT, log=log) as gateway,
+        process(
+            "", "gateway", *common, "--port", "0", "--engine-at", old, "--engine-at", new, *PATIENT, log=log
+        ) as gateway,
     ):
         assert gateway.stdout is not None
         found = re.search(r"http://\S+", gateway.stdout.readline())
@@ -94,7 +96,9 @@ def test_a_schema_is_brought_up_to_date_while_behaviours_are_written(postgres: P
                 {"i": f"i{number}", "t": f"Item {number} of the old schema"},
             )
     engine.dispose()
-    writers = SqlUsers(Database(url, timeout_seconds=60, migrate=False))  # of the version before, which knows no newer step
+    writers = SqlUsers(
+        Database(url, timeout_seconds=60, migrate=False)
+    )  # of the version before, which knows no newer step
     written: list[str] = []
     ends = threading.Event()
 
