@@ -32,7 +32,7 @@ class Servers(NamedTuple):
         if name == "redis":
             self.redis.kill()
         elif name == "postgres":
-            self.postgres.server.kill()
+            self.postgres.kill()
         else:
             os.kill(self.kafka, signal.SIGSTOP)
 
