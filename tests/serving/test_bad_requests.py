@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
 from asterism.core.errors import AsterismError
+from asterism.serving.grpc.conversation import EngineLostError
 from asterism.serving.http.errors import STATUS_OF_CODE, SUCCESS
 from asterism.serving.http.middleware.bodies import MAX_BODY_BYTES, BodyLimits
 from asterism.serving.http.middleware.frame import RequestFrame
@@ -190,6 +191,7 @@ def all_errors(kind: type[AsterismError] = AsterismError) -> set[type[AsterismEr
 
 def test_every_error_has_a_code_of_its_own_and_a_status() -> None:
     ours = {one for one in all_errors() if one.__module__.startswith("asterism.")}
+    assert EngineLostError in ours, "whose module nobody else has to import for this"
     codes = [one.code for one in ours]
     assert len(codes) == len(set(codes))
     assert {SUCCESS, *codes} == set(STATUS_OF_CODE)
