@@ -94,6 +94,8 @@ class Server:
                 socket.create_connection(place, timeout=60).close()
             except ConnectionRefusedError:
                 return True
+            except OSError:  # it was closed in this very moment
+                pass
             return False
 
         wait_until(is_deaf)

@@ -88,22 +88,24 @@ class Load:
         """
         headers = {"content-type": "application/json"} | ({} if self.keep_alive else {"connection": "close"})
         connection = http.client.HTTPConnection(self.host, self.port, timeout=RUN_SECONDS)
-        asked_before, may_be_closed = time.monotonic(), self.keep_alive
+        before, may_be_closed = time.monotonic(), self.keep_alive
         for number in range(100_000):
             body = json.dumps({"user_id": f"u{user}", "exclude": [ITEM_IDS[number % 60]]})
+            began, sent = time.monotonic(), None
             try:
                 connection.request("POST", "/api/v1/recommend", body, headers)
+                sent = time.monotonic()
                 answer = connection.getresponse()
             except ConnectionRefusedError:
                 self.refused += 1
                 return
             except ConnectionError:
-                if not may_be_closed or time.monotonic() - asked_before < 0.25:
+                if not may_be_closed or (sent or time.monotonic()) - before < 0.25:
                     raise
                 may_be_closed = False
                 connection.close()
                 continue
-            asked_before = time.monotonic()
+            before = began
             assert json.loads(answer.read())["data"]["source"] == "model"
             self.answered.append(answer.status)
             time.sleep(0.005)

@@ -70,7 +70,12 @@ def test_a_trace_goes_through_three_processes(observed: Observed) -> None:
     server.recommend("u3")
     assert click(server, refused, "nothing") == 404
     tried: list[str] = []
-    trace_id = next(one for one, user in users.items() if tried.append(one) or whole(observed, one, user))  # type: ignore[func-returns-value]
+    for trace_id, user in users.items():
+        tried.append(trace_id)
+        if whole(observed, trace_id, user):
+            break
+    else:
+        raise AssertionError("spans are missing")
     spans = collector.of_trace(trace_id, set(ONCE))
     failed = collector.of_trace(refused, {"feedback commit", "POST /api/v1/feedback"})
     of_request = [one for one in collector.spans if one.trace_id == trace_id]
