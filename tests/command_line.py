@@ -44,4 +44,4 @@ def environment(**more: str) -> dict[str, str]:
 def run(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
     env = environment(**more)
-    return subprocess.run(asterism(*arguments), capture_output=True, text=True, env=env, check=False, timeout=240)
+    return subprocess.run(asterism(*arguments), capture_output=True, text=True, env=env, check=False, timeout=900)

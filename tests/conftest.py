@@ -6,6 +6,9 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything of theirs is imported
+# As `asterism.serving.grpc` does, but before any test imports gRPC, which heeds it only then: with it, a process that
+# is started while gRPC is at work may end by SIGSEGV.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 # The same cases in every run, and none fails for having waited for another process.
 settings.register_profile("asterism", deadline=None, derandomize=True)

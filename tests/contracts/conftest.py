@@ -76,7 +76,7 @@ def kafka_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Three brokers for all who bring a topic of their own."""
     process, brokers = start_kafka(tmp_path_factory.mktemp("kafka"))
     yield brokers
-    process.communicate("", timeout=10)
+    process.communicate("", timeout=60)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ def main() -> None:
     from confluent_kafka import Producer
 
     holder = Producer({"test.mock.num.brokers": 3})
-    brokers = holder.list_topics(timeout=10).brokers.values()
+    brokers = holder.list_topics(timeout=60).brokers.values()
     print(",".join(f"{one.host}:{one.port}" for one in brokers), flush=True)
     sys.stdin.read()
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import psycopg
 
-from contracts.servers import ServerProcess, free_port, program
+from contracts.servers import ServerProcess, children_of, free_port, program
 
 _DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: -float(one.parent.name))
 POSTGRES = program("postgres", *_DEBIAN)
@@ -79,17 +81,30 @@ class Postgres:
     def _signal(self, number: signal.Signals) -> None:
         """Backends leave the postmaster's process group, so they are found as its children."""
         postmaster = self.server.process.pid
-        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-        for pid in (postmaster, *map(int, children)):
-            os.kill(pid, number)
+        for pid in (postmaster, *children_of(postmaster)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """kill -9, the server and every process of its connections: while one is left, no other server can start."""
+        backends = children_of(self.server.process.pid)
+        self.server.kill()
+        for pid in backends:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while any(Path(f"/proc/{pid}").exists() for pid in backends):
+            if time.monotonic() > deadline:
+                break  # whoever is to reap them is slow; they hold nothing any more
+            time.sleep(0.01)
 
     def remove(self) -> None:
         """End it and delete its folder."""
-        self.server.kill()
+        self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _answers(self) -> None:
         psycopg.connect(self._to("postgres")).close()
 
     def _to(self, name: str) -> str:
-        return f"host=127.0.0.1 port={self.port} user=asterism dbname={name} connect_timeout=2"
+        return f"host=127.0.0.1 port={self.port} user=asterism dbname={name} connect_timeout=30"

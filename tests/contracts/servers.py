@@ -45,6 +45,16 @@ def program(name: str, *folders: Path) -> Path | None:
     return Path(found) if found else None
 
 
+def children_of(pid: int) -> set[int]:
+    """The processes that one started, those that ended unheard among them; not every kernel lists them under it."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just gone
+            if int(status.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.add(int(status.parent.name))
+    return found
+
+
 class ServerProcess:
     """A server in a process group of its own; `kill` is kill -9, `freeze` leaves it alive and deaf."""
 
@@ -69,7 +79,7 @@ class ServerProcess:
             self.process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, user=self._user
             )
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         while True:
             try:
                 self._answers()
@@ -85,7 +95,7 @@ class ServerProcess:
     def kill(self) -> None:
         """kill -9, the whole group."""
         self._signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
     def freeze(self) -> None:
         """Stop it where it stands: its port stays open, and nothing is answered."""
@@ -104,6 +114,6 @@ def connects(port: int) -> Callable[[], None]:
     """Whether a port is listened on."""
 
     def check() -> None:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()
 
     return check

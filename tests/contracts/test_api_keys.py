@@ -34,7 +34,7 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     if request.param == "postgresql":
         server: Postgres = request.getfixturevalue("postgres")
         url = server.emptied()
-    return lambda: SqlApiKeys(Database(url))
+    return lambda: SqlApiKeys(Database(url, timeout_seconds=60.0))
 
 
 def test_a_key_comes_out_as_it_went_in_also_after_reopening(opener: Opener) -> None:

@@ -31,7 +31,7 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterat
         yield LocalBlobs(tmp_path / "blobs")
         return
     endpoint = request.getfixturevalue("s3_endpoint")
-    store = S3Blobs(f"s3://asterism/{prefix}?endpoint={endpoint}")
+    store = S3Blobs(f"s3://asterism/{prefix}?endpoint={endpoint}", timeout_seconds=60.0)
     yield store
     store.close()
 

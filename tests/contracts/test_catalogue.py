@@ -36,7 +36,7 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     if request.param == "postgresql":
         server: Postgres = request.getfixturevalue("postgres")
         url = server.emptied()
-    return lambda: SqlCatalogue(Database(url), refresh_seconds=0.02)
+    return lambda: SqlCatalogue(Database(url, timeout_seconds=60.0), refresh_seconds=0.02)
 
 
 def test_what_was_put_in_comes_out(opener: Opener) -> None:
@@ -307,7 +307,7 @@ def test_what_one_client_hides_the_other_no_longer_shows(opener: Opener) -> None
     here.upsert([VEGA, DENEB])
     there.set_hidden("vega", True)
     assert there.unavailable() == {"vega"}, "at once where it was done"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while here.unavailable() != {"vega"}:
         assert time.monotonic() < deadline, "the other client's change was not heard of"
         time.sleep(0.01)

@@ -28,6 +28,7 @@ from asterism.stores.sql_tables import METADATA, PARTITIONS
 from asterism.stores.sql_users import SqlUsers
 from asterism.stores.user_state import Visitor
 from contracts.postgres_server import MISSING, POSTGRES, Postgres
+from serving.running import wait_until
 
 VEGA = Item("vega", "Vega lamp", categories=("home",))
 REVISIONS = ("0001", "0002", "0003", "0004", "0005")
@@ -122,7 +123,7 @@ def test_many_processes_that_open_a_new_database_at_once_make_one_schema(postgre
     url = postgres.database(prefix)
     code = f"from asterism.stores.sql_database import Database; Database({url!r}).close()"
     started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate(timeout=60)[1] for process in started] == [""] * 2
+    assert [process.communicate(timeout=180)[1] for process in started] == [""] * 2
     assert [process.returncode for process in started] == [0] * 2
 
 
@@ -184,33 +185,46 @@ def own_server() -> Iterator[Postgres]:
 
 def test_what_was_acknowledged_survives_kill_9_and_a_dead_server_is_a_sentence_in_time(own_server: Postgres) -> None:
     url = own_server.database("shop").replace("asterism@", "asterism:secret@")
-    users = SqlUsers(Database(url, timeout_seconds=3.0, tries=Tries(2)))
+    users = SqlUsers(Database(url, timeout_seconds=10.0, tries=Tries(2)))
     recorded = [Event(f"e{number}", "i", Action.CLICK, number, "ada") for number in range(50)]
     for event in recorded:
         users.record([event])
-    own_server.server.kill()
+    own_server.kill()
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match=r"PostgreSQL at .*asterism:\*\*\*@.* cannot be reached .*start it"):
         users.history(Visitor("ada"), 99)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     own_server.server.start()
     assert users.history(Visitor("ada"), 99) == recorded
     users.close()
 
 
 def test_a_frozen_server_is_a_sentence_in_time(own_server: Postgres) -> None:
-    users = SqlUsers(Database(own_server.database("shop"), timeout_seconds=2.0, tries=Tries(1)))
-    users.record([Event("e", "i", Action.CLICK, 1, "ada")])
+    url = own_server.database("shop")
+    patient = SqlUsers(Database(url, timeout_seconds=60.0))
+    patient.record([Event("e", "i", Action.CLICK, 1, "ada")])
+    patient.close()
+    users = SqlUsers(Database(url, timeout_seconds=2.0, tries=Tries(1)))
+    wait_until(lambda: _history(users) != [])
     own_server.freeze()
     try:
         began = time.monotonic()
         with pytest.raises(StoreUnavailableError, match="cannot be reached"):
             users.record([Event("f", "i", Action.CLICK, 2, "ada")])
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
     finally:
         own_server.thaw()
-    assert users.history(Visitor("ada"), 9)[0].event_id == "e"
+    wait_until(lambda: _history(users) != [])
+    assert _history(users)[0].event_id == "e"
     users.close()
+
+
+def _history(users: SqlUsers) -> list[Event]:
+    """Of ada; none where the server, which has just been woken, does not answer yet."""
+    try:
+        return users.history(Visitor("ada"), 9)
+    except StoreUnavailableError:
+        return []
 
 
 def test_a_server_that_is_not_there_is_a_sentence() -> None:

@@ -44,8 +44,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Place:
         return Place(lambda: LocalEventBus(LocalEventLog(folder), folder), lambda group: buried(folder, group), "local")
     url = f"kafka://{request.getfixturevalue('kafka_brokers')}/{prefix}"
     return Place(
-        lambda: KafkaEventBus(url, session_seconds=3.5),
-        lambda _: [f"{reason} {raw.decode('utf-8', 'replace')}" for reason, raw in dead_letters(url, 1)],
+        lambda: KafkaEventBus(url, timeout_seconds=60.0, session_seconds=3.5),
+        lambda _: [f"{reason} {raw.decode('utf-8', 'replace')}" for reason, raw in dead_letters(url, 1, 60.0)],
         "kafka",
     )
 
@@ -62,11 +62,11 @@ def read(consumer: Consumer, count: int, seconds: float = 60.0) -> list[Delivery
 def test_a_group_goes_on_where_it_committed_and_another_begins_at_the_start(place: Place) -> None:
     bus = place.opener()
     events = [ODD, GIANT, *(event(number, f"u{number % 4}") for number in range(40))]
-    bus.publish(events[:5]).result(10)
-    bus.publish([]).result(10)
+    bus.publish(events[:5]).result(60)
+    bus.publish([]).result(60)
     with ThreadPoolExecutor(4) as pool:
         for done in pool.map(lambda one: bus.publish([one]), events[5:]):
-            done.result(10)
+            done.result(60)
     first = bus.consumer("states")
     given = read(first, 42)
     by_id = {one.event.event_id: one.event for one in given if one.event}
@@ -77,7 +77,7 @@ def test_a_group_goes_on_where_it_committed_and_another_begins_at_the_start(plac
         numbers = [one.number for one in offsets if one.partition == partition]
         assert numbers == sorted(numbers), "offsets grow within a partition"
     first.commit()
-    bus.publish([event(100)]).result(10)
+    bus.publish([event(100)]).result(60)
     assert [one.event for one in read(first, 1)] == [event(100)]
     first.close()  # the last one was not committed
     again = bus.consumer("states")
@@ -92,7 +92,7 @@ def test_the_events_of_one_visitor_keep_their_order(place: Place) -> None:
     bus = place.opener()
     done = [bus.publish([event(10 * number + user, f"u{user}")]) for number in range(30) for user in range(3)]
     for one in done:
-        one.result(10)
+        one.result(60)
     consumer = bus.consumer("g")
     given = [one.event for one in read(consumer, 90) if one.event]
     for user in range(3):
@@ -104,7 +104,7 @@ def test_the_events_of_one_visitor_keep_their_order(place: Place) -> None:
 
 def test_a_poisoned_event_is_buried_and_the_rest_goes_on_and_a_broken_store_stops_all(place: Place) -> None:
     bus = place.opener()
-    bus.publish([event(number) for number in range(6)]).result(10)
+    bus.publish([event(number) for number in range(6)]).result(60)
     consumer = bus.consumer("g")
     seen: list[str] = []
     broken = [True]
@@ -133,7 +133,7 @@ def test_a_poisoned_event_is_buried_and_the_rest_goes_on_and_a_broken_store_stop
 @pytest.mark.parametrize("place", ["local"], indirect=True)
 def test_states_take_each_event_once_although_it_comes_twice(place: Place) -> None:
     bus = place.opener()
-    bus.publish([event(1, action=Action.DISLIKE), Event("e2", "i1", Action.CLICK, 2, "ada")]).result(10)
+    bus.publish([event(1, action=Action.DISLIKE), Event("e2", "i1", Action.CLICK, 2, "ada")]).result(60)
     states = LocalUserStates()
 
     def handle(one: Event, offset: Offset) -> None:
@@ -155,8 +155,8 @@ import sys
 from asterism.core.records import Action
 from asterism.stores.event_log import Event
 from asterism.stores.kafka_bus import KafkaEventBus
-bus = KafkaEventBus(sys.argv[1], session_seconds=3.5)
-bus.publish([Event(f"e{n}", "i", Action.CLICK, n, f"u{n}") for n in range(20)]).result(10)
+bus = KafkaEventBus(sys.argv[1], timeout_seconds=60.0, session_seconds=3.5)
+bus.publish([Event(f"e{n}", "i", Action.CLICK, n, f"u{n}") for n in range(20)]).result(60)
 print("published", flush=True)
 consumer = bus.consumer("g")
 found = []
@@ -176,7 +176,7 @@ def test_a_killed_member_of_a_group_loses_nothing(kafka_brokers: str, prefix: st
         assert child.stdout.readline() == "published\n"
         assert child.stdout.readline() == "read 20\n"
         child.kill()
-    bus = KafkaEventBus(url, session_seconds=3.5)
+    bus = KafkaEventBus(url, timeout_seconds=60.0, session_seconds=3.5)
     consumer = bus.consumer("g")
     given = read(consumer, 20, seconds=60.0)
     assert sorted(one.event.timestamp for one in given if one.event) == list(range(20))
@@ -186,9 +186,9 @@ def test_a_killed_member_of_a_group_loses_nothing(kafka_brokers: str, prefix: st
 
 
 def test_bytes_that_are_no_event_are_told_apart(kafka_brokers: str, prefix: str) -> None:
-    bus = KafkaEventBus(f"kafka://{kafka_brokers}/{prefix}", session_seconds=3.5)
+    bus = KafkaEventBus(f"kafka://{kafka_brokers}/{prefix}", timeout_seconds=60.0, session_seconds=3.5)
     bus._producer.produce(prefix, b"junk \xff")
-    bus._producer.flush(10)
+    bus._producer.flush(60)
     consumer = bus.consumer("g")
     assert [(one.event, one.raw) for one in read(consumer, 1)] == [(None, b"junk \xff")]
     consumer.close()
@@ -199,14 +199,14 @@ def test_a_kafka_that_is_not_there_is_a_sentence_in_time() -> None:
     bus = KafkaEventBus("kafka://127.0.0.1:1", timeout_seconds=0.5)
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match=r"Kafka at kafka://127.0.0.1:1 cannot be reached .*start it"):
-        bus.publish([event(1)]).result(10)
+        bus.publish([event(1)]).result(60)
     with pytest.raises(StoreUnavailableError):
         bus.version()
     consumer = bus.consumer("g")
     with pytest.raises(StoreUnavailableError):
         read(consumer, 1)
     consumer.close()
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     bus.close()
     with pytest.raises(StorageError, match="closed"):
         bus.publish([event(1)])
@@ -220,16 +220,16 @@ def test_consumers_of_another_process_follow_a_log_that_is_written(tmp_path: Pat
         "while len(found) < 12:\n    found += consumer.poll(12, 1.0)\n    print(len(found), flush=True)\n"
         "consumer.commit()\nprint([one.event.timestamp for one in found])"
     )
-    log.append([event(0), event(1)]).result(5)
+    log.append([event(0), event(1)]).result(60)
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "2\n"
         for number in range(2, 12):
-            log.append([event(number)]).result(5)
-        assert child.communicate(timeout=20)[0].splitlines()[-1] == str(list(range(12)))
+            log.append([event(number)]).result(60)
+        assert child.communicate(timeout=120)[0].splitlines()[-1] == str(list(range(12)))
     assert len(list(tmp_path.glob("*.log"))) > 3
     consumer = LocalConsumer(tmp_path, "g")
-    log.append([event(12)]).result(5)
+    log.append([event(12)]).result(60)
     assert [(one.offset.number, one.event) for one in consumer.poll(5, 1.0)] == [(12, event(12))]
     with pytest.raises(StorageError, match="group 'g' has a member already"):
         LocalConsumer(tmp_path, "g")
@@ -239,7 +239,7 @@ def test_consumers_of_another_process_follow_a_log_that_is_written(tmp_path: Pat
 
 def test_a_commit_in_the_middle_of_a_frame_holds(tmp_path: Path) -> None:
     log = LocalEventLog(tmp_path)
-    log.append([event(number) for number in range(5)]).result(5)
+    log.append([event(number) for number in range(5)]).result(60)
     consumer = LocalConsumer(tmp_path, "g")
     consumer.poll(3, 0.1)
     consumer.commit()
@@ -253,8 +253,8 @@ def test_a_commit_in_the_middle_of_a_frame_holds(tmp_path: Path) -> None:
 
 def test_a_frame_that_is_being_written_is_waited_for_and_damage_is_named(tmp_path: Path) -> None:
     log = LocalEventLog(tmp_path, segment_bytes=1)
-    log.append([event(0)]).result(5)
-    log.append([event(1)]).result(5)
+    log.append([event(0)]).result(60)
+    log.append([event(1)]).result(60)
     log.close()
     first, last = sorted(tmp_path.glob("*.log"))
     whole = last.read_bytes()

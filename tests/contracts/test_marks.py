@@ -27,7 +27,7 @@ def hot(request: pytest.FixtureRequest, clock: ManualClock, prefix: str) -> Iter
         yield open_hot("memory", clock)
         return
     url = request.getfixturevalue({"redis": "redis_url", "cluster": "cluster_url"}[request.param])
-    hot = open_hot(f"{url}?prefix={prefix}", clock)
+    hot = open_hot(f"{url}?prefix={prefix}", clock, 30.0)
     yield hot
     hot.close()
 

@@ -34,7 +34,7 @@ def opener(request: pytest.FixtureRequest, prefix: str) -> Iterator[Opener]:
         yield lambda clock: (LocalSlates(clock), LocalRateLimits(clock))
         return
     url = request.getfixturevalue({"redis": "redis_url", "cluster": "cluster_url"}[request.param])
-    client = RedisClient(f"{url}?prefix={prefix}")
+    client = RedisClient(f"{url}?prefix={prefix}", timeout_seconds=30.0)
     yield lambda clock: (RedisSlates(client, clock), RedisRateLimits(client, clock))
     client.close()
 
@@ -92,15 +92,15 @@ def test_of_too_many_slates_in_memory_the_oldest_leaves() -> None:
 
 
 def test_a_slate_in_redis_has_a_time_to_live(redis_url: str, prefix: str) -> None:
-    client = RedisClient(f"{redis_url}?prefix={prefix}")
-    RedisSlates(client, ManualClock(), max_age_seconds=50.0).keep(ADA, slate())
+    client = RedisClient(f"{redis_url}?prefix={prefix}", timeout_seconds=30.0)
+    RedisSlates(client, ManualClock(), max_age_seconds=5000.0).keep(ADA, slate())
     key = client.key("slate", ADA)
-    assert 49_000 < client.call(lambda redis: redis.pttl(key)) <= 50_000  # type: ignore[attr-defined]
+    assert 4_900_000 < client.call(lambda redis: redis.pttl(key)) <= 5_000_000  # type: ignore[attr-defined]
     client.close()
 
 
 def test_a_slate_that_an_older_asterism_kept_is_never_valid_but_still_there(redis_url: str, prefix: str) -> None:
-    client = RedisClient(f"{redis_url}?prefix={prefix}")
+    client = RedisClient(f"{redis_url}?prefix={prefix}", timeout_seconds=30.0)
     slates, key = RedisSlates(client, ManualClock(1000.0)), client.key("slate", ADA)
     older = msgspec.msgpack.encode([1000.0, [["b", 0.5, [1, 2]]]])
     client.call(lambda redis: redis.set(key, older))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from command_line import environment
 
-_PATIENCE_SECONDS = 200.0
+_PATIENCE_SECONDS = 900.0
 
 
 def killed_in_the_middle(command: Sequence[str], output: Path, log: Path, *, after: int, whole: int) -> None:

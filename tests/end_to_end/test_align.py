@@ -103,7 +103,7 @@ def command(starts: Path, output: Path, *more: str, launcher: tuple[str, ...] = 
 @pytest.fixture(scope="module")
 def aligned(starts: Path) -> Path:
     done = subprocess.run(
-        command(starts, starts / "whole"), env=environment(), capture_output=True, text=True, check=False, timeout=240
+        command(starts, starts / "whole"), env=environment(), capture_output=True, text=True, check=False, timeout=900
     )
     assert done.returncode == 0, done.stderr
     assert Bundle.open(starts / "whole").fact("alignment_improved") is True, done.stderr
@@ -116,7 +116,7 @@ def test_a_killed_alignment_resumes_to_the_same_weights(starts: Path, aligned: P
     whole = (starts / "whole.run" / LOG_FILE).read_text().count("\n")
     killed_in_the_middle(command(starts, output), output, log, after=3, whole=whole)
     done = subprocess.run(
-        command(starts, output, "--resume"), env=environment(), capture_output=True, text=True, check=False, timeout=240
+        command(starts, output, "--resume"), env=environment(), capture_output=True, text=True, check=False, timeout=900
     )
     assert done.returncode == 0, done.stderr
     assert "going on from step" in done.stderr
@@ -142,7 +142,7 @@ def test_ctrl_c_writes_the_best_so_far(starts: Path) -> None:
         assert child.stderr is not None
         assert next(line for line in child.stderr if line.rstrip().endswith("*"))
         child.send_signal(signal.SIGINT)
-        _, said = child.communicate(timeout=60)
+        _, said = child.communicate(timeout=300)
     finally:
         child.kill()
     assert child.returncode == 130, said
@@ -164,7 +164,7 @@ def test_two_processes_align_as_one(starts: Path, aligned: Path, kind: str) -> N
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
-        timeout=240,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     start, one, two = (load_file(path / parts.MODEL_WEIGHTS) for path in (starts / "short-ugt", whole, output))
@@ -246,7 +246,7 @@ def test_two_processes_fine_tune_a_language_model_as_one(starts: Path) -> None:
             text=True,
             env=environment(),
             check=False,
-            timeout=240,
+            timeout=900,
         )
         assert done.returncode == 0, done.stderr
         found.append(load_file(starts / name / parts.LANGUAGE_MODEL / "model.safetensors"))

@@ -74,7 +74,7 @@ def start(workshop: Path) -> Path:
 def launched(launcher: tuple[str, ...], *arguments: str | Path) -> str:
     """What a command that ends well says."""
     command = asterism(*arguments, launcher=launcher)
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     return done.stderr
 

@@ -83,7 +83,7 @@ def test_two_processes_train_one_bundle(workshop: Path) -> None:
         launcher=launcher,
     )
     done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, timeout=240
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, timeout=900
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(Bundle.open(output).part(parts.METRICS).read_text())
@@ -159,7 +159,7 @@ def test_ctrl_c_says_how_to_go_on(workshop: Path) -> None:
         rival = run("train", "--config", workshop / "endless.toml", "--output", output)
         assert (rival.returncode, "another training is at work in" in rival.stderr) == (2, True)
         child.send_signal(signal.SIGINT)
-        _, said = child.communicate(timeout=60)
+        _, said = child.communicate(timeout=300)
     finally:
         child.kill()
     assert child.returncode == 130
@@ -210,7 +210,7 @@ def test_a_full_disk_is_a_sentence_and_spoils_nothing(workshop: Path, bundle: Pa
         command = asterism("train", "--config", workshop / "tiny.toml", "--output", output, "--resume")
         limited = ["bash", "-c", 'ulimit -f 16; exec "$@"', "bash", *command]
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(limited, capture_output=True, text=True, env=env, check=False, timeout=120)
+        done = subprocess.run(limited, capture_output=True, text=True, env=env, check=False, timeout=900)
         assert done.returncode == 2, done.stderr
         said = done.stderr.splitlines()[-1]
         assert said.startswith("error StorageError:")

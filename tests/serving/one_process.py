@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -63,13 +64,16 @@ class TestedEngine:
         self._codes = engine.semantic_ids()
         self.bundle_version = bundle_version
         self.asked: list[EngineRequest] = []
-        self.delay_seconds = 0.0
+        self.delay_seconds = 0.0  # so long an answer takes, or until this is none again
         self.is_dead = False
 
     async def recommend(self, request: EngineRequest) -> EngineAnswer:
         self.asked.append(request)
         version = self.bundle_version
-        await asyncio.sleep(self.delay_seconds)
+        end = time.monotonic() + self.delay_seconds
+        await asyncio.sleep(0)
+        while self.delay_seconds and time.monotonic() < end:
+            await asyncio.sleep(0.01)
         if self.is_dead:
             raise ModelError("the engine was killed")
         available = replace(request, excluded=request.excluded | {SOLD_OUT})  # as engines know what is sold out
@@ -128,6 +132,12 @@ class Shop:
     async def ask(self, user_id: str | None = "u1", count: int = 10, **more: Any) -> Recommendation:
         visitor = more.pop("visitor", Visitor(user_id))
         return await self.recommender.recommend(RecommendRequest(visitor, count, **more))
+
+    async def slate_kept(self, user_id: str) -> None:
+        """Return once a visitor's slate is kept, for which nobody waited."""
+        async with asyncio.timeout(60):
+            while self.slates.get(Visitor(user_id)) is None:
+                await asyncio.sleep(0.01)
 
     def tell(self, user_id: str, item_id: str, action: Action = Action.CLICK, session_id: str | None = None) -> None:
         at = int(self.clock.now())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,8 +18,9 @@ import httpx
 
 TESTS = Path(__file__).parents[1]
 ENGINE = "serving.small_market:load_engine"
-START_SECONDS = 60.0
-STOP_SECONDS = 40.0
+START_SECONDS = 240.0
+STOP_SECONDS = 120.0
+RUN_SECONDS = 180.0  # of a command that ends by itself
 PATIENT_MS = "30000"  # so that on a busy machine too it is the model that answers, where a test does not say otherwise
 
 
@@ -29,6 +31,14 @@ def command(*arguments: str) -> list[str]:
 def environment() -> dict[str, str]:
     paths = [str(TESTS), str(TESTS.parent / "src")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended may lie about until somebody asks for its status."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
@@ -53,7 +63,7 @@ class Server:
         self.first_line = self.process.stdout.readline()
         found = re.search(r"http://\S+", self.first_line)
         assert found, f"no address in {self.first_line!r}; see {self._log.name}"
-        self.http = httpx.Client(base_url=found[0], timeout=60.0)
+        self.http = httpx.Client(base_url=found[0], timeout=RUN_SECONDS)
 
     def __enter__(self) -> Server:
         try:
@@ -70,6 +80,25 @@ class Server:
 
     def wait_ready(self) -> None:
         wait_until(lambda: self.http.get("/readyz").status_code == 200)
+
+    def engine_figures(self) -> dict[str, Any]:
+        """What the gateway heard of the engine's work last; it hears of it twice a second."""
+        return dict(self.http.get("/readyz").json()["data"]["engine"]["figures"])
+
+    def wait_deaf(self) -> None:
+        """Return once nobody listens at the port any more."""
+        place = (self.http.base_url.host, self.http.base_url.port or 80)
+
+        def is_deaf() -> bool:
+            try:
+                socket.create_connection(place, timeout=60).close()
+            except ConnectionRefusedError:
+                return True
+            except OSError:  # it was closed in this very moment
+                pass
+            return False
+
+        wait_until(is_deaf)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)

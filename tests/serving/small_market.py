@@ -25,8 +25,9 @@ CATEGORIES = ("lamps", "mugs", "books", "tents")
 ITEMS_PER_CATEGORY = 15
 USERS = 40
 EVENTS_PER_USER = 5
-DELAY_FILE = "engine_delay_seconds"
-FORGOTTEN_FILE = "forgotten.txt"
+DELAY_FILE = "engine_delay_seconds"  # beside the bundle: so long a batch takes, or until the file is gone
+HOLD_FILE = "engine_loads_no_more"  # beside the bundle: while it is there, no engine is loaded
+FORGOTTEN_FILE = "forgotten.txt"  # beside the bundle: whom engines were told to forget
 LEVELS = 3
 
 ITEM_IDS = [f"{category}-{number:02d}" for category in CATEGORIES for number in range(ITEMS_PER_CATEGORY)]
@@ -121,7 +122,9 @@ class CooccurrenceEngine:
 
     def recommend(self, requests: Sequence[EngineRequest]) -> list[EngineAnswer]:
         if self._delay_file.exists():
-            time.sleep(float(self._delay_file.read_text()))
+            end = time.monotonic() + float(self._delay_file.read_text())
+            while self._delay_file.exists() and time.monotonic() < end:
+                time.sleep(0.01)
         return [self._answer(request) for request in requests]
 
     def forget(self, user_ids: Sequence[str]) -> None:
@@ -149,4 +152,6 @@ class CooccurrenceEngine:
 
 def load_engine(bundle: Path) -> CooccurrenceEngine:
     print("a library prints while it loads")  # must not reach the messages on stdout
+    while (bundle.parent / HOLD_FILE).exists():
+        time.sleep(0.02)
     return CooccurrenceEngine(Bundle.open(bundle).path)

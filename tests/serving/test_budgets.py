@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,18 +25,20 @@ def test_the_smaller_of_both_holds_and_a_fifth_is_left_for_the_way_back() -> Non
     now = time.monotonic()
     hurried = RecommendRequest(Visitor("u1"), deadline=now + 10.0)
     assert hurried.patience_seconds(0.2) == 0.2
-    assert 7.5 < hurried.patience_seconds(60.0) <= 8.0
+    left = hurried.patience_seconds(60.0)
+    assert 0.8 * (now + 10.0 - time.monotonic()) <= left <= 8.0
     assert RecommendRequest(Visitor("u1"), deadline=now - 1.0).patience_seconds(0.2) == 0.0
 
 
 def test_who_has_little_time_gets_the_next_rung_and_the_slate_is_there_for_the_next_request(shop: Shop) -> None:
     async def story(shop: Shop) -> None:
-        shop.engine.delay_seconds = 2.0
+        shop.engine.delay_seconds = 600.0
         began = time.monotonic()
         answer = await shop.ask(deadline=began + 0.1)
         assert answer.source is not Source.MODEL
-        assert time.monotonic() - began < 1.8
-        await asyncio.sleep(2.5)
+        assert time.monotonic() - began < 20, "of the thirty seconds that others would wait"
+        shop.engine.delay_seconds = 0.0
+        await shop.slate_kept("u1")
         later = await shop.ask()
         assert (later.source, later.cached, len(shop.engine.asked)) == (Source.MODEL, True, 1)
 

@@ -50,7 +50,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory, runner: asyncio.Runner) -> It
 
 def _both_ways(folder: Path, runner: asyncio.Runner) -> Iterator[Ways]:
     write_bundle(folder / "bundle")
-    service = open_service(ServiceSettings(folder / "bundle", folder / "state", ENGINE, deadline_seconds=5.0))
+    service = open_service(ServiceSettings(folder / "bundle", folder / "state", ENGINE, deadline_seconds=30.0))
     short = build_app(service)
     long = Gate().around(build_api(service))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,12 +65,13 @@ def test_an_engine_that_is_cold_or_killed_leaves_the_segment(shop: Shop) -> None
 
 def test_a_slow_engine_is_not_waited_for_and_its_answer_is_kept(shop: Shop) -> None:
     async def story(shop: Shop) -> None:
-        shop.engine.delay_seconds = 3.0
+        shop.engine.delay_seconds = 600.0
         started = time.monotonic()
         first = await shop.ask()
-        took = time.monotonic() - started
-        assert (first.source, 0.9 < took < 2.5) == (Source.POPULAR_SEGMENT, True), "its patience is one second"
-        await asyncio.sleep(3.0)
+        assert first.source is Source.POPULAR_SEGMENT
+        assert 0.9 < time.monotonic() - started < 60, "its patience is one second"
+        shop.engine.delay_seconds = 0.0
+        await shop.slate_kept("u1")
         second = await shop.ask()
         assert (second.source, second.cached) == (Source.MODEL, True), "it came too late for one, in time for the next"
         assert len(shop.engine.asked) == 1

@@ -8,7 +8,7 @@ import json
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -116,11 +116,17 @@ def test_nesting_at_the_limit_and_over_it() -> None:
 def test_a_large_body_is_weighed_in_milliseconds() -> None:
     event = {"user_id": "u" * 20, "item_id": 'with "quotes" [and] {more}', "context": {"tags": ["a", "b"]}}
     body = json.dumps({"events": [event] * 7000}).encode()
-    began = time.thread_time()
     assert not is_nested_deeper(body)
-    parsing = time.thread_time()
-    json.loads(body)
-    assert parsing - began < 3 * (time.thread_time() - parsing), "no dearer than what follows"
+
+    def least_seconds(action: Callable[[bytes], object]) -> float:
+        def timed() -> float:
+            began = time.thread_time()
+            action(body)
+            return time.thread_time() - began
+
+        return min(timed() for _ in range(5))
+
+    assert least_seconds(is_nested_deeper) < 3 * least_seconds(json.loads), "no dearer than what follows"
 
 
 def test_security_headers_are_added_where_an_answer_has_none_of_its_own() -> None:
@@ -251,7 +257,7 @@ def ring() -> Iterator[tuple[KeyRing, LocalApiKeys, ManualClock, ManualClock]]:
 
 
 def wait_for(condition: Any) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.002)
@@ -321,7 +327,7 @@ async def answering(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Impatient(PatientConnection):
-    patience_seconds = 0.15
+    patience_seconds = 0.5
 
 
 @contextlib.asynccontextmanager
@@ -359,26 +365,28 @@ def test_half_a_request_is_not_waited_for(parts: list[bytes], answers: int) -> N
             for part in parts:
                 writer.write(part)
                 await asyncio.sleep(0.02)
-            said = await asyncio.wait_for(reader.read(), 5)
+            said = await asyncio.wait_for(reader.read(), 60)
             writer.close()
             return said, time.monotonic() - began
 
     said, seconds = asyncio.run(talk())
     assert said.count(b"200 OK") == answers
-    assert 0.1 < seconds < 2.0
+    assert 0.1 < seconds < 20.0
 
 
 def test_a_connection_between_requests_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Impatient, "patience_seconds", 1.5)  # far more than between two parts
+
     async def talk() -> list[bytes]:
         async with served() as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             said = []
-            for parts in ([HEAD, b"\r\n"], [HEAD + b"\r\n"], [HEAD + b"\r\n"]):
+            for parts, pause in (([HEAD, b"\r\n"], 1.7), ([HEAD + b"\r\n"], 1.7), ([HEAD + b"\r\n"], 0.0)):
                 for part in parts:
                     writer.write(part)
                     await asyncio.sleep(0.05)
                 said.append(await reader.read(1000))
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(pause)
             writer.close()
             return said
 

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from asterism.core import parts
 from asterism.core.bundle import BundleWriter
 from asterism.stores.exposure_log import LocalExposureLog
-from serving.running import Server, ids
+from serving.running import Server, ids, wait_until
 from serving.small_market import (
     DELAY_FILE,
     ITEM_IDS,
@@ -61,7 +61,7 @@ def test_filters_hold_on_every_rung_and_lose_nothing(server: Server, user: str, 
 
 def test_filters_hold_when_the_model_is_late(bundle: Path, tmp_path: Path) -> None:
     with Server(bundle, tmp_path / "state", "--deadline-ms", "1000") as running:
-        running.recommend("u1", count=30)
+        wait_until(lambda: running.recommend("u1", count=30)["source"] == "model")
         (tmp_path / DELAY_FILE).write_text("60")
         plain = running.recommend("u1", count=5, scene="another")
         held = running.recommend("u1", count=30, filters={"max_price": 21})

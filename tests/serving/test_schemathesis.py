@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from serving.running import TESTS, Server
 from serving.small_market import write_bundle
 
@@ -19,6 +21,7 @@ from serving.small_market import write_bundle
 EXCLUDED = "positive_data_acceptance"
 
 
+@pytest.mark.timeout(1800)
 def test_no_operation_breaks_or_answers_what_is_not_described(tmp_path: Path) -> None:
     write_bundle(tmp_path / "bundle")
     with Server(tmp_path / "bundle", tmp_path / "state") as server:
@@ -33,7 +36,7 @@ def test_no_operation_breaks_or_answers_what_is_not_described(tmp_path: Path) ->
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=1700,
         )
         assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
         tested = re.search(r"Selected: (\d+)/\1\s+Tested: (\d+)", run.stdout)

@@ -298,11 +298,13 @@ def test_after_feedback_a_question_under_way_is_not_joined(shop: Shop) -> None:
 
 def test_a_question_is_joined_only_while_there_is_time_for_its_answer(shop: Shop) -> None:
     async def story(shop: Shop) -> None:
-        shop.engine.delay_seconds = 0.8  # of 1.0
+        shop.engine.delay_seconds = 600.0
         first = asyncio.ensure_future(shop.ask())
-        await asyncio.sleep(0.6)
-        await shop.ask()
-        await first
+        await asyncio.sleep(0.6)  # of 1.0
+        second = asyncio.ensure_future(shop.ask())
+        await asyncio.wait({second}, timeout=0.1)
+        shop.engine.delay_seconds = 0.0
+        await asyncio.gather(first, second)
         assert len(shop.engine.asked) == 2
 
     in_loop(story, shop)

@@ -88,16 +88,16 @@ def test_concurrent_appends_share_one_sync(tmp_path: Path, monkeypatch: pytest.M
         syncs.append(file)
         if len(syncs) == 1:
             first_sync_runs.set()
-            release.wait(5)
+            release.wait(60)
         real_sync(file)
 
     monkeypatch.setattr(os, "fdatasync", slow_first_sync)
     first = log.append([event(0)])
-    assert first_sync_runs.wait(5)
+    assert first_sync_runs.wait(60)
     waiting = [log.append([event(number)]) for number in range(1, 51)]
     assert not first.done(), "an append was acknowledged before its sync ended"
     release.set()
-    assert [future.result(5) for future in [first, *waiting]] == [[number] for number in range(51)]
+    assert [future.result(60) for future in [first, *waiting]] == [[number] for number in range(51)]
     assert len(syncs) == 2
     log.close()
 
@@ -112,9 +112,9 @@ def test_a_failed_sync_is_told_to_all_of_its_group_and_adds_nothing(
 
     monkeypatch.setattr(os, "fdatasync", fail)
     with pytest.raises(StorageError, match="Input/output error"):
-        log.append([event(1)]).result(5)
+        log.append([event(1)]).result(60)
     monkeypatch.undo()
-    assert log.append([event(1)]).result(5) == [0]
+    assert log.append([event(1)]).result(60) == [0]
     log.close()
     again = LocalEventLog(tmp_path)
     assert list(again.replay()) == [event(1)]
@@ -126,17 +126,17 @@ def test_a_caller_who_gave_up_does_not_stop_the_others() -> None:
 
     def commit(entries: list[int]) -> list[int]:
         running.set()
-        release.wait(5)
+        release.wait(60)
         return [entry * 10 for entry in entries]
 
     group = GroupCommit(commit, "test", max_pending=2)
     first = group.submit(1)
-    assert running.wait(5)
+    assert running.wait(60)
     gone, stays = group.submit(2), group.submit(3)
     with pytest.raises(OverloadedError, match="2 writes wait"):
         group.submit(4)
     assert gone.cancel()
     release.set()
-    assert (first.result(5), stays.result(5)) == (10, 30)
+    assert (first.result(60), stays.result(60)) == (10, 30)
     assert not first.cancel()
     group.close()

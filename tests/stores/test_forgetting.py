@@ -50,24 +50,24 @@ def names(user_id: str) -> list[bytes]:
 def test_a_users_events_are_blanked_in_place_over_all_segments(tmp_path: Path) -> None:
     events = [event(number, ADA if number % 3 else "bob") for number in range(30)]
     with opened(tmp_path, segment_bytes=300) as log:
-        log.append(events[:4]).result(5)
+        log.append(events[:4]).result(60)
         for one in events[4:]:
-            log.append([one]).result(5)
+            log.append([one]).result(60)
         sizes = {path.name: path.stat().st_size for path in tmp_path.glob("*.log")}
         assert len(sizes) > 4
-        assert log.forget(Forget(ADA, 99)).result(5) == 20
+        assert log.forget(Forget(ADA, 99)).result(60) == 20
         last = max(sizes)
         assert all((tmp_path / name).stat().st_size == size for name, size in sizes.items() if name != last)
-        assert log.append([event(1, ADA)]).result(5) == [31], "a later event starts anew, whatever its id"
-        assert log.append([event(3)]).result(5) == [None]
+        assert log.append([event(1, ADA)]).result(60) == [31], "a later event starts anew, whatever its id"
+        assert log.append([event(3)]).result(60) == [None]
         assert [one for one in log.replay() if one.user_id == ADA] == [event(1, ADA)]
     with opened(tmp_path, segment_bytes=300) as log:
         assert list(log.replay()) == [*(one for one in events if one.user_id == "bob"), event(1, ADA)]
         assert log.forgets() == [Forget(ADA, 99)]
-        assert log.settle(EVERYTHING).result(5) == 1
+        assert log.settle(EVERYTHING).result(60) == 1
         assert log.forgets() == []
-        assert log.forget(Forget(ADA, 100)).result(5) == 1
-        log.settle(EVERYTHING).result(5)
+        assert log.forget(Forget(ADA, 100)).result(60) == 1
+        log.settle(EVERYTHING).result(60)
     assert not [name for name in names(ADA) if name in bytes_in(tmp_path)]
     assert b"bob" in bytes_in(tmp_path)
 
@@ -75,8 +75,8 @@ def test_a_users_events_are_blanked_in_place_over_all_segments(tmp_path: Path) -
 def test_a_name_that_only_contains_the_forgotten_one_stays(tmp_path: Path) -> None:
     kept = [event(1, "ada2"), Event("ada", "ada", Action.CLICK, 2, session_id="ada", scene='"ada"')]
     with opened(tmp_path) as log:
-        log.append([*kept, event(3, "ada")]).result(5)
-        assert log.forget(Forget("ada", 9)).result(5) == 1
+        log.append([*kept, event(3, "ada")]).result(60)
+        assert log.forget(Forget("ada", 9)).result(60) == 1
         assert list(log.replay()) == kept
 
 
@@ -93,18 +93,18 @@ def test_all_others_stay_as_they_were(
     events = [event(number, user) for number, user in enumerate(users)]
     with opened(folder, segment_bytes) as log:
         for start in range(0, len(events), 3):
-            log.append(events[start : start + 3]).result(5)
-        assert log.forget(Forget(gone, 0)).result(5) == users.count(gone)
+            log.append(events[start : start + 3]).result(60)
+        assert log.forget(Forget(gone, 0)).result(60) == users.count(gone)
     with opened(folder, segment_bytes) as log:
         assert list(log.replay()) == [one for one in events if one.user_id != gone]
 
 
 def test_a_follower_gets_the_others_at_the_same_offsets_and_hears_who_is_gone(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
-        log.append([event(0), event(1, ADA), event(2)]).result(5)
+        log.append([event(0), event(1, ADA), event(2)]).result(60)
         bus = LocalEventBus(log, tmp_path)
-        bus.forget(Forget(ADA, 9)).result(5)
-        bus.publish([event(3)]).result(5)
+        bus.forget(Forget(ADA, 9)).result(60)
+        bus.publish([event(3)]).result(60)
         consumer = LocalConsumer(tmp_path, "g")
         assert read_by_all(tmp_path) == LinePlace(0, 0, 0)
         given_now = consumer.poll(9, 0.1)
@@ -114,18 +114,18 @@ def test_a_follower_gets_the_others_at_the_same_offsets_and_hears_who_is_gone(tm
             (3, None, Forget(ADA, 9)),
             (4, event(3), None),
         ]
-        assert log.settle(read_by_all(tmp_path)).result(5) == 0, "the group has not committed yet"
+        assert log.settle(read_by_all(tmp_path)).result(60) == 0, "the group has not committed yet"
         consumer.commit()
-        assert log.settle(read_by_all(tmp_path)).result(5) == 1
+        assert log.settle(read_by_all(tmp_path)).result(60) == 1
         consumer.close()
         assert not [name for name in names(ADA) if name in bytes_in(tmp_path)]
 
 
 def test_consuming_hands_over_who_is_to_be_forgotten_in_order(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
-        log.append([event(0)]).result(5)
-        log.forget(Forget(ADA, 9)).result(5)
-        log.append([event(1)]).result(5)
+        log.append([event(0)]).result(60)
+        log.forget(Forget(ADA, 9)).result(60)
+        log.append([event(1)]).result(60)
         heard: list[object] = []
         consumer = LocalConsumer(tmp_path, "g")
         consume(
@@ -140,7 +140,7 @@ def test_consuming_hands_over_who_is_to_be_forgotten_in_order(tmp_path: Path) ->
 
 def test_what_could_not_be_dealt_with_is_erased_too(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
-        log.append([event(0, ADA), event(1)]).result(5)
+        log.append([event(0, ADA), event(1)]).result(60)
         consumer = LocalConsumer(tmp_path, "g")
         for delivery in consumer.poll(2, 0.1):
             consumer.bury(delivery, "poison")
@@ -166,7 +166,7 @@ def dying(real):
 segments.os.write = dying(os.write)
 segments.os.fsync = dying(os.fsync)
 pathlib.Path.replace = dying(pathlib.Path.replace)
-log.forget(Forget(sys.argv[3], 9)).result(5)
+log.forget(Forget(sys.argv[3], 9)).result(60)
 print(calls[0])
 """
 
@@ -182,7 +182,7 @@ def test_a_kill_at_any_step_leaves_all_events_or_none_and_the_next_start_ends_it
     def fill(folder: Path) -> Path:
         with opened(folder, segment_bytes=300) as log:
             for one in events:
-                log.append([one]).result(5)
+                log.append([one]).result(60)
         return folder
 
     steps = int(forget_in_a_child(fill(tmp_path / "whole"), 0).stdout)
@@ -195,13 +195,13 @@ def test_a_kill_at_any_step_leaves_all_events_or_none_and_the_next_start_ends_it
             left = [one for one in log.replay() if one.user_id == ADA]
             assert len(left) == (0 if was_promised else 4)
             assert [one for one in log.replay() if one.user_id == "bob"] == events[::2]
-            log.append([event(50)]).result(5)
+            log.append([event(50)]).result(60)
         assert not list(folder.glob("*.blanking"))
 
 
 def test_a_disk_that_is_full_forgets_nothing_by_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(tmp_path) as log:
-        log.append([event(0, ADA), event(1)]).result(5)
+        log.append([event(0, ADA), event(1)]).result(60)
         real = Path.replace
 
         def full(path: Path, target: Path) -> Path:
@@ -209,10 +209,10 @@ def test_a_disk_that_is_full_forgets_nothing_by_halves(tmp_path: Path, monkeypat
 
         monkeypatch.setattr(Path, "replace", full)
         with pytest.raises(StorageError, match="nothing can be erased"):
-            log.forget(Forget(ADA, 9)).result(5)
+            log.forget(Forget(ADA, 9)).result(60)
         monkeypatch.setattr(Path, "replace", real)
-        assert log.append([event(2)]).result(5) == [3]
-        assert log.forget(Forget(ADA, 10)).result(5) == 1
+        assert log.append([event(2)]).result(60) == [3]
+        assert log.forget(Forget(ADA, 10)).result(60) == 1
         assert list(log.replay()) == [event(1), event(2)]
         assert log.forgets() == [Forget(ADA, 10)], "the newer record stands for the older one"
 
@@ -222,8 +222,8 @@ def test_exposures_are_erased_and_the_rest_is_read_on(tmp_path: Path) -> None:
     log = LocalExposureLog(tmp_path)
     for one in shown:
         log.record(one)
-    assert log.forget({digest_of(ADA): 3, digest_of("nobody"): 9}).result(5) == 2
-    assert log.forget({digest_of(ADA): 9}).result(5) == 1
+    assert log.forget({digest_of(ADA): 3, digest_of("nobody"): 9}).result(60) == 2
+    assert log.forget({digest_of(ADA): 9}).result(60) == 1
     log.record(shown[0])
     log.close()
     again = LocalExposureLog(tmp_path)

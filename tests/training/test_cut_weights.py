@@ -29,7 +29,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     env = environment(PYTHONPATH=paths, CUDA_VISIBLE_DEVICES="")
     folder = tmp_path_factory.mktemp("cut")
     done = subprocess.run(
-        [*launcher, str(RUNS), str(folder)], capture_output=True, text=True, env=env, check=False, timeout=280
+        [*launcher, str(RUNS), str(folder)], capture_output=True, text=True, env=env, check=False, timeout=900
     )
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

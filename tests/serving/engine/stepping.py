@@ -29,9 +29,10 @@ BEAM = 8
 DIARY = "diary.jsonl"
 FINISH = "finish"  # a file beside the bundle, where batches under way are to end
 STEPS = "steps"  # a file beside the bundle: how many steps of 10 ms a batch takes
-PATIENT = EngineLimits(max_wait_seconds=600, batch_timeout_seconds=600)  # so that nothing ends by itself
+#: So that nothing ends by itself, however many wait.
+PATIENT = EngineLimits(max_wait_seconds=600, batch_timeout_seconds=600, max_pending=100_000)
 _BEGUN = "begun"  # a file beside the bundle: a line for each batch that an engine has taken up
-_PATIENCE_SECONDS = 60.0  # far more than anything takes on a slow machine
+_PATIENCE_SECONDS = 120.0  # far more than anything takes on a slow machine
 
 
 class SteppingEngine(CooccurrenceEngine):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from asterism.core.errors import AbandonedError
+from asterism.serving.engine import calibration
 from asterism.serving.engine.calibration import calibrate, made_requests
 from asterism.serving.engine.generator import GeneratorEngine, load_engine
 from asterism.serving.engine.pool import EnginePool
@@ -60,7 +61,10 @@ def test_a_batch_is_left_between_two_steps(engine: GeneratorEngine, steps: int) 
         engine.recommend_within(made_requests(item_ids_of(ITEMS), 2), 40, lambda: next(asked, False))
 
 
-def test_calibration_measures_the_widest_and_the_narrowest_beam(engine: GeneratorEngine) -> None:
+def test_calibration_measures_the_widest_and_the_narrowest_beam(
+    engine: GeneratorEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "_BUDGET_SECONDS", 600.0)
     samples = calibrate(engine, item_ids_of(ITEMS), 20)
     assert [(one.rows, one.width) for one in samples] == [(1, 40), (1, 20), (8, 40), (8, 20), (32, 40), (32, 20)]
     assert 0 < samples[0].seconds < samples[4].seconds

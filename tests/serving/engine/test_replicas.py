@@ -64,7 +64,7 @@ def test_a_request_that_kills_every_engine_that_takes_it_is_not_tried_for_ever(b
             assert busy.place is not None
             os.kill(busy.place.replica.pid or 0, signal.SIGKILL)
         with pytest.raises(ModelError, match="ended with status -9"):
-            await asyncio.wait_for(held, 60)
+            await asyncio.wait_for(held, 120)
 
     run(bundle, work, limits=replace(PATIENT, engines=2))
 

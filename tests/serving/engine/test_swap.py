@@ -14,6 +14,7 @@ import pytest
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError
 from asterism.serving.engine.pool import EnginePool
+from contracts.servers import children_of
 from serving.engine.stepping import (
     FINISH,
     PATIENT,
@@ -116,8 +117,7 @@ def test_a_swap_heals_a_service_whose_bundle_is_gone(bundle: Path) -> None:
     async def work(engine: EnginePool) -> None:
         (bundle / "manifest.json").unlink()
         os.kill(engine.status.pid or 0, signal.SIGKILL)
-        while engine.status.starts < 2:
-            await asyncio.sleep(0.02)
+        await until(lambda: engine.status.starts >= 2)
         await engine.swap(other)
         assert (await engine.recommend(asked("u"))).bundle_version == other.version
         assert engine.status.error is None
@@ -140,6 +140,6 @@ def test_a_swap_that_is_given_up_leaves_no_process(bundle: Path) -> None:
     run(bundle, work)
 
 
-def children() -> set[str]:
+def children() -> set[int]:
     """The processes that this one started."""
-    return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+    return children_of(os.getpid())

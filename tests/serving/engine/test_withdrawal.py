@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,25 +50,28 @@ def test_a_batch_for_which_nobody_waits_is_left_between_two_steps(bundle: Path) 
         await asyncio.sleep(0.2)
         assert not other.done(), "somebody still waits for the batch under way"
         await cancelled(held[1])
-        assert len((await asyncio.wait_for(other, 60)).items) == 3
+        assert len((await asyncio.wait_for(other, 120)).items) == 3
 
     run(bundle, work)
     notes = [note for note in diary(bundle) if "left" in note or "answered" in note]
     assert notes[0]["left"] == ["a", "b"]
-    assert 5 < notes[0]["step"] < ENDLESS
+    assert 0 <= notes[0]["step"] < ENDLESS
     assert notes[1]["answered"] == ["other"]
 
 
 def test_what_is_late_gives_way_to_whoever_waits_but_is_finished_where_nobody_does(bundle: Path) -> None:
     async def work(engine: EnginePool) -> None:
-        take_steps(bundle, 200)
-        late = await engine.recommend(asked("late", wait=1.0))
-        assert len(late.items) == 3, "it costs nobody anything, and its answer may serve next time"
         take_steps(bundle, ENDLESS)
+        deadline = time.monotonic() + 2.0
+        late = asyncio.create_task(engine.recommend(replace(asked("late"), deadline=deadline)))
+        await until(lambda: "late" in begun(bundle) and time.monotonic() > deadline + 0.2)
+        (bundle.parent / FINISH).touch()
+        assert len((await late).items) == 3, "it costs nobody anything, and its answer may serve next time"
+        (bundle.parent / FINISH).unlink()
         slow = asyncio.create_task(engine.recommend(asked("slow", wait=2.0)))
         await until(lambda: "slow" in begun(bundle))
         take_steps(bundle, 1)
-        waits = asyncio.create_task(engine.recommend(asked("waits", wait=60)))
+        waits = asyncio.create_task(engine.recommend(asked("waits", wait=120)))
         with pytest.raises(OverloadedError, match="busy for longer than"):
             await slow
         assert len((await waits).items) == 3
@@ -84,7 +89,7 @@ def test_a_request_whose_time_runs_out_in_the_line_is_told_so_then(bundle: Path)
         take_steps(bundle, ENDLESS)
         first = asyncio.create_task(engine.recommend(asked("first")))
         await until(lambda: "first" in begun(bundle))
-        with pytest.raises(OverloadedError, match=r"busy for longer than (0\.\d+|1) s"):
+        with pytest.raises(OverloadedError, match=r"busy for longer than [\d.]+ s"):
             await engine.recommend(asked("second", wait=1.0))
         assert not first.done(), "it is told while the batch is under way"
         (bundle.parent / FINISH).touch()

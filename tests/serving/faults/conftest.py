@@ -51,4 +51,4 @@ def kafka(tmp_path: Path) -> Iterator[tuple[int, str]]:
     (tmp_path / "kafka").mkdir()
     process, brokers = start_kafka(tmp_path / "kafka")
     yield process.pid, brokers
-    process.communicate("", timeout=10)
+    process.communicate("", timeout=60)

@@ -16,7 +16,7 @@ from serving.small_market import ITEM_IDS
 VISITORS = 6
 CLICKED_ITEMS = 8  # few, so that there is always something left to recommend
 _PAUSE_SECONDS = 0.01
-_ANSWER_SECONDS = 40.0
+_ANSWER_SECONDS = 120.0
 _WAITED_SECONDS = 1.0
 
 
@@ -74,10 +74,10 @@ class Load:
         """Let every visitor have the answer to what was sent."""
         self._ends.set()
         for one in self._threads:
-            one.join(60)
+            one.join(2 * _ANSWER_SECONDS)
             assert not one.is_alive(), "a request hangs"
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 180.0) -> None:
         """Return once something is so; fails where it never is."""
         end = time.monotonic() + seconds
         while not condition():

@@ -25,13 +25,14 @@ from asterism.stores.sql_users import SqlUsers
 from asterism.stores.user_state import Visitor
 from contracts.postgres_server import Postgres
 from serving.faults.load import Line, Load, answered_by_model
-from serving.running import ENGINE, environment, wait_until
+from serving.running import ENGINE, PATIENT_MS, STOP_SECONDS, environment, wait_until
 
 #: An engine whose messages are packed in another way than the gateway's, as after an upgrade of one of the two.
 OTHER_VERSION = """
 from asterism.serving.grpc import descriptions, queries
 queries.PACKED_FORMAT = descriptions.PACKED_FORMAT = 99
 """
+PATIENT = ("--deadline-ms", PATIENT_MS)
 RUN = "from asterism.cli import main; main()"
 
 
@@ -47,7 +48,7 @@ def process(code: str, *arguments: str, log: Path) -> Iterator[subprocess.Popen[
             yield started
         finally:
             started.send_signal(signal.SIGTERM)
-            started.wait(60)
+            started.wait(STOP_SECONDS)
             assert started.stdout is not None
             started.stdout.close()
 
@@ -60,12 +61,14 @@ def test_engines_of_two_versions_serve_one_gateway_through_an_upgrade(
     log = tmp_path / "log.txt"
     with (
         process(OTHER_VERSION, "engine", *common, "--listen", new, "--engine", ENGINE, log=log),
-        process("", "gateway", *common, "--port", "0", "--engine-at", old, "--engine-at", new, log=log) as gateway,
+        process(
+            "", "gateway", *common, "--port", "0", "--engine-at", old, "--engine-at", new, *PATIENT, log=log
+        ) as gateway,
     ):
         assert gateway.stdout is not None
         found = re.search(r"http://\S+", gateway.stdout.readline())
         assert found, log.read_text()
-        with httpx.Client(base_url=found[0], timeout=40) as http:
+        with httpx.Client(base_url=found[0], timeout=120) as http:
             wait_until(lambda: http.get("/readyz").status_code == 200)
         with Load(f"http://{urlsplit(found[0]).netloc}") as load:
             with process("", "engine", *common, "--listen", old, "--engine", ENGINE, log=log):
@@ -93,7 +96,9 @@ def test_a_schema_is_brought_up_to_date_while_behaviours_are_written(postgres: P
                 {"i": f"i{number}", "t": f"Item {number} of the old schema"},
             )
     engine.dispose()
-    writers = SqlUsers(Database(url, migrate=False))  # of the version before, which knows no newer step
+    writers = SqlUsers(
+        Database(url, timeout_seconds=60, migrate=False)
+    )  # of the version before, which knows no newer step
     written: list[str] = []
     ends = threading.Event()
 
@@ -109,13 +114,13 @@ def test_a_schema_is_brought_up_to_date_while_behaviours_are_written(postgres: P
     thread.start()
     try:
         wait_until(lambda: len(written) > 20)
-        newer = Database(url)
+        newer = Database(url, timeout_seconds=60)
         assert newer.revision() == newest_revision()
         newer.close()
         after = len(written)
         wait_until(lambda: len(written) > after + 20)
     finally:
         ends.set()
-        thread.join(30)
+        thread.join(120)
     assert [one.event_id for one in writers.history(Visitor("ada"), 200_000)] == written
     writers.close()

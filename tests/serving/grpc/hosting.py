@@ -58,7 +58,7 @@ async def hosted(bundle: Path, *, factory: str = FACTORY, talks: bool = True) ->
         remote.start()
         one = Hosted(pool, servicer, server, talking, remote)
         try:
-            await asyncio.wait_for(remote.wait_ready(), 60)
+            await asyncio.wait_for(remote.wait_ready(), 120)
             await server.set_healthy(MODEL_SERVICE, True)
             yield one
         finally:

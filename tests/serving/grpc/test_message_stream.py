@@ -53,7 +53,7 @@ def test_messages_of_any_size_arrive_in_their_order() -> None:
             stream.cancel()
             assert await stream.read() is grpc.aio.EOF
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), 120))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_is_no_message_ends_this_stream_and_no_other(raw: bytes, is_torn: b
             assert list((await other.read()).numbers) == [7]
             other.cancel()
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), 120))
 
 
 def test_the_socket_is_its_users_alone_and_one_process_has_it() -> None:
@@ -94,7 +94,7 @@ def test_the_socket_is_its_users_alone_and_one_process_has_it() -> None:
                 await TalkServer(address, echo).start()
             await asyncio.sleep(0.05)  # that it asked whether somebody listens is over
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), 120))
 
 
 def test_where_nobody_talks_there_is_no_stream(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_where_nobody_talks_there_is_no_stream(tmp_path: Path) -> None:
         (tmp_path / "engine.sock.talk").touch()  # a file that somebody left
         assert await opened(f"unix:{tmp_path}/engine.sock", model_pb2.Answered) is None
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), 120))
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -125,7 +125,7 @@ def test_what_is_written_to_a_side_that_has_gone_is_lost_quietly(loop: Callable[
                 await asyncio.sleep(0)
 
     with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(asyncio.wait_for(main(), 30))
+        runner.run(asyncio.wait_for(main(), 120))
 
 
 def test_a_stop_waits_for_a_conversation_and_no_longer_than_it_is_given() -> None:
@@ -155,5 +155,5 @@ def test_a_stop_waits_for_a_conversation_and_no_longer_than_it_is_given() -> Non
             stream.cancel()
         await asyncio.sleep(0.01)
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), 120))
     assert ended == ["in time", "cut off"]

@@ -31,6 +31,7 @@ from asterism.serving.grpc.visitor_messages import (
 )
 from asterism.serving.hot_state import PastEvent, recent_event
 from asterism.serving.slate_inputs import LastSlate, SlateInput, SlateWish, keep_slates
+from asterism.serving.worker import visitors as worker_visitors
 from asterism.serving.worker.batches import Arrival
 from asterism.serving.worker.visitors import GatewayVisitors, StoredVisitors, Visitors, Waiting
 from asterism.stores.event_log import Event
@@ -213,7 +214,9 @@ def test_states_that_have_no_room_in_a_message_come_in_the_next_and_one_too_larg
     run(work)
 
 
-def test_a_gateway_that_is_not_there_is_a_sentence(tmp_path: Any) -> None:
+def test_a_gateway_that_is_not_there_is_a_sentence(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_visitors, "_CALL_SECONDS", 60.0)
+
     async def main() -> None:
         visitors = GatewayVisitors(f"unix:{tmp_path}/nobody.sock")
         with pytest.raises(StoreUnavailableError, match=r"the gateway at unix:.*cannot be reached"):

@@ -15,6 +15,7 @@ import pytest
 from asterism.serving.grpc.proto import visitors_pb2_grpc
 from asterism.serving.grpc.visitor_services import visitor_server
 from asterism.serving.hot_state import HotState
+from asterism.serving.worker import visitors
 from asterism.serving.worker.visitors import GatewayVisitors
 from asterism.stores.opening import Hot, open_hot
 
@@ -39,14 +40,15 @@ async def gateway() -> AsyncIterator[Gateway]:
             return await continuation(details)
 
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(visitors, "_CALL_SECONDS", 60.0)
         serve = grpc.aio.server
         patch.setattr(grpc.aio, "server", lambda **options: serve(interceptors=[Noting()], **options))
         server = visitor_server(f"unix:{folder}/gateway.sock", HotState({}, stores=stores))
         await server.start()
-        visitors = GatewayVisitors(server.address)
+        client = GatewayVisitors(server.address)
         async with grpc.aio.insecure_channel(server.address) as channel:
-            yield Gateway(stores, visitors, visitors_pb2_grpc.SlateServiceStub(channel), calls)
-        await visitors.close()
+            yield Gateway(stores, client, visitors_pb2_grpc.SlateServiceStub(channel), calls)
+        await client.close()
         await server.stop(0)
 
 

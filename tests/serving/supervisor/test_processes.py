@@ -17,17 +17,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from asterism.serving.grpc.engine_link import EngineLink
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from serving.engine.stepping import asked
-from serving.running import ENGINE, STOP_SECONDS, Server, command, environment, ids, wait_until
-from serving.small_market import DELAY_FILE, ITEM_IDS
-
-
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+from serving.running import ENGINE, RUN_SECONDS, STOP_SECONDS, Server, command, environment, ids, lives, wait_until
+from serving.small_market import DELAY_FILE, HOLD_FILE, ITEM_IDS
 
 
 def killed(server: Server, name: str) -> int:
@@ -54,14 +48,17 @@ def test_each_process_is_replaced_when_it_is_killed_and_none_outlives_the_superv
             assert (running.run_folder / name).stat().st_mode & 0o777 == 0o600
         assert running.recommend("u1")["source"] == "model"
 
+        (tmp_path / HOLD_FILE).touch()
         killed(running, "engine")
         assert running.recommend("u2")["source"] == "popular_segment", "at once, and not after a deadline"
+        wait_until(lambda: running.http.get("/readyz").status_code == 503)
+        (tmp_path / HOLD_FILE).unlink()
         running.wait_ready()
         wait_until(lambda: running.recommend("u2", exclude=["lamps-00"])["source"] == "model")
 
         running.feedback("u3", "tents-00", event_id="before")
         killed(running, "gateway")
-        with httpx.Client(base_url=running.http.base_url, timeout=60) as patient:
+        with httpx.Client(base_url=running.http.base_url, timeout=RUN_SECONDS) as patient:
             assert patient.get("/healthz").status_code == 200, "the port stays: who connects meanwhile is answered"
         assert running.feedback("u3", "tents-00", event_id="before")["duplicates"] == 1
         assert "tents-00" not in ids(running.recommend("u3", count=60))
@@ -84,17 +81,31 @@ class Load:
     refused: int = 0
 
     def ask(self, user: int) -> None:
-        """An error other than a refused connection is a request that was cut."""
+        """An error other than a refused connection is a request that was cut.
+
+        But a gateway that ends closes a connection on which nothing came for 0.3 s: a client that this machine held up
+        for nearly so long may find it closed, once.
+        """
         headers = {"content-type": "application/json"} | ({} if self.keep_alive else {"connection": "close"})
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=RUN_SECONDS)
+        before, may_be_closed = time.monotonic(), self.keep_alive
         for number in range(100_000):
             body = json.dumps({"user_id": f"u{user}", "exclude": [ITEM_IDS[number % 60]]})
+            began, sent = time.monotonic(), None
             try:
                 connection.request("POST", "/api/v1/recommend", body, headers)
+                sent = time.monotonic()
+                answer = connection.getresponse()
             except ConnectionRefusedError:
                 self.refused += 1
                 return
-            answer = connection.getresponse()
+            except ConnectionError:
+                if not may_be_closed or (sent or time.monotonic()) - before < 0.25:
+                    raise
+                may_be_closed = False
+                connection.close()
+                continue
+            before = began
             assert json.loads(answer.read())["data"]["source"] == "model"
             self.answered.append(answer.status)
             time.sleep(0.005)
@@ -102,7 +113,7 @@ class Load:
 
 @pytest.mark.parametrize("keep_alive", [True, False])
 def test_a_stop_under_load_cuts_no_request(bundle: Path, tmp_path: Path, keep_alive: bool) -> None:
-    with Server(bundle, tmp_path / "state", "--deadline-ms", "5000") as running:
+    with Server(bundle, tmp_path / "state") as running:
         wait_until((running.run_folder / "worker.pid").exists)
         pids = [running.pid_of(name) for name in ("gateway", "engine", "worker")]
         url = running.http.base_url
@@ -148,9 +159,15 @@ class EngineProcess:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(RUN_SECONDS):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+def held(link: EngineLink) -> int:
+    """How many requests an engine has, as it said itself last."""
+    figures = link.status.figures
+    return figures.waiting + figures.under_way
 
 
 def test_two_engines_on_two_sockets_stand_in_for_each_other(bundle: Path, tmp_path: Path) -> None:
@@ -160,15 +177,21 @@ def test_two_engines_on_two_sockets_stand_in_for_each_other(bundle: Path, tmp_pa
         both = RemoteEngine([first.address, second.address])
         both.start()
         await until(lambda: [one.ready for one in both.status.engines] == [True, True])
-        (tmp_path / DELAY_FILE).write_text("0.5")
-        waiting = [asyncio.create_task(both.recommend(asked(f"u{user}", wait=30))) for user in range(4)]
-        await asyncio.sleep(0.3)
+        delay = tmp_path / DELAY_FILE
+        delay.write_text("600")
+        waiting = [asyncio.create_task(both.recommend(asked(f"u{user}", wait=120))) for user in range(4)]
+        await until(lambda: [held(one) for one in both._links] == [2, 2])
         first.process.kill()
+        await until(lambda: both._links[1].in_flight == 4)
+        delay.unlink()
         answers = await asyncio.gather(*waiting)
         assert [len(one.items) for one in answers] == [3] * 4, "what the first one held went to the second"
-        waiting = [asyncio.create_task(both.recommend(asked(f"v{user}", wait=30))) for user in range(4)]
-        await asyncio.sleep(0.2)
+        delay.write_text("600")
+        waiting = [asyncio.create_task(both.recommend(asked(f"v{user}", wait=120))) for user in range(4)]
+        await until(lambda: held(both._links[1]) == 4)
         second.process.terminate()
+        await until(lambda: not both._links[1].status.ready)
+        delay.unlink()
         answers = await asyncio.gather(*waiting)
         assert [len(one.items) for one in answers] == [3] * 4, "it was told to stop, and finished first"
         await both.stop()
@@ -177,7 +200,7 @@ def test_two_engines_on_two_sockets_stand_in_for_each_other(bundle: Path, tmp_pa
         assert first.said() == f"the engine of {bundle} listens at {first.address}\n"
         assert "the model is loaded, after" in first.said()
         third = EngineProcess(bundle, tmp_path / "state", "first")
-        _, why = third.process.communicate(timeout=60)
+        _, why = third.process.communicate(timeout=RUN_SECONDS)
         assert (third.process.returncode, "is in use by another process" in why) == (2, True)
         asyncio.run(main())
         assert second.process.wait(STOP_SECONDS) == 0
@@ -192,7 +215,7 @@ def test_a_gateway_alone_answers_without_an_engine_and_shares_no_port_with_state
 ) -> None:
     arguments = ("gateway", *places(bundle, tmp_path / "state"), "--port", "0")
     shared = subprocess.run(
-        command(*arguments, "--share-port"), capture_output=True, text=True, env=environment(), timeout=60
+        command(*arguments, "--share-port"), capture_output=True, text=True, env=environment(), timeout=RUN_SECONDS
     )
     assert shared.returncode == 2
     assert "users' states are in this gateway's memory" in shared.stderr
@@ -203,9 +226,9 @@ def test_a_gateway_alone_answers_without_an_engine_and_shares_no_port_with_state
         assert alone.stdout is not None
         url = alone.stdout.readline().partition(" at ")[2].split()[0]
         started = time.monotonic()
-        answer = httpx.post(f"{url}/api/v1/recommend", json={"user_id": "u1"}, timeout=30).json()
+        answer = httpx.post(f"{url}/api/v1/recommend", json={"user_id": "u1"}, timeout=RUN_SECONDS).json()
         assert answer["data"]["source"] == "popular_segment"
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
         alone.terminate()
         assert alone.wait(STOP_SECONDS) == 0
     finally:

@@ -59,7 +59,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 
     def of_trace(self, trace_id: str, names: set[str]) -> dict[str, ReceivedSpan]:
         """The spans of a trace by their names, once these are all there."""
-        wait_until(lambda: names <= {one.name for one in self.spans if one.trace_id == trace_id}, 15)
+        wait_until(lambda: names <= {one.name for one in self.spans if one.trace_id == trace_id})
         return {one.name: one for one in self.spans if one.trace_id == trace_id}
 
 

@@ -7,12 +7,12 @@ import httpx
 import pytest
 
 from contracts.servers import free_port, is_free
-from serving.running import Server, wait_until
+from serving.running import PATIENT_MS, RUN_SECONDS, Server, wait_until
 from serving.small_market import write_bundle
 from serving.telemetry.collector import Collector
 from serving.telemetry.scraping import value
 
-PATIENT = ("--deadline-ms", "10000")  # a busy machine must not change what is counted
+PATIENT = ("--deadline-ms", PATIENT_MS)  # a busy machine must not change what is counted
 
 
 class Observed(NamedTuple):
@@ -26,7 +26,7 @@ class Observed(NamedTuple):
         """What Prometheus reads of a process."""
         ports = {"engine": self.metrics_port, "worker": self.metrics_port + 1}
         base = f"http://127.0.0.1:{ports[role]}" if role in ports else str(self.server.http.base_url)
-        answer = httpx.get(f"{base}/metrics", timeout=10)
+        answer = httpx.get(f"{base}/metrics", timeout=RUN_SECONDS)
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         return answer.text
@@ -49,7 +49,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         patch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
         with Server(folder / "bundle", folder / "state", "--metrics-port", str(port), *PATIENT) as server:
             running = Observed(server, collector, port)
-            wait_until(lambda: works(running), 90)
+            wait_until(lambda: works(running))
             yield running
 
 

@@ -24,7 +24,7 @@ def event(number: int) -> Event:
 @pytest.fixture
 def consumer(tmp_path: Path) -> Iterator[Consumer]:
     bus = LocalEventBus(LocalEventLog(tmp_path), tmp_path)
-    bus.publish([event(number) for number in range(5)]).result(5)
+    bus.publish([event(number) for number in range(5)]).result(60)
     member = bus.consumer("g")
     yield member
     member.close()
@@ -58,9 +58,9 @@ class Store:
 
 def test_who_is_forgotten_is_so_between_what_came_before_and_after(tmp_path: Path) -> None:
     bus = LocalEventBus(LocalEventLog(tmp_path / "bus"), tmp_path / "bus")
-    bus.publish([replace(event(1), user_id="bob")]).result(5)
-    bus.forget(Forget("ada", 3)).result(5)
-    bus.publish([event(4)]).result(5)
+    bus.publish([replace(event(1), user_id="bob")]).result(60)
+    bus.forget(Forget("ada", 3)).result(60)
+    bus.publish([event(4)]).result(60)
     member = bus.consumer("g")
     store = Store({})
     assert deal_with(member, member.poll(10, 1), store) == Tally(2, 0)

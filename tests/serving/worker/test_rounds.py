@@ -97,7 +97,12 @@ def without_time(slate: Slate | None) -> tuple[Any, ...]:
     return slate.items, slate.revision, slate.bundle_version, slate.scene, slate.device, slate.asked
 
 
-def test_who_is_unknown_late_forgotten_or_fails_takes_nothing_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_who_is_unknown_late_forgotten_or_fails_takes_nothing_from_the_others(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nearline, "_LONGEST_LOOKS_SECONDS", 600.0)
+    monkeypatch.setattr(nearline, "_LOOKS", 100)
+
     async def work(one: Gateway) -> None:
         engine = Ranking(frozenset({"broken"}))
         loop = loop_of(one.visitors, engine)

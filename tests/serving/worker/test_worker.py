@@ -88,10 +88,10 @@ def test_a_group_whose_store_is_down_waits_and_the_other_goes_on(
     with caplog.at_level(logging.WARNING):
         for one in (well, ill):
             one.start()
-        bus.publish([event(number) for number in range(7)]).result(5)
-        wait_until(lambda: well.handled == 7 and ill.failures >= 3)
+        bus.publish([event(number) for number in range(7)]).result(30)
+        wait_until(lambda: well.handled == 7 and well.lag == 0 and ill.failures >= 3)
         assert (ill.state, ill.last_error, ill.handled) == (GroupState.PAUSED, "PostgreSQL is down", 0)
-        assert (well.state, well.lag) == (GroupState.RUNNING, 0)
+        assert well.state == GroupState.RUNNING
         is_down.clear()
         wait_until(lambda: ill.handled == 7)
     assert here == there == [f"e{number}" for number in range(7)]
@@ -100,7 +100,7 @@ def test_a_group_whose_store_is_down_waits_and_the_other_goes_on(
     assert told == ["worker group ill waits, and tries again: PostgreSQL is down", "worker group ill goes on"]
     for one in (well, ill):
         one.stop()
-        assert one.join(5)
+        assert one.join(30)
     assert well.state == GroupState.STOPPED
     bus.close()
 
@@ -108,12 +108,12 @@ def test_a_group_whose_store_is_down_waits_and_the_other_goes_on(
 def test_a_group_that_stops_has_committed(bus: LocalEventBus, tmp_path: Path) -> None:
     taken: list[str] = []
     for turn in range(2):
-        bus.publish([event(10 * turn + number) for number in range(4)]).result(5)
+        bus.publish([event(10 * turn + number) for number in range(4)]).result(30)
         member = group(tmp_path, lambda: Keeper(taken, []))
         member.start()
         wait_until(lambda: len(taken) == 4 * (turn + 1))  # noqa: B023
         member.stop()
-        assert member.join(5)
+        assert member.join(30)
     assert max(Counter(taken).values()) == 1
     bus.close()
 
@@ -128,35 +128,35 @@ def test_what_came_while_a_group_gathered_is_dealt_with_before_it_ends(bus: Loca
         poll_seconds=0.01,
         gather_seconds=60.0,
     )
-    bus.publish([event(1)])
+    bus.publish([event(1)]).result(30)
     one.start()
     wait_until(lambda: one.handled == 1)
-    bus.publish([event(2)])
+    bus.publish([event(2)]).result(30)
     one.stop()
-    assert one.join(5.0)
+    assert one.join(30)
     assert taken == ["e1", "e2"]
     assert one.handled == 2
 
 
 def test_what_waits_is_told(bus: LocalEventBus, tmp_path: Path) -> None:
-    bus.publish([event(number) for number in range(10)]).result(5)
-    bus.publish([event(number) for number in range(10, 17)]).result(5)
+    bus.publish([event(number) for number in range(10)]).result(30)
+    bus.publish([event(number) for number in range(10, 17)]).result(30)
     go_on = threading.Event()
     entered = threading.Event()
 
     class Slow(Keeper):
         def __call__(self, batch: Sequence[Arrival]) -> None:
             entered.set()
-            go_on.wait(10)
+            go_on.wait(120)
 
     member = group(tmp_path, lambda: Slow([], []))
     member.start()
-    assert entered.wait(5)
+    assert entered.wait(30)
     assert member.lag == 17
     go_on.set()
     wait_until(lambda: member.lag == 0)
     member.stop()
-    member.join(5)
+    member.join(30)
     bus.close()
 
 
@@ -166,7 +166,7 @@ def test_a_missing_package_turns_one_group_off(tmp_path: Path, bus: LocalEventBu
 
     member = group(tmp_path, opener)
     member.start()
-    assert member.join(5)
+    assert member.join(30)
     assert (member.state, member.last_error) == (GroupState.OFF, "chdb is not installed")
     bus.close()
 
@@ -180,12 +180,12 @@ def test_a_full_disk_keeps_the_batch(bus: LocalEventBus, tmp_path: Path) -> None
         return opened[-1]
 
     member = group(tmp_path, opener)
-    bus.publish([event(number) for number in range(3)]).result(5)
+    bus.publish([event(number) for number in range(3)]).result(30)
     member.start()
     wait_until(lambda: member.handled == 3)
     assert (taken, len(opened), buried(tmp_path / "events", "g")) == (["e0", "e1", "e2"], 1, [])
     member.stop()
-    member.join(5)
+    member.join(30)
     bus.close()
 
 
@@ -221,12 +221,12 @@ def test_kill_9_of_the_worker_loses_nothing_and_counts_nothing_twice(
     now = int(time.time())  # the cold history drops what is years old
     events = [replace(event(number, number % 5), timestamp=now + number) for number in range(3_000)]
     for start in range(0, 3_000, 50):
-        bus.publish(events[start : start + 50]).result(5)
+        bus.publish(events[start : start + 50]).result(30)
     for least in (1, 3_000):  # killed while both groups are amid their work, and at its end
         worker = subprocess.Popen([sys.executable, "-c", _WORK, str(tmp_path), str(bundle)], env=environment())
-        wait_until(lambda: all(committed(tmp_path, one) >= least for one in ("behaviours", "history")), 90)  # noqa: B023
+        wait_until(lambda: all(committed(tmp_path, one) >= least for one in ("behaviours", "history")))  # noqa: B023
         worker.send_signal(signal.SIGKILL)
-        worker.wait(10)
+        worker.wait(60)
     deployment = WorkerSettings(bundle, tmp_path).deployment
     users = open_users(deployment.catalogue)
     for user in range(5):

@@ -24,7 +24,8 @@ from asterism.serving.grpc.queries import unflattened
 from asterism.serving.grpc.server import MOST_MESSAGE_BYTES
 from asterism.serving.ports import EngineAnswer, EngineRequest
 
-_SILENT_SECONDS: Final = 3.0  # six times as long as a living engine ever is
+_LOOKS: Final = 5  # in vain, and the engine counts as dead; several, as this process may have stood still in one
+_LOOK_SECONDS: Final = 1.0  # twice as long as a living engine is ever silent
 _PAUSE_SECONDS: Final = 0.1
 _SWAP_SECONDS: Final = 300.0
 _FORGET_SECONDS: Final = 10.0
@@ -111,7 +112,7 @@ class EngineLink:
             except grpc.aio.AioRpcError as error:
                 self._lose(f"the engine at {self.address} cannot be reached ({error.details()})")
             except TimeoutError:
-                self._lose(f"the engine at {self.address} was silent for {_SILENT_SECONDS:g} s")
+                self._lose(f"the engine at {self.address} was silent for {_LOOKS * _LOOK_SECONDS:g} s")
             except Exception:  # whatever it was, the engine must be found again
                 logger.exception("the engine at %s is watched anew", self.address)
                 self._lose(f"the engine at {self.address} told what cannot be read")
@@ -121,7 +122,7 @@ class EngineLink:
         stream = self._stub.Watch(model_pb2.DescribeRequest())
         try:
             while True:
-                description = await asyncio.wait_for(stream.read(), _SILENT_SECONDS)
+                description = await _next_of(stream)
                 if description is grpc.aio.EOF:
                     return
                 await self._take(description)
@@ -174,3 +175,16 @@ class EngineLink:
         if self._conversation is not None:
             self._conversation.end(reason)
         self._retire(reason)
+
+
+async def _next_of(stream: Any) -> Any:
+    """What a stream tells next; raises `TimeoutError` after `_LOOKS` looks without a word."""
+    reading = asyncio.ensure_future(stream.read())
+    try:
+        for _ in range(_LOOKS):
+            done, _ = await asyncio.wait({reading}, timeout=_LOOK_SECONDS)
+            if done:
+                return reading.result()
+        raise TimeoutError
+    finally:
+        reading.cancel()

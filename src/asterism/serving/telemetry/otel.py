@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from asterism import __version__
 from asterism.serving.telemetry.spans import SpanKind, current_trace
 
-_EXPORT_SECONDS: Final = 2.0  # that a collector may take for a batch of spans
+_EXPORT_SECONDS: Final = 10.0  # that a collector may take for a batch of spans
 _LAST_SECONDS: Final = 2.0  # that the end of a process waits for what is left
 _QUEUED_SPANS: Final = 4096  # of more, the newest are dropped
 _KINDS: Final = {one: trace.SpanKind[one.name] for one in SpanKind}
