@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from asterism.core.errors import AbandonedError
+from asterism.data.item_attributes import Predicate
 from asterism.serving.engine.calibration import calibrate, made_requests
 from asterism.serving.engine.generator import GeneratorEngine, load_engine
 from asterism.serving.engine.pool import EnginePool
@@ -74,3 +76,14 @@ def test_the_process_answers_as_the_engine_in_this_one(reference: Path, engine: 
         assert {one.beam for one in answers} == {40}
 
     run(reference, work, factory=DEFAULT_ENGINE)
+
+
+def test_kept_filters_are_told(reference: Path) -> None:
+    engine = load_engine(reference)
+    assert engine.kept_bytes() == {"states": 0, "filters": 0}
+    request = replace(made_requests(item_ids_of(ITEMS), 1)[0], wanted=Predicate(highest_price=1.0))
+    engine.recommend([request, replace(request, wanted=Predicate(highest_price=2.0)), request])
+    one = engine.kept_bytes()["filters"] // 2
+    assert ITEMS < one < 1 << 20
+    engine.recommend([replace(request, wanted=Predicate(highest_price=3.0))])
+    assert engine.kept_bytes()["filters"] == 3 * one

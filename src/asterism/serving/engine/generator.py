@@ -41,7 +41,7 @@ class GeneratorEngine:
         self._beam = trained.config.decoding.beam
         self._states = trained.states
         self._attributes = trained.attributes
-        self._filters = PredicateFilters(ItemAttributes.of_table(trained.items))
+        self._filters = PredicateFilters(ItemAttributes.of_table(trained.items), self._table.codebook_sizes)
         self._reads_contexts = trained.policy.layout.contexts
 
     @property
@@ -88,8 +88,9 @@ class GeneratorEngine:
             self._generator.set_available(item, available)
 
     def kept_bytes(self) -> dict[str, int]:
-        """See `ElasticEngine.kept_bytes`: the states of returning users."""
-        return {} if self._states is None else {"states": self._states.bytes}
+        """See `ElasticEngine.kept_bytes`: the states of returning users, and filters by category and price."""
+        states = {} if self._states is None else {"states": self._states.bytes}
+        return states | {"filters": self._filters.bytes}
 
     def _histories(self, requests: Sequence[EngineRequest]) -> Sequences:
         events = [event for request in requests for event in request.history]
