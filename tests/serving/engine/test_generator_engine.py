@@ -45,6 +45,16 @@ def test_the_width_is_the_callers(engine: GeneratorEngine) -> None:
     assert [len(one) for one in ids(engine, 2, count=30)] == [30] * 4, "and is never narrower than the answer"
 
 
+def test_an_answer_does_not_depend_on_what_its_neighbours_ask_for(engine: GeneratorEngine) -> None:
+    few, many = made_requests(item_ids_of(ITEMS), 20, 3), made_requests(item_ids_of(ITEMS), 20, 40)
+    together = engine.recommend_within([*few, *many], 3, lambda: True)
+    alone = [engine.recommend_within([one], 3, lambda: True)[0] for one in [*few, *many]]
+    assert [[item.item_id for item in one.items] for one in together] == [
+        [item.item_id for item in one.items] for one in alone
+    ]
+    assert [len(one.items) for one in together] == [3] * 20 + [40] * 20
+
+
 def test_items_leave_and_come_back(engine: GeneratorEngine) -> None:
     before = ids(engine, 40)
     gone = {one[0] for one in before}

@@ -59,10 +59,9 @@ class GeneratorEngine:
         """See `ElasticEngine.recommend_within`."""
         histories = self._histories(requests)
         excluded = self._all_known([request.excluded for request in requests])
-        most = max(request.count for request in requests)
         found = self._generator.recommend(
             histories,
-            most,
+            [request.count for request in requests],
             excluded=excluded,
             filters=self._filters_of(requests),
             code_log_probs=False,
