@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from weakref import ReferenceType, ref
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +15,9 @@ from hypothesis import given, settings
 from asterism.core.errors import ModelError
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.decoding import Trie, beam, beam_search
-from asterism.decoding.compiled import is_compiled
+from asterism.decoding.candidates import Beams
+from asterism.decoding.compiled import CompiledSteps, TrieAddresses, is_compiled
+from asterism.decoding.snapshot import TrieSnapshot
 from asterism.models.policy import read_histories
 from decoding.random_worlds import RandomWorld, random_worlds
 from decoding.table_policy import TablePolicy
@@ -61,3 +68,25 @@ def test_a_score_that_is_no_number_is_an_error_that_names_the_row() -> None:
     policy.__class__ = Broken
     with pytest.raises(ModelError, match="score of row 1 is not a number"):
         beam_search(policy, state, Trie.from_table(table).snapshot(), 2, 2)
+
+
+def test_what_a_search_reads_lives_as_long_as_it_where_threads_share_a_new_snapshot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    codes = np.unique(np.random.default_rng(0).integers(0, 8, (60, 3)), axis=0)
+    view = Trie.from_table(SemanticIdTable(codes, (8, 8, 8))).snapshot()
+    made: list[ReferenceType[TrieAddresses]] = []
+    together, make = Barrier(2), TrieAddresses.__init__
+
+    def make_together(one: TrieAddresses, of: TrieSnapshot) -> None:
+        make(one, of)
+        made.append(ref(one))
+        together.wait(10)
+
+    monkeypatch.setattr(TrieAddresses, "__init__", make_together)
+    with ThreadPoolExecutor(2) as pool:
+        searches = list(pool.map(lambda _: CompiledSteps(view, None), range(2)))
+    gc.collect()
+    assert [one() is not None for one in made] == [True, True]
+    for search in searches:
+        assert search.legal(0, Beams.at_root(np.array([True]))).codes.tolist() == sorted(set(codes[:, 0].tolist()))

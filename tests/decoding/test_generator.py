@@ -211,6 +211,32 @@ def test_every_row_has_a_beam_of_its_own(mode: Mode, monkeypatch: pytest.MonkeyP
         one.recommend(histories, 5, beam=[1, 2], mode=mode)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("weights", [{}, {"code_weight": 0.5}])
+def test_every_row_has_a_count_of_its_own(
+    mode: Mode, weights: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its neighbours ask for changes neither its items nor how wide its beam is."""
+    monkeypatch.setattr(generator, "_MAX_ROWS_AT_ONCE", 4)
+    table = random_table((16, 16, 16), 300)
+    one = Generator(TablePolicy((16, 16, 16), 300), table, DecodingConfig(beam=20, kept=15, **weights))
+    histories = random_histories(9, 300)
+    counts, widths = np.array([1, 400, 7, 40, 12, 3, 2, 5, 11]), np.array([3, 3, 50, 3, 3, 3, 60, 3, 3])
+    for log_probs in (True, False):
+        whole = one.recommend(histories, counts, exclude_history=True, beam=widths, mode=mode, code_log_probs=log_probs)
+        assert whole.items.shape == (9, 400)
+        for row, (count, width) in enumerate(zip(counts.tolist(), widths.tolist(), strict=True)):
+            own = histories.take(np.array([row]))
+            alone = one.recommend(own, count, exclude_history=True, beam=width, mode=mode, code_log_probs=log_probs)
+            here = np.s_[row : row + 1, :count]
+            of_codes = None if whole.code_log_probs is None else whole.code_log_probs[here]
+            assert_same(Recommendations(whole.items[here], whole.scores[here], of_codes), alone)
+            assert (whole.items[row, count:] == -1).all()
+            assert np.isneginf(whole.scores[row, count:]).all()
+            if whole.code_log_probs is not None:
+                assert np.isneginf(whole.code_log_probs[row, count:]).all()
+
+
 def test_all_of_a_history_is_excluded_not_only_what_the_policy_reads() -> None:
     table = random_table((8, 8), 12)
     histories = Sequences(
@@ -301,6 +327,10 @@ def test_senseless_requests_are_refused() -> None:
     one, histories = make(), random_histories(3, 10)
     with pytest.raises(RequestError, match="0 recommendations"):
         one.recommend(histories, 0)
+    with pytest.raises(RequestError, match="0 recommendations"):
+        one.recommend(histories, [3, 0, 3])
+    with pytest.raises(RequestError, match=r"`k` has shape \(2,\) for 3 rows"):
+        one.recommend(histories, [3, 3])
     with pytest.raises(RequestError, match="known modes: generate, rescored, rank"):
         one.recommend(histories, 1, mode="best")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="has 1 rows for 3 histories"):

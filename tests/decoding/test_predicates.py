@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,8 +13,10 @@ from hypothesis import strategies as st
 
 from asterism.core.errors import RequestError
 from asterism.data.item_attributes import ItemAttributes, Predicate, mask_of
-from asterism.decoding import predicates
+from asterism.decoding import Trie, predicates
 from asterism.decoding.predicates import PredicateFilters
+from asterism.decoding.sieve import sieve_of
+from decoding.table_policy import random_table
 
 TABLE = pa.table(
     {
@@ -82,10 +87,13 @@ def test_senseless_prices_are_refused() -> None:
         Predicate(lowest_price=float("nan"))
 
 
+SIZES = (256, 256, 256)
+
+
 def test_filters_are_kept_by_value_until_others_need_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicates, "_KEPT_BYTES", 10)
-    kept = PredicateFilters(ItemAttributes.of_table(TABLE))
+    kept = PredicateFilters(ItemAttributes.of_table(TABLE), SIZES)
     toys = kept.filter_of(Predicate(frozenset({"toys"})))
+    monkeypatch.setattr(predicates, "_KEPT_BYTES", int(2.5 * kept.bytes))
     assert toys.listed().tolist() == [0, 4]
     kept.filter_of(Predicate(frozenset({"wood"})))
     assert kept.filter_of(Predicate(frozenset({"toys"}))) is toys
@@ -94,3 +102,36 @@ def test_filters_are_kept_by_value_until_others_need_the_room(monkeypatch: pytes
     kept.filter_of(Predicate())
     kept.filter_of(Predicate(lowest_price=2.0))
     assert kept.filter_of(Predicate(frozenset({"toys"}))) is not toys
+
+
+@pytest.mark.parametrize("sizes", [SIZES, (4, 1000, 3)])
+def test_kept_filters_and_their_sieves_take_no_more_than_they_tell(
+    sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicates, "_KEPT_BYTES", 4 << 20)
+    table = random_table(sizes, 300, 0)
+    view = Trie.from_table(table).snapshot()
+    prices = pa.table({"price": np.linspace(0.0, 100.0, 300), "categories": [[f"shelf {one}"] for one in range(300)]})
+    kept = PredicateFilters(ItemAttributes.of_table(prices), sizes)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(1000):
+            shelves = frozenset(f"shelf {one}" for one in range(number % 100))
+            sieve_of(kept.filter_of(Predicate(shelves, highest_price=20 + number / 100)), view)
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 0.7 * kept.bytes < taken < kept.bytes <= 4 << 20
+
+
+def test_a_filter_larger_than_the_room_is_kept_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicates, "_KEPT_BYTES", 10)
+    kept = PredicateFilters(ItemAttributes.of_table(TABLE), SIZES)
+    cheap = kept.filter_of(Predicate(highest_price=2.0))
+    one = kept.bytes
+    assert kept.filter_of(Predicate(highest_price=2.0)) is cheap
+    kept.filter_of(Predicate(highest_price=3.0))
+    assert kept.bytes == one
+    assert kept.filter_of(Predicate(highest_price=2.0)) is not cheap

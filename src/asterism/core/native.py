@@ -11,7 +11,8 @@ import platform
 import shutil
 import subprocess  # nosec B404
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +34,8 @@ def library(source: Path) -> ctypes.CDLL | None:
     """The compiled functions of a C++ file; None where they are switched off or cannot be had, with one warning.
 
     Compiled code is kept under the folder that ASTERISM_CACHE names, else under `~/.cache/asterism`, by the hash of
-    source, compiler and processor. A compiler is looked for in the variable CXX, then on the path.
+    source, processor, compiler and content: a damaged file is compiled again, and where no compiler is left that of any
+    serves. A compiler is looked for in the variable CXX, then on the path.
     """
     if os.environ.get(SWITCH) == "0":
         return None
@@ -63,27 +65,53 @@ def function(source: Path, name: str, arguments: Sequence[Any], result: Any = No
 
 def _loaded(source: Path, compiler: str | None) -> ctypes.CDLL:
     text = b"".join(file.read_bytes() for file in (source, *sorted(Path(__file__).parent.glob("*.h"))))
-    version = "" if compiler is None else _output([compiler, "--version"])
-    key = hashlib.sha256(b"\0".join([text, repr((_FLAGS, version, _processor())).encode()])).hexdigest()[:32]
-    folder = _folder()
-    file = folder / f"{source.stem}-{key}.so"
-    if not file.is_file():
-        if compiler is None:
-            raise FileNotFoundError("no C++ compiler")
-        with tempfile.TemporaryDirectory(dir=folder) as made:
-            new = Path(made) / file.name
-            _output([compiler, *_FLAGS, f"-I{Path(__file__).parent}", "-o", str(new), str(source)])
-            new.replace(file)  # whoever compiles at the same moment makes the same file
-    return ctypes.CDLL(str(file))
+    of_source = _hash(text, repr((_FLAGS, _processor())).encode())
+    of_compiler = "*" if compiler is None else _hash(_output([compiler, "--version"]).encode())
+    name = f"{source.stem}-{of_source}-{of_compiler}"
+    for file in _whole(_folder(), name):
+        with suppress(OSError):
+            return ctypes.CDLL(str(file))
+    if compiler is None:
+        raise FileNotFoundError("no C++ compiler")
+    return ctypes.CDLL(str(_compiled(source, compiler, name)))
 
 
-def _folder() -> Path:
-    """Where compiled code is kept; a folder of this process where that cannot be written."""
+def _whole(folder: Path | None, name: str) -> Iterator[Path]:
+    """The kept files of a name whose content is what their names say: to load part of one may end the process."""
+    for file in () if folder is None else folder.glob(f"{name}-*.so"):
+        with suppress(OSError):
+            if file.stem.endswith(_hash(file.read_bytes())):
+                yield file
+
+
+def _compiled(source: Path, compiler: str, name: str) -> Path:
+    folder = _writable(_folder())
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        new = Path(made) / "new.so"
+        _output([compiler, *_FLAGS, f"-I{Path(__file__).parent}", "-o", str(new), str(source)])
+        return new.replace(folder / f"{name}-{_hash(new.read_bytes())}.so")
+
+
+def _hash(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def _folder() -> Path | None:
+    """Where compiled code is kept; None for a user without a home."""
     named = os.environ.get(_CACHE)
     try:
-        folder = (Path(named) if named else Path.home() / ".cache" / "asterism") / "native"
+        return (Path(named) if named else Path.home() / ".cache" / "asterism") / "native"
+    except RuntimeError:
+        return None
+
+
+def _writable(folder: Path | None) -> Path:
+    """The folder, or one of this process where that cannot be written."""
+    if folder is None:
+        return _own_folder()
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # no right to write, or a user without a home
+    except OSError:
         return _own_folder()
     return folder if os.access(folder, os.W_OK) else _own_folder()
 

@@ -126,7 +126,8 @@ class CompiledSteps:
         self._functions = found
         self._view = view
         self._admission = admission
-        self._trie = _addresses(view).address
+        self._addresses = _addresses(view)  # owned here: another thread may replace the snapshot's own
+        self._trie = self._addresses.address
 
     def next(
         self, policy: Policy, state: Tensor, level: int, beams: Beams, widths: Indices

@@ -40,7 +40,7 @@ class _Asked(NamedTuple):
     """What a call asks for, beside histories and what they must not be given."""
 
     view: TrieSnapshot
-    k: int
+    counts: Indices  # (rows,) of the items wanted
     widths: Indices  # (rows,) of the beams
     mode: Mode
     scored: bool  # whether the codes' log-probabilities are wanted, or enter the score
@@ -105,7 +105,7 @@ class Generator:
     def recommend(
         self,
         histories: Sequences,
-        k: int,
+        k: PerRow,
         *,
         exclude_history: bool = False,
         unavailable: Iterable[int] | NDArray[np.integer] = (),
@@ -120,18 +120,20 @@ class Generator:
     ) -> Recommendations:
         """The k best items for each history; -1 and -inf where fewer are left.
 
+        `k` holds for all rows or names one number for each; the answer has the largest of them as its columns.
         `exclude_history` leaves out all of a row's own events, also those the policy does not read;
         `unavailable` items are left out of every row, `excluded[r]` out of row r; of the rest row r is given
         what `filters[r]` allows, or the one filter for all rows. Where states are kept, `users` names the rows that may
         be found again. The beam is as wide as configured unless `beam` says otherwise, for all rows or for each, and
-        never narrower than k. Where `wanted` turns false between two steps, `AbandonedError` is raised. A caller that
-        needs no `code_log_probs` may save the policy's last steps: where they do not enter the score either, it is not
-        asked for them once the items they could choose from are no more than the beam.
+        never narrower than the row's k. Where `wanted` turns false between two steps, `AbandonedError` is raised. A
+        caller that needs no `code_log_probs` may save the policy's last steps: where they do not enter the score
+        either, it is not asked for them once the items they could choose from are no more than the beam.
         Raises `RequestError` on a senseless request, `UnknownIdError` on an item index that the
         catalogue never had, `ConfigError` where a head has weight and is not there,
         `ModelError` if no item is left for anyone or the policy fails.
         """
-        check_request(k, mode)
+        check_request(int(np.min(k, initial=1)), mode)
+        counts = per_row(k, len(histories), "k")
         self._check_policy()
         view = self._trie.snapshot()
         banned = np.unique(np.fromiter((int(item) for item in unavailable), dtype=np.int64))
@@ -143,13 +145,13 @@ class Generator:
         of_rows = _filters_of_rows(filters, banned, len(histories))
         if users is not None and len(users) != len(histories):
             raise RequestError(f"`users` has {len(users)} rows for {len(histories)} histories; give one for each")
-        widths = np.maximum(per_row(self._config.beam if beam is None else beam, len(histories), "beam"), k)
-        asked = _Asked(view, k, widths, mode, code_log_probs or self._config.code_weight != 0, wanted)
+        widths = np.maximum(per_row(self._config.beam if beam is None else beam, len(histories), "beam"), counts)
+        asked = _Asked(view, counts, widths, mode, code_log_probs or self._config.code_weight != 0, wanted)
         step = self._rows_at_once(asked)
         chunks = [np.arange(start, min(start + step, len(histories))) for start in range(0, len(histories), step)]
         parts = [
             self._recommend_chunk(
-                asked._replace(widths=widths[rows]),
+                asked._replace(counts=counts[rows], widths=widths[rows]),
                 histories.take(rows),
                 _pairs_of(pairs, rows),
                 _rows_of(of_rows, rows),
@@ -157,7 +159,7 @@ class Generator:
             )
             for rows in (track(chunks, "recommending") if progress else chunks)
         ]
-        return _joined(parts, k, mode != "rank" and code_log_probs)
+        return _joined(parts, int(np.max(k, initial=0)), mode != "rank" and code_log_probs)
 
     @torch.inference_mode()
     def _recommend_chunk(
@@ -172,21 +174,21 @@ class Generator:
         state = self._encoded(batch, users)
         exclusions = Exclusions.of_pairs(asked.view, *pairs)
         if asked.mode == "rank":
-            return Recommendations(*rank(self._policy, state, asked.view, asked.k, exclusions, filters), None)
+            return Recommendations(*rank(self._policy, state, asked.view, asked.counts, exclusions, filters), None)
         rescored = asked.mode == "rescored"
         found = beam_search(
             self._policy,
             state,
             asked.view,
             asked.widths,
-            asked.widths if rescored else asked.k,
+            asked.widths if rescored else asked.counts,
             exclusions,
             filters,
             scored=asked.scored or not rescored,
             wanted=asked.wanted,
         )
         if rescored:
-            found, scores = rescore(self._policy, state, batch, found, asked.k, self._config, self._heads)
+            found, scores = rescore(self._policy, state, batch, found, asked.counts, self._config, self._heads)
             log_probs = None if found.code_log_probs is None else found.code_log_probs.numpy()
             return Recommendations(found.items.numpy(), scores, log_probs)
         assert found.code_log_probs is not None

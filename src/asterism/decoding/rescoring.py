@@ -14,7 +14,7 @@ from asterism.decoding.beam import Generated
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.item_filter import ItemFilter
-from asterism.decoding.selection import Scores, select_top
+from asterism.decoding.selection import Scores, by_position, select_top
 from asterism.decoding.snapshot import TrieSnapshot
 from asterism.decoding.trie_layout import Indices
 from asterism.models.policy import HistoryBatch, Policy
@@ -46,13 +46,13 @@ def rescore(
     state: Tensor,
     histories: HistoryBatch,
     generated: Generated,
-    count: int,
+    counts: Indices,
     config: DecodingConfig,
     heads: HistoryHeads = NO_HEADS,
 ) -> tuple[Generated, Scores]:
-    """The `count` best of the generated items (B, W) by fused score, with these scores (B, min(count, W)).
+    """The best counts[r] of the generated items (B, W) by fused score, with these scores (B, min(largest count, W)).
 
-    Where `config.kept` is above 0 only so many of a row's items, or `count` if that is more, get a fused score: the
+    Where `config.kept` is above 0 only so many of a row's items, or its count if that is more, get a fused score: the
     best by the item head. `state` is what the policy makes of `histories`, which are on the CPU. Of equal scores the
     lower item index stands first; -1 and -inf where a row has no more items, an item whose score is -inf counted as
     none.
@@ -65,20 +65,21 @@ def rescore(
     if head.shape != items.shape:
         raise ModelError(f"the item head answered shape {tuple(head.shape)} for candidates {tuple(items.shape)}")
     if 0 < config.kept < items.shape[1]:
-        generated, head = _best(generated, head, max(config.kept, count))
+        generated, head = _best(generated, head, np.maximum(config.kept, counts))
         items = generated.items.clamp(min=0)
     of_history = heads.weighted(histories, items, config)
-    generated, fused = _best(generated, fuse(head, generated.code_log_probs, of_history, config), count)
+    generated, fused = _best(generated, fuse(head, generated.code_log_probs, of_history, config), counts)
     return generated, fused.numpy()
 
 
-def _best(generated: Generated, scores: Tensor, count: int) -> tuple[Generated, Tensor]:
-    """The `count` best of the generated items by scores (B, W), in their order, with their scores."""
+def _best(generated: Generated, scores: Tensor, counts: Indices) -> tuple[Generated, Tensor]:
+    """The best counts[r] of the generated items by scores (B, W), in their order, with their scores."""
 
     def by_item(rows: Indices, positions: Indices) -> Indices:
         return generated.items.numpy()[rows, positions]
 
-    values, positions = select_top(scores.masked_fill(generated.items < 0, -torch.inf), count, by_item)
+    values, positions = select_top(scores.masked_fill(generated.items < 0, -torch.inf), int(counts.max()), by_item)
+    _cut(values, counts)
     order, kept = torch.from_numpy(positions), torch.from_numpy(values)
     gone = kept == -torch.inf
     log_probs = generated.code_log_probs
@@ -91,11 +92,11 @@ def rank(
     policy: Policy,
     state: Tensor,
     view: TrieSnapshot,
-    count: int,
+    counts: Indices,
     exclusions: Exclusions,
     filters: Sequence[ItemFilter | None] = (),
 ) -> tuple[Indices, Scores]:
-    """The `count` best of all items in the trie by the item head alone: items and scores (B, count).
+    """The best counts[r] of all items in the trie by the item head alone: items and scores (B, largest count).
 
     Of equal scores the lower item index stands first; -1 and -inf where a row has no more items.
     Raises `ModelError` if the trie holds an item that the policy cannot score.
@@ -115,10 +116,17 @@ def rank(
     for row, one in enumerate(filters):
         if one is not None:
             scores[row, torch.from_numpy(~one.allows(np.arange(known)))] = -torch.inf
-    return _padded_ranking(scores, count)
+    return _padded_ranking(scores, counts)
 
 
-def _padded_ranking(scores: Tensor, count: int) -> tuple[Indices, Scores]:
-    values, items = select_top(scores, count, lambda rows, positions: positions)
+def _padded_ranking(scores: Tensor, counts: Indices) -> tuple[Indices, Scores]:
+    values, items = select_top(scores, int(counts.max()), by_position)
+    _cut(values, counts)
     items[values == -torch.inf] = -1
     return items, values
+
+
+def _cut(values: Scores, counts: Indices) -> None:
+    """Leave each row (B, k), best first, no more than its own count, and -inf in the rest."""
+    if int(counts.min()) < values.shape[1]:
+        values[np.arange(values.shape[1]) >= counts[:, None]] = -np.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from asterism.decoding.item_filter import ItemFilter, Sieve
 from asterism.decoding.snapshot import Admits, TrieSnapshot
 from asterism.decoding.trie_build import head_bits
-from asterism.decoding.trie_layout import Indices, ranges
+from asterism.decoding.trie_layout import WORD, Indices, Layout, ranges
 
 #: Entries of each node that the first round of a search for an admitted one looks at; each later round looks at more.
 _FIRST_LOOK: Final = 4
@@ -36,6 +37,12 @@ def sieve_of(one: ItemFilter, view: TrieSnapshot) -> Sieve:
     if kept is None or kept.trie is not view.trie or kept.version < view.version:
         one.sieve = sieve
     return sieve
+
+
+def sieve_bytes(layout: Layout) -> int:
+    """What the arrays of one sieve take."""
+    words = sum(math.prod(layout.sizes[:level]) * layout.words(level) for level in range(layout.head))
+    return layout.nodes + words * WORD // 8
 
 
 def alive_nodes(view: TrieSnapshot, nodes: Indices, admits: Admits) -> NDArray[np.bool_]:

@@ -84,7 +84,10 @@ class ElasticEngine(Engine, Protocol):
     def recommend_within(
         self, requests: Sequence[EngineRequest], beam: int, wanted: Callable[[], bool]
     ) -> list[EngineAnswer]:
-        """As `recommend`, this wide; raises `AbandonedError` soon after `wanted` has become false."""
+        """As `recommend`, this wide, or for a row as wide as it wants items where these are more.
+
+        Raises `AbandonedError` soon after `wanted` has become false.
+        """
         ...
 
     def set_available(self, item_ids: Iterable[str], available: bool) -> None:

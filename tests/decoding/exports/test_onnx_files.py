@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError, RequestError, StorageError
 from asterism.core.records import ACTIONS
 from asterism.decoding.exports import graph, graphs
-from asterism.decoding.exports.agreement import Agreement, agreements
-from asterism.decoding.exports.columns import columns_of
+from asterism.decoding.exports.agreement import Agreement, agreements, session
+from asterism.decoding.exports.columns import Feeds, columns_of
 from asterism.decoding.exports.graphs import ExportOptions
 from asterism.decoding.exports.onnx_files import export_onnx
 from asterism.decoding.exports.samples import sample_histories
@@ -138,6 +139,26 @@ def test_other_items_are_told_as_a_share(trained: TrainedRecommender, tmp_path: 
 def test_not_a_number_is_a_disagreement() -> None:
     with pytest.raises(ModelError, match="differs"):
         Agreement("encoder", float("nan"), float("nan")).check()
+
+
+@pytest.mark.parametrize("name", ["encoder", "recommend"])
+def test_a_number_that_is_none_is_seen_in_every_part(
+    name: str, exported: tuple[Path, list[Agreement]], trained: TrainedRecommender
+) -> None:
+    class BrokenLater:
+        def __init__(self, file: Path) -> None:
+            self._right, self._calls = session(file), 0
+
+        def run(self, outputs: list[str], feeds: Feeds) -> list[NDArray[Any]]:
+            self._calls += 1
+            *others, numbers = self._right.run(outputs, feeds)
+            return [*others, numbers if self._calls == 1 else numbers * np.float32(np.nan)]
+
+    files = {name: exported[0] / f"{name}.onnx"}
+    rows = sample_histories(trained, 5)
+    (found,) = agreements(files, trained, ExportOptions(k=7), rows, opened=BrokenLater, rows_at_once=2)
+    with pytest.raises(ModelError, match=f"the graph '{name}' differs from the model by nan"):
+        found.check()
 
 
 def test_what_is_not_an_export_is_not_replaced(trained: TrainedRecommender, tmp_path: Path) -> None:

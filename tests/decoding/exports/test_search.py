@@ -56,6 +56,21 @@ def test_it_answers_as_the_generator(mode: Any, beam: int, k: int) -> None:
     np.testing.assert_allclose(scores, wanted.scores, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("code_weight", [0.0, 0.4])
+@pytest.mark.parametrize(("kept", "k"), [(8, 5), (3, 5), (25, 5), (8, 70)])
+def test_only_what_the_item_head_keeps_is_ordered_by_all_heads(kept: int, k: int, code_weight: float) -> None:
+    one, rows = model(), histories(LENGTHS)
+    decoding = DecodingConfig(beam=20, kept=kept, **(WEIGHTS | {"code_weight": code_weight}))
+    search = Search(k, "rescored", decoding, heads())
+    generator = Generator(one, table(), decoding, heads=search.heads)
+    excluded = np.full((len(rows), ITEMS), -1)
+    excluded[-1, : ITEMS - 6] = np.arange(ITEMS - 6)  # a row with fewer than are kept
+    wanted = generator.recommend(rows, k, excluded=[row[row >= 0] for row in excluded])
+    items, scores = answered(one, search, rows, excluded)
+    np.testing.assert_array_equal(items, wanted.items)
+    np.testing.assert_allclose(scores, wanted.scores, rtol=1e-4, atol=1e-4)
+
+
 def test_as_wide_as_the_catalogue_it_is_the_slow_twin() -> None:
     one, rows = model(recency_pooling=True), histories(LENGTHS)
     search = Search(10, "generate", DecodingConfig(beam=ITEMS), heads())

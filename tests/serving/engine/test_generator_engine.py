@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from asterism.core.errors import AbandonedError
+from asterism.data.item_attributes import Predicate
 from asterism.serving.engine import calibration
 from asterism.serving.engine.calibration import calibrate, made_requests
 from asterism.serving.engine.generator import GeneratorEngine, load_engine
@@ -43,6 +44,16 @@ def test_the_width_is_the_callers(engine: GeneratorEngine) -> None:
     assert [[item.item_id for item in one.items] for one in as_configured] == ids(engine, 40)
     assert ids(engine, 2) != ids(engine, 40), "a narrow beam misses items that a wide one finds"
     assert [len(one) for one in ids(engine, 2, count=30)] == [30] * 4, "and is never narrower than the answer"
+
+
+def test_an_answer_does_not_depend_on_what_its_neighbours_ask_for(engine: GeneratorEngine) -> None:
+    few, many = made_requests(item_ids_of(ITEMS), 20, 3), made_requests(item_ids_of(ITEMS), 20, 40)
+    together = engine.recommend_within([*few, *many], 3, lambda: True)
+    alone = [engine.recommend_within([one], 3, lambda: True)[0] for one in [*few, *many]]
+    assert [[item.item_id for item in one.items] for one in together] == [
+        [item.item_id for item in one.items] for one in alone
+    ]
+    assert [len(one.items) for one in together] == [3] * 20 + [40] * 20
 
 
 def test_items_leave_and_come_back(engine: GeneratorEngine) -> None:
@@ -93,3 +104,14 @@ def test_a_forgotten_user_is_kept_no_longer(engine: GeneratorEngine) -> None:
     assert engine.kept_bytes()["states"] == before
     again = engine.recommend(asked)
     assert [item.item_id for item in again[0].items] == [item.item_id for item in found[0].items]
+
+
+def test_kept_filters_are_told(reference: Path) -> None:
+    engine = load_engine(reference)
+    assert engine.kept_bytes() == {"states": 0, "filters": 0}
+    request = replace(made_requests(item_ids_of(ITEMS), 1)[0], wanted=Predicate(highest_price=1.0))
+    engine.recommend([request, replace(request, wanted=Predicate(highest_price=2.0)), request])
+    one = engine.kept_bytes()["filters"] // 2
+    assert ITEMS < one < 1 << 20
+    engine.recommend([replace(request, wanted=Predicate(highest_price=3.0))])
+    assert engine.kept_bytes()["filters"] == 3 * one

@@ -134,6 +134,7 @@ def test_the_status_tells_widths_sizes_and_figures(bundle: Path) -> None:
         assert (status.figures.answered, status.figures.batches, status.figures.widths) == (1, 1, {BEAM: 1})
         assert (status.figures.waiting, status.figures.under_way) == (0, 0)
         assert 0 < status.figures.lone_ms < 1000
+        assert (await engine.recommend(asked("u", count=BEAM + 4))).beam == BEAM + 4, "as wide as the answer is long"
 
     run(bundle, work)
 

@@ -105,7 +105,7 @@ class _Comparison:
         if name == "recommend":
             return _of_recommendations(name, pairs)
         gaps = [_gap(found[0], wanted[0]) for found, wanted in pairs]
-        return Agreement(name, max(gap[0] for gap in gaps), max(gap[1] for gap in gaps))
+        return Agreement(name, *_largest(gaps))
 
     def _both(self, name: str, run: Session, part: Sequences) -> tuple[list[Any], list[Any]]:
         """What the graph and the model answer."""
@@ -158,7 +158,13 @@ def _of_recommendations(name: str, pairs: Sequence[tuple[list[Any], list[Any]]])
         real += int(wanted_real.sum())
         same = (items == wanted) & wanted_real
         gaps.append(_gap(scores[same], wanted_scores[same]))
-    return Agreement(name, max(gap[0] for gap in gaps), max(gap[1] for gap in gaps), hits / max(1, real))
+    return Agreement(name, *_largest(gaps), hits / max(1, real))
+
+
+def _largest(gaps: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Of all parts; Python's own `max` would pass over NaN."""
+    largest, relative = np.max(gaps, axis=0)
+    return float(largest), float(relative)
 
 
 def _gap(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> tuple[float, float]:

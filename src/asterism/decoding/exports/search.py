@@ -44,7 +44,7 @@ def recommend(graph: Graph, model: UGT, state: Value, history: Value, excluded: 
     width = max(search.decoding.beam, search.k) if rescored else search.k
     found = _beam_search(graph, model, state, alive, max(search.decoding.beam, search.k), width)
     if rescored:
-        found = _rescored(graph, model, state, history, found, search)
+        found = _rescored(graph, model, state, history, found, min(width, model.items.count), search)
     return _in_columns(graph, found, search.k, model.items.count)
 
 
@@ -80,15 +80,30 @@ def _beam_search(graph: Graph, model: UGT, state: Value, alive: Value, width: in
     raise AssertionError("a semantic id has at least one level")
 
 
-def _rescored(graph: Graph, model: UGT, state: Value, history: Value, found: Found, search: Search) -> Found:
-    items, config = found.items.at_least(0), search.decoding
-    fused = item_scores(graph, model, state, items) * config.item_weight
+def _rescored(
+    graph: Graph, model: UGT, state: Value, history: Value, found: Found, width: int, search: Search
+) -> Found:
+    """The cascade after generation of `width` items a row; see `rescoring.rescore`."""
+    config, catalogue = search.decoding, model.items.count
+    head = item_scores(graph, model, state, found.items.at_least(0))
+    if config.kept > 0 and max(config.kept, search.k) < width:
+        head = graph.where(found.items >= 0, head, -np.inf)
+        found, head = _kept(graph, found, head, catalogue, max(config.kept, search.k))
+    items = found.items.at_least(0)
+    fused = head * config.item_weight
     if config.code_weight != 0:
         fused = fused + graph.where(found.items >= 0, found.scores, 0.0) * config.code_weight
     of_history = history_scores(graph, search.heads, config, history, items)
     fused = fused if of_history is None else fused + of_history
     scores = graph.where(found.items >= 0, fused, -np.inf)
-    return _by_item(graph, items, scores, model.items.count, search.k)
+    return _by_item(graph, items, scores, catalogue, search.k)
+
+
+def _kept(graph: Graph, found: Found, head: Value, catalogue: int, count: int) -> tuple[Found, Value]:
+    """The `count` best of the found items by the item head (B, M), with their own scores, and the head's (B, count)."""
+    best = _by_item(graph, found.items.at_least(0), head, catalogue, count)
+    codes = _laid_out(graph, found.items.at_least(0), found.scores, catalogue)
+    return Found(best.items, codes.along(best.items.at_least(0), 1)), best.scores
 
 
 def _by_item(graph: Graph, items: Value, scores: Value, catalogue: int, count: int) -> Found:
@@ -96,9 +111,14 @@ def _by_item(graph: Graph, items: Value, scores: Value, catalogue: int, count: i
 
     Scores are laid out over the catalogue, so that TopK, which takes the first of equal ones, takes the lower index.
     """
+    return _best(graph, _laid_out(graph, items, scores, catalogue), min(count, catalogue))
+
+
+def _laid_out(graph: Graph, items: Value, scores: Value, catalogue: int) -> Value:
+    """(B, N) the scores (B, M) of items (B, M) at their places, -inf elsewhere."""
     nothing = graph.filled([items.size(0), catalogue + 1], -np.inf, np.float32)
     places = graph.where(scores > -np.inf, items, catalogue)
-    return _best(graph, nothing.scattered(places, scores, 1).part(0, catalogue, 1), min(count, catalogue))
+    return nothing.scattered(places, scores, 1).part(0, catalogue, 1)
 
 
 def _best(graph: Graph, scores: Value, count: int) -> Found:

@@ -231,18 +231,25 @@ class Fleet:
             self._shared.watcher.begun(batch, requests)
 
     def _answer(self, batch: ScheduledBatch, answers: Sequence[EngineAnswer | None]) -> None:
-        beam = batch.width or None
-        degraded = batch.width < self.scheduler.widths[0]
         tally = self._shared.tally
         for ticket, answer in zip(batch.tickets, answers, strict=True):
             if answer is None:
                 if self._fail_late(ticket):
                     tally.late += 1
                 continue
-            told = replace(answer, bundle_version=self.version, beam=beam, degraded=degraded)
+            pending = self._shared.pending.of(ticket)
+            if pending is None:
+                continue
+            told = self._told(batch.width, pending.request.count, answer)
             if self._shared.pending.resolve(ticket, told):
                 tally.answered += 1
-                tally.degraded += degraded
+                tally.degraded += told.degraded
+
+    def _told(self, width: int, count: int, answer: EngineAnswer) -> EngineAnswer:
+        """With who answered, and how wide: the batch's width, or what was asked for where that is more."""
+        beam = max(width, count) if width else None
+        degraded = beam is not None and beam < self.scheduler.widths[0]
+        return replace(answer, bundle_version=self.version, beam=beam, degraded=degraded)
 
     def _fail(self, tickets: Sequence[Ticket], reason: str) -> None:
         self._shared.tally.failed += self._shared.pending.fail(tickets, ModelError(reason))

@@ -41,7 +41,7 @@ class GeneratorEngine:
         self._states = trained.states
         self._attributes = trained.attributes
         attributes = ItemAttributes.of_table(trained.items)
-        self._filters = PredicateFilters(attributes)
+        self._filters = PredicateFilters(attributes, self._table.codebook_sizes)
         self._categories = frozenset(attributes.category_names)
         self._reads_contexts = trained.policy.layout.contexts
 
@@ -60,10 +60,9 @@ class GeneratorEngine:
         """See `ElasticEngine.recommend_within`."""
         histories = self._histories(requests)
         excluded = self._all_known([request.excluded for request in requests])
-        most = max(request.count for request in requests)
         found = self._generator.recommend(
             histories,
-            most,
+            [request.count for request in requests],
             excluded=excluded,
             filters=self._filters_of(requests),
             code_log_probs=False,
@@ -94,8 +93,9 @@ class GeneratorEngine:
             self._states.forget(user_ids)
 
     def kept_bytes(self) -> dict[str, int]:
-        """See `ElasticEngine.kept_bytes`: the states of returning users."""
-        return {} if self._states is None else {"states": self._states.bytes}
+        """See `ElasticEngine.kept_bytes`: the states of returning users, and filters by category and price."""
+        states = {} if self._states is None else {"states": self._states.bytes}
+        return states | {"filters": self._filters.bytes}
 
     def _histories(self, requests: Sequence[EngineRequest]) -> Sequences:
         events = [event for request in requests for event in request.history]
