@@ -316,3 +316,18 @@ def test_only_what_was_done_to_a_card_of_the_feed_is_attributed_to_its_slate(pag
     similar = dialog.locator("li button").first
     named, _ = step(similar, f"Opened “{similar.locator('.name').inner_text()}”")
     assert named is None
+
+
+def test_the_keyboard_keeps_its_place_in_the_feed(page: playwright.Page) -> None:
+    liked = titles(page)[1]
+    page.get_by_role("button", name=f"Like: {liked}", exact=True).press("Enter")
+    page.get_by_text(f"Liked “{liked}” →").wait_for()
+    page.wait_for_function(
+        "() => document.activeElement === document.querySelectorAll('article.card .buttons .favorite')[1]"
+    )
+    page.get_by_role("button", name=f"{liked}, liked", exact=True).wait_for()
+    opened = titles(page)[0]
+    page.locator("article.card .open").first.press("Enter")
+    page.get_by_text(f"Opened “{opened}” →").wait_for()
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => document.activeElement === document.querySelector('article.card .open')")
