@@ -19,7 +19,7 @@ from asterism.serving.http.page_files import PAGE_FOLDER
 from asterism.stores.api_keys import id_in, new_key
 from asterism.stores.opening import open_keys
 from command_line import asterism, environment
-from serving.running import wait_until
+from serving.running import PATIENT_MS, wait_until
 
 ONE_IMAGE_IS_DRAWN = "() => [...document.querySelectorAll('article.card img')].some((one) => one.naturalWidth > 0)"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -36,7 +36,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 def url(bundle: Path) -> Iterator[str]:
     """Where a server over the trained bundle listens, once its model is loaded."""
     state = bundle.parent / "state-page"
-    patient = ("--deadline-ms", "10000")  # on a busy machine too, it is the model that answers
+    patient = ("--deadline-ms", PATIENT_MS)  # on a busy machine too, it is the model that answers
     command = asterism("serve", "--bundle", bundle, "--state", state, "--port", "0", *patient)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as server:
         assert server.stdout is not None
