@@ -22,6 +22,7 @@ from command_line import asterism, environment
 from serving.running import PATIENT_MS, wait_until
 
 ONE_IMAGE_IS_DRAWN = "() => [...document.querySelectorAll('article.card img')].some((one) => one.naturalWidth > 0)"
+PATIENCE_MS = 60_000
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = [
@@ -58,7 +59,7 @@ def test_where_keys_are_asked_for_the_page_asks_for_one(bundle: Path) -> None:
     )  # fmt: skip
     found = re.search(r"^ast_\S+$", made.stdout, re.MULTILINE)
     assert found is not None
-    command = asterism("serve", "--bundle", bundle, "--state", state, "--port", "0")
+    command = asterism("serve", "--bundle", bundle, "--state", state, "--port", "0", "--deadline-ms", PATIENT_MS)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as server:
         assert server.stdout is not None
         try:
@@ -67,7 +68,7 @@ def test_where_keys_are_asked_for_the_page_asks_for_one(bundle: Path) -> None:
             with playwright.sync_playwright() as driver:
                 browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
                 opened = browser.new_page(reduced_motion="reduce")
-                opened.set_default_timeout(20_000)
+                opened.set_default_timeout(PATIENCE_MS)
                 opened.goto(address[0])
                 box = opened.get_by_label("API key")
                 box.fill(found[0][:-1] + ("a" if found[0][-1] != "a" else "b"))
@@ -90,7 +91,7 @@ def page(url: str) -> Iterator[playwright.Page]:
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         opened = browser.new_page(reduced_motion="reduce")
-        opened.set_default_timeout(10_000)
+        opened.set_default_timeout(PATIENCE_MS)
         opened.on("console", lambda said: complaints.append(said.text) if said.type in {"error", "warning"} else None)
         opened.on("pageerror", lambda error: complaints.append(str(error)))
         opened.goto(url)
@@ -112,8 +113,8 @@ def test_another_user_sees_another_feed(page: playwright.Page) -> None:
     picker.select_option(other)
     page.get_by_role("heading", name=f"For {other}").wait_for()
     page.locator("article.card").first.wait_for()
-    assert titles(page) != first
-    assert page.locator(".status .badge.model").is_visible()
+    wait_until(lambda: titles(page) not in (first, []))
+    page.locator(".status .badge.model").wait_for()
     page.wait_for_function(ONE_IMAGE_IS_DRAWN)
 
 
@@ -129,12 +130,13 @@ def test_a_button_of_a_card_changes_the_feed(page: playwright.Page, button: str)
     page.get_by_role("button", name=f"{button}: {before[0]}", exact=True).click()
     word = "Liked" if button == "Like" else "Not interested in"
     page.get_by_text(f"{word} “{before[0]}” →").wait_for()
-    after = titles(page)
-    assert after != before
-    assert before[0] not in after
-    assert page.locator("article.card .mark").count() > 0, "what is new in the feed is marked"
-    assert page.get_by_label("What happened so far").locator("li").count() == 1
-    assert page.locator(".status .badge.model").is_visible()
+    wait_until(lambda: titles(page) not in (before, []))
+    assert before[0] not in titles(page)
+    page.locator("article.card .mark").first.wait_for()  # what is new in the feed is marked
+    history = page.get_by_label("What happened so far").locator("li")
+    history.first.wait_for()
+    assert history.count() == 1
+    page.locator(".status .badge.model").wait_for()
 
 
 def test_an_opened_item_shows_its_neighbours(page: playwright.Page) -> None:
@@ -146,7 +148,7 @@ def test_an_opened_item_shows_its_neighbours(page: playwright.Page) -> None:
     page.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
     page.get_by_text(f"Opened “{title}” →").wait_for()
-    assert title not in titles(page)
+    wait_until(lambda: title not in titles(page))
 
 
 def another_key_is_asked_for_where_one_falls_short(page: playwright.Page, state: Path, token: str) -> None:
@@ -196,6 +198,12 @@ NEXT_REQUEST_IS_IMPATIENT = """() => {
 }"""
 
 
+def settled_titles(page: playwright.Page) -> list[str]:
+    """What the feed shows, once the cards that leave it have left."""
+    page.wait_for_function("() => document.querySelector('.feed-leave-active') === null")
+    return titles(page)
+
+
 def test_a_step_that_failed_is_told_until_trying_again_sends_it(page: playwright.Page) -> None:
     sent: list[dict[str, Any]] = []
 
@@ -239,7 +247,7 @@ def test_late_answers_do_not_replace_newer_ones(page: playwright.Page) -> None:
     page.get_by_role("button", name=f"Not interested: {gone}", exact=True).click()
     page.get_by_text(f"Not interested in “{gone}” →").wait_for()
     wait_until(lambda: len(late) == 2)
-    shown = titles(page)
+    shown = settled_titles(page)
     first, answer = next((route, got) for route, got in late if route is asked[0])
     assert gone in answer.text()
     with page.expect_response(f"**/user/{ada}/profile*"):
@@ -247,7 +255,7 @@ def test_late_answers_do_not_replace_newer_ones(page: playwright.Page) -> None:
     with page.expect_event("requestfinished", lambda one: one == asked[1].request):
         asked[1].fulfill(json=UNAVAILABLE)
     page.evaluate(TWO_FRAMES)
-    assert titles(page) == shown
+    assert settled_titles(page) == shown
     assert page.get_by_role("alert").count() == 0
 
 
@@ -307,7 +315,7 @@ def test_only_what_was_done_to_a_card_of_the_feed_is_attributed_to_its_slate(pag
     named, slate = step(past, f"Opened “{past.get_attribute('title')}”")
     assert named is None
     page.keyboard.press("Escape")
-    named, _ = step(page.locator("article.card .open").first, f"Opened “{titles(page)[0]}”")
+    named, _ = step(page.locator("article.card .open").first, f"Opened “{settled_titles(page)[0]}”")
     assert named == slate
     title = dialog.get_by_role("heading", level=2).inner_text()
     named, _ = step(dialog.get_by_role("button", name="Like: "), f"Liked “{title}”")
@@ -326,7 +334,7 @@ def test_the_keyboard_keeps_its_place_in_the_feed(page: playwright.Page) -> None
         "() => document.activeElement === document.querySelectorAll('article.card .buttons .favorite')[1]"
     )
     page.get_by_role("button", name=f"{liked}, liked", exact=True).wait_for()
-    opened = titles(page)[0]
+    opened = settled_titles(page)[0]
     page.locator("article.card .open").first.press("Enter")
     page.get_by_text(f"Opened “{opened}” →").wait_for()
     page.keyboard.press("Escape")
