@@ -6,12 +6,18 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from asterism.config.stores import StoresConfig
 from asterism.serving.http.page_files import PAGE_FOLDER
+from asterism.stores.api_keys import id_in, new_key
+from asterism.stores.opening import open_keys
 from command_line import asterism, environment
 from serving.running import PATIENT_MS, wait_until
 
@@ -72,6 +78,7 @@ def test_where_keys_are_asked_for_the_page_asks_for_one(bundle: Path) -> None:
                 box.press("Enter")
                 opened.locator("article.card").first.wait_for()
                 opened.wait_for_function(ONE_IMAGE_IS_DRAWN)
+                another_key_is_asked_for_where_one_falls_short(opened, state, found[0])
                 browser.close()
         finally:
             server.send_signal(signal.SIGTERM)
@@ -142,3 +149,193 @@ def test_an_opened_item_shows_its_neighbours(page: playwright.Page) -> None:
     dialog.wait_for(state="hidden")
     page.get_by_text(f"Opened “{title}” →").wait_for()
     wait_until(lambda: title not in titles(page))
+
+
+def another_key_is_asked_for_where_one_falls_short(page: playwright.Page, state: Path, token: str) -> None:
+    """A key that is revoked, lacks a scope or is none leads back to the form, and a better one goes on from there."""
+    narrow = new_key("narrow", frozenset({"profile"}), time.time())
+    whole = new_key("whole", frozenset({"recommend", "feedback", "profile"}), time.time())
+    liked = titles(page)[0]
+    with closing(open_keys(StoresConfig.embedded(state).catalogue)) as keys:
+        keys.add(narrow.key)
+        keys.add(whole.key)
+        keys.revoke(id_in(token.encode()) or "", int(time.time()))
+    wait_until(lambda: page.request.get(f"{page.url}api/v1/user/x/profile", headers=bearing(token)).status == 401)
+    wait_until(lambda: page.request.get(f"{page.url}api/v1/users/sample", headers=bearing(whole.token)).ok)
+    page.get_by_role("button", name=f"Like: {liked}", exact=True).click()
+    page.get_by_text("this API key was revoked").wait_for()
+    assert page.evaluate("sessionStorage.length") == 0, "a key that is refused is forgotten"
+    box = page.get_by_label("API key")
+    box.fill("ast_ü☃")
+    box.press("Enter")
+    page.get_by_text("A key holds no spaces, accents or symbols").wait_for()
+    box.fill(whole.token)
+    box.press("Enter")
+    page.get_by_text(f"Liked “{liked}” →").wait_for()  # the step that was refused was sent with the new key
+    page.evaluate("() => sessionStorage.clear()")
+    page.reload()
+    box.fill(narrow.token)
+    box.press("Enter")
+    page.get_by_text("lacks the scope 'recommend'").wait_for()
+    box.fill(whole.token)
+    box.press("Enter")
+    page.locator("article.card").first.wait_for()
+
+
+def bearing(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+# An error status would be among the browser's complaints; the page goes by the code alone.
+UNAVAILABLE = {"code": 10005, "message": "the store cannot be reached", "data": None, "trace_id": "0" * 32}
+TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+NEXT_REQUEST_IS_IMPATIENT = """() => {
+  const patient = AbortSignal.timeout
+  AbortSignal.timeout = (ms) => {
+    AbortSignal.timeout = patient
+    return patient.call(AbortSignal, ms / 100)
+  }
+}"""
+
+
+def settled_titles(page: playwright.Page) -> list[str]:
+    """What the feed shows, once the cards that leave it have left."""
+    page.wait_for_function("() => document.querySelector('.feed-leave-active') === null")
+    return titles(page)
+
+
+def test_a_step_that_failed_is_told_until_trying_again_sends_it(page: playwright.Page) -> None:
+    sent: list[dict[str, Any]] = []
+
+    def first_fails(route: playwright.Route) -> None:
+        sent.append(route.request.post_data_json)
+        if len(sent) == 1:
+            route.fulfill(json=UNAVAILABLE)
+        else:
+            route.continue_()
+
+    page.route("**/api/v1/feedback", first_fails)
+    first, second = titles(page)[:2]
+    page.get_by_role("button", name=f"Like: {first}", exact=True).click()
+    page.get_by_role("button", name=f"Like: {second}", exact=True).click()
+    page.get_by_text(f"Liked “{second}” →").wait_for()
+    alert = page.get_by_role("alert")
+    assert "the store cannot be reached" in alert.inner_text(), "a step that went well does not hide it"
+    page.get_by_role("button", name="Try again").click()
+    page.get_by_text(f"Liked “{first}” →").wait_for()
+    alert.wait_for(state="detached")
+    assert [one["event_id"] == sent[0]["event_id"] for one in sent] == [True, False, True]
+
+
+def test_late_answers_do_not_replace_newer_ones(page: playwright.Page) -> None:
+    late: list[tuple[playwright.Route, playwright.APIResponse]] = []
+    asked: list[playwright.Route] = []
+
+    def first_two_are_late(route: playwright.Route) -> None:
+        asked.append(route)
+        if len(asked) > 2:
+            route.continue_()
+        else:
+            late.append((route, route.fetch()))
+
+    page.route("**/api/v1/recommend", first_two_are_late)
+    picker = page.get_by_label("Look as")
+    ada, bea = (picker.locator("option").nth(place).get_attribute("value") for place in (2, 3))
+    for user in (ada, bea, ada):
+        picker.select_option(user)
+    gone = page.locator("article.card .title").first.inner_text()
+    page.get_by_role("button", name=f"Not interested: {gone}", exact=True).click()
+    page.get_by_text(f"Not interested in “{gone}” →").wait_for()
+    wait_until(lambda: len(late) == 2)
+    shown = settled_titles(page)
+    first, answer = next((route, got) for route, got in late if route is asked[0])
+    assert gone in answer.text()
+    with page.expect_response(f"**/user/{ada}/profile*"):
+        first.fulfill(response=answer)
+    with page.expect_event("requestfinished", lambda one: one == asked[1].request):
+        asked[1].fulfill(json=UNAVAILABLE)
+    page.evaluate(TWO_FRAMES)
+    assert settled_titles(page) == shown
+    assert page.get_by_role("alert").count() == 0
+
+
+def test_a_request_that_hangs_and_an_answer_of_something_else_are_told_in_sentences(page: playwright.Page) -> None:
+    held: list[playwright.Route] = []
+    page.route("**/api/v1/feedback", lambda route: route.continue_() if held else held.append(route))
+    first, second = titles(page)[:2]
+    page.evaluate(NEXT_REQUEST_IS_IMPATIENT)
+    page.get_by_role("button", name=f"Like: {first}", exact=True).click()
+    page.get_by_role("button", name=f"Like: {second}", exact=True).click()
+    page.get_by_text("The service did not answer within 15 seconds.").wait_for()
+    page.get_by_text(f"Liked “{second}” →").wait_for()
+    page.route("**/api/v1/recommend", lambda route: route.fulfill(content_type="text/html", body="<h1>Hello</h1>"))
+    page.get_by_role("button", name="Try again").click()
+    page.get_by_text("HTTP 200, but not from the service").wait_for()
+    page.unroute("**/api/v1/recommend")
+    page.get_by_role("button", name="Try again").click()
+    page.get_by_role("alert").wait_for(state="detached")
+    wait_until(lambda: first not in titles(page))
+
+
+def test_a_card_whose_step_waits_in_line_is_not_bought_twice(page: playwright.Page) -> None:
+    held: list[playwright.Route] = []
+    sent: list[str] = []
+
+    def first_waits(route: playwright.Route) -> None:
+        sent.append(route.request.post_data_json["item_id"])
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/api/v1/feedback", first_waits)
+    first, second, third = titles(page)[:3]
+    page.get_by_role("button", name=f"Like: {first}", exact=True).click()
+    buy = page.get_by_role("button", name=f"Buy: {second}", exact=True)
+    buy.dispatch_event("click")
+    page.locator("article.card.busy", has_text=second).wait_for()
+    buy.dispatch_event("click")
+    page.get_by_role("button", name=f"Like: {third}", exact=True).click()
+    wait_until(lambda: len(held) == 1)
+    held[0].continue_()
+    page.get_by_text(f"Liked “{third}” →").wait_for()
+    assert len(sent) == len(set(sent)) == 3
+
+
+def test_only_what_was_done_to_a_card_of_the_feed_is_attributed_to_its_slate(page: playwright.Page) -> None:
+    def step(button: playwright.Locator, told: str) -> tuple[str | None, str]:
+        """Press a button: the slate that its step names, and the slate that is drawn then."""
+        with page.expect_response("**/recommend") as drawn, page.expect_request("**/feedback") as sent:
+            button.click()
+        page.locator(".summary", has_text=told).wait_for()
+        return sent.value.post_data_json.get("attribution_id"), drawn.value.json()["data"]["attribution_id"]
+
+    dialog = page.get_by_role("dialog")
+    past = page.get_by_label("What happened so far").get_by_role("button").first
+    named, slate = step(past, f"Opened “{past.get_attribute('title')}”")
+    assert named is None
+    page.keyboard.press("Escape")
+    named, _ = step(page.locator("article.card .open").first, f"Opened “{settled_titles(page)[0]}”")
+    assert named == slate
+    title = dialog.get_by_role("heading", level=2).inner_text()
+    named, _ = step(dialog.get_by_role("button", name="Like: "), f"Liked “{title}”")
+    assert named == slate, "it is the slate that it was opened from"
+    page.locator("article.card .open").first.click()
+    similar = dialog.locator("li button").first
+    named, _ = step(similar, f"Opened “{similar.locator('.name').inner_text()}”")
+    assert named is None
+
+
+def test_the_keyboard_keeps_its_place_in_the_feed(page: playwright.Page) -> None:
+    liked = titles(page)[1]
+    page.get_by_role("button", name=f"Like: {liked}", exact=True).press("Enter")
+    page.get_by_text(f"Liked “{liked}” →").wait_for()
+    page.wait_for_function(
+        "() => document.activeElement === document.querySelectorAll('article.card .buttons .favorite')[1]"
+    )
+    page.get_by_role("button", name=f"{liked}, liked", exact=True).wait_for()
+    opened = settled_titles(page)[0]
+    page.locator("article.card .open").first.press("Enter")
+    page.get_by_text(f"Opened “{opened}” →").wait_for()
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => document.activeElement === document.querySelector('article.card .open')")

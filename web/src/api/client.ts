@@ -31,20 +31,43 @@ export class ApiError extends Error {
 
 /** What the service answers where it wants a key, or a key that may do more. */
 const KEY_CODES = [20009, 20010]
+/** What may pass with time: a body that came too slowly, more requests than agreed. */
+const PASSING_CODES = [20007, 20011]
 const KEY_NAME = 'asterism-key'
+/** So long an answer may take; a request that hangs holds up all that wait behind it. */
+const PATIENCE_MS = 15_000
 
 /** Whether an error is cured by another key. */
-export function wantsKey(error: unknown): boolean {
-  return error instanceof ApiError && KEY_CODES.includes(error.code)
+export function wantsKey(error: ApiError | null): boolean {
+  return error !== null && KEY_CODES.includes(error.code)
 }
 
-/** Send a key with every request of this tab from now on; it is gone with the tab. */
+/** Whether the same request may succeed later: no where the request itself is wrong. */
+export function mayPass(error: ApiError): boolean {
+  const isRequest = error.code >= 20000 && error.code < 30000
+  return !isRequest || wantsKey(error) || PASSING_CODES.includes(error.code)
+}
+
+export function asApiError(error: unknown): ApiError {
+  return error instanceof ApiError ? error : new ApiError(String(error), -1, null)
+}
+
+/** Whether a text may stand in a request's header as a key. */
+export function isKey(text: string): boolean {
+  return /^[\x21-\x7e]+$/.test(text)
+}
+
+/** Send a key with every request of this tab from now on; it is gone with the tab, or once the service refuses it. */
 export function setKey(key: string) {
   sessionStorage.setItem(KEY_NAME, key)
 }
 
-function headers(hasBody: boolean): Record<string, string> {
-  const key = sessionStorage.getItem(KEY_NAME)
+function forgetKey(key: string | null) {
+  // A late answer to an older key says nothing about the one that was given since.
+  if (sessionStorage.getItem(KEY_NAME) === key) sessionStorage.removeItem(KEY_NAME)
+}
+
+function headers(hasBody: boolean, key: string | null): Record<string, string> {
   return {
     ...(hasBody ? { 'content-type': 'application/json' } : {}),
     ...(key ? { authorization: `Bearer ${key}` } : {}),
@@ -52,35 +75,56 @@ function headers(hasBody: boolean): Record<string, string> {
 }
 
 async function call<T>(path: string, body?: unknown): Promise<T> {
-  let response: Response
+  const key = sessionStorage.getItem(KEY_NAME)
+  const envelope = await answer<T>(path, {
+    method: body === undefined ? 'GET' : 'POST',
+    headers: headers(body !== undefined, key),
+    body: body === undefined ? null : JSON.stringify(body),
+    signal: AbortSignal.timeout(PATIENCE_MS),
+  })
+  if (envelope.code === 0) return envelope.data
+  const error = new ApiError(envelope.message, envelope.code, envelope.trace_id)
+  if (wantsKey(error)) forgetKey(key)
+  throw error
+}
+
+async function answer<T>(path: string, request: RequestInit): Promise<Envelope<T>> {
+  let status: number | null = null
   try {
-    response = await fetch(path, {
-      method: body === undefined ? 'GET' : 'POST',
-      headers: headers(body !== undefined),
-      body: body === undefined ? null : JSON.stringify(body),
-    })
-  } catch {
-    throw new ApiError('The service cannot be reached. Is it running?', -1, null)
+    const response = await fetch(path, request)
+    status = response.status
+    const envelope: Envelope<T> | null = await response.json()
+    if (typeof envelope?.code === 'number') return envelope
+  } catch (error) {
+    if (error instanceof DOMException && error.name === 'TimeoutError') {
+      throw new ApiError(`The service did not answer within ${PATIENCE_MS / 1000} seconds.`, -1, null)
+    }
   }
-  const envelope = (await response.json()) as Envelope<T>
-  if (envelope.code !== 0) throw new ApiError(envelope.message, envelope.code, envelope.trace_id)
-  return envelope.data
+  if (status === null) throw new ApiError('The service cannot be reached. Is it running?', -1, null)
+  throw new ApiError(`HTTP ${status}, but not from the service: something in between answered. Is the service running?`, -1, null)
 }
 
 export function recommend(userId: string, count: number): Promise<Recommendation> {
   return call('/api/v1/recommend', { user_id: userId, count, scene: 'page', explain: true })
 }
 
-export function sendFeedback(userId: string, itemId: string, action: Action, attributionId: string | null) {
-  const event_id = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`
-  const attribution = attributionId ? { attribution_id: attributionId } : {}
+/** What somebody did to an item; the event id lets it be sent twice and count once. */
+export interface Step {
+  userId: string
+  item: ItemCard
+  action: Action
+  attributionId: string | null
+  eventId: string
+}
+
+export function sendFeedback(step: Step) {
   return call<Schemas['FeedbackData']>('/api/v1/feedback', {
-    user_id: userId,
-    item_id: itemId,
-    action,
-    event_id,
+    user_id: step.userId,
+    item_id: step.item.item_id,
+    action: step.action,
+    event_id: step.eventId,
     scene: 'page',
-    ...attribution,
+    ...(step.attributionId ? { attribution_id: step.attributionId } : {}),
   })
 }
 

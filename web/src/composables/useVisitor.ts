@@ -1,6 +1,7 @@
 import { computed, ref, shallowRef } from 'vue'
 import * as api from '../api/client'
-import type { Action, ItemCard, Profile, Recommendation, RecommendedCard } from '../api/client'
+import type { Action, ApiError, ItemCard, Profile, Recommendation, RecommendedCard, Step } from '../api/client'
+import { useSteps } from './useSteps'
 
 /** What changed in the feed when it was drawn anew. */
 export interface Change {
@@ -20,71 +21,71 @@ export function useVisitor() {
   const roundTripMs = ref<number | null>(null)
   const lastStep = ref('')
   const isLoading = ref(false)
-  const busyItem = ref<string | null>(null)
-  const problem = shallowRef<api.ApiError | null>(null)
+  const feedProblem = shallowRef<ApiError | null>(null)
 
-  let steps: Promise<void> = Promise.resolve()
+  const steps = useSteps(userId, redrawAfter)
+  /** One problem at a time is told: what wants a key stands in the way of all else. */
+  const problem = computed(() => {
+    const all = [...steps.problems.value, ...(feedProblem.value ? [feedProblem.value] : [])]
+    return all.find(api.wantsKey) ?? all[0] ?? null
+  })
 
-  async function guarded(work: () => Promise<void>): Promise<void> {
-    problem.value = null
-    try {
-      await work()
-    } catch (error) {
-      problem.value = error instanceof api.ApiError ? error : new api.ApiError(String(error), -1, null)
-    }
-  }
+  let drawing = 0 // counts the drawings of the feed; only the newest is shown
+  let isKnown = false
 
-  async function refresh(compare: boolean): Promise<void> {
+  /** Draw the feed anew; what a step changed is marked and told. */
+  async function draw(step: Step | null): Promise<void> {
     const asked = userId.value
     if (asked === null) return
-    const started = performance.now()
-    const answer = await api.recommend(asked, FEED_COUNT)
-    const took = performance.now() - started
-    const known = isNewcomer.value && person.value === null && !compare ? null : await api.profile(asked)
-    if (asked !== userId.value) return // somebody else was picked meanwhile
-    roundTripMs.value = took
-    changes.value = compare && feed.value ? compared(feed.value.items, answer.items) : new Map()
-    feed.value = answer
-    person.value = known
+    const number = ++drawing
+    isLoading.value = feed.value === null
+    try {
+      const started = performance.now()
+      const answer = await api.recommend(asked, FEED_COUNT)
+      const took = performance.now() - started
+      const known = isKnown ? await api.profile(asked) : null
+      if (number !== drawing) return
+      roundTripMs.value = took
+      changes.value = step && feed.value ? compared(feed.value.items, answer.items) : new Map()
+      lastStep.value = step ? `${STEP_WORDS[step.action] ?? step.action} “${step.item.title}”` : ''
+      feed.value = answer
+      person.value = known
+      feedProblem.value = null
+    } catch (error) {
+      if (number === drawing) feedProblem.value = api.asApiError(error)
+    }
+    if (number === drawing) isLoading.value = false
   }
 
-  async function become(id: string, newcomer: boolean): Promise<void> {
+  function become(id: string, newcomer: boolean): Promise<void> {
     userId.value = id
     isNewcomer.value = newcomer
+    isKnown = !newcomer
     feed.value = null
     person.value = null
     changes.value = new Map()
     lastStep.value = ''
-    isLoading.value = true
-    await guarded(() => refresh(false))
-    isLoading.value = false
+    feedProblem.value = null
+    return draw(null)
   }
 
-  /** Send a step and draw the feed anew; steps are taken one after the other, none is dropped. */
-  function act(item: ItemCard, action: Action): Promise<void> {
-    const asked = userId.value
-    if (asked === null) return Promise.resolve()
-    steps = steps.then(() => step(asked, item, action))
-    return steps
+  async function redrawAfter(step: Step): Promise<void> {
+    if (step.userId !== userId.value) return // somebody else was picked meanwhile
+    isKnown = true
+    await draw(step)
   }
 
-  async function step(asked: string, item: ItemCard, action: Action): Promise<void> {
-    busyItem.value = item.item_id
-    await guarded(async () => {
-      const isCurrent = asked === userId.value
-      await api.sendFeedback(asked, item.item_id, action, isCurrent ? (feed.value?.attribution_id ?? null) : null)
-      if (asked !== userId.value) return
-      await refresh(true)
-      // Told together with what it changed: earlier, it would say that nothing did.
-      if (asked === userId.value) lastStep.value = `${STEP_WORDS[action] ?? action} “${item.title}”`
-    })
-    busyItem.value = null
+  /** Send a step and draw the feed anew; one at a time for an item. The attribution id is that of the slate it was in. */
+  function act(item: ItemCard, action: Action, attributionId: string | null): Promise<void> {
+    if (userId.value === null || steps.busyItems.value.has(item.item_id)) return Promise.resolve()
+    const eventId = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`
+    return steps.take({ userId: userId.value, item, action, attributionId, eventId })
   }
 
   async function retry(): Promise<void> {
-    isLoading.value = feed.value === null
-    await guarded(() => refresh(false))
-    isLoading.value = false
+    feedProblem.value = null
+    const sent = await steps.retry()
+    if (sent === 0) await draw(null)
   }
 
   const summary = computed(() => {
@@ -95,7 +96,8 @@ export function useVisitor() {
     return `${lastStep.value} → ${parts.join(', ') || 'nothing else changed'}`
   })
 
-  return { userId, isNewcomer, feed, person, changes, roundTripMs, summary, isLoading, busyItem, problem, become, act, retry }
+  const { busyItems } = steps
+  return { userId, isNewcomer, feed, person, changes, roundTripMs, summary, isLoading, busyItems, problem, become, act, retry }
 }
 
 const STEP_WORDS: Partial<Record<Action, string>> = {
