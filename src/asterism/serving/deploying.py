@@ -86,6 +86,11 @@ class Deployer:
         if self._record is not None and self._record.current != served:
             self._record = None
 
+    @property
+    def bundle(self) -> Bundle:
+        """The one that is served."""
+        return self._bundle
+
     def status(self) -> Deployment:
         """What is served, and what could be."""
         names = sorted(path.name for path in self._folder.iterdir() if (path / MANIFEST).is_file())

@@ -57,7 +57,7 @@ async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], Non
     hidden = HiddenItems(settings.catalogue, settings.timeout_seconds)
     pool = EnginePool(settings.factory, bundle, hidden.now, settings.limits)
     servicer = ModelServicer(pool)
-    telemetry = instrument_engine(pool, bundle, servicer)
+    telemetry = instrument_engine(pool, servicer)
     server = GrpcServer(settings.address, [HostedService(MODEL_SERVICE, add_ModelServiceServicer_to_server, servicer)])
     talking = TalkServer(settings.address, servicer.converse)
     telling: asyncio.Task[None] | None = None
