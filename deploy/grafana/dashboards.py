@@ -86,7 +86,8 @@ ROWS: dict[str, list[Panel]] = {
             "Requests by outcome",
             "reqps",
             {
-                "{{outcome}}": "sum by (outcome) (max by (process, outcome) (rate(asterism_engine_requests_total[1m])))",
+                "{{outcome}}": "sum by (outcome) (max by (outcome, process) "
+                "(rate(asterism_engine_requests_total[1m])))",
                 "narrower beam": "sum(max by (process) (rate(asterism_engine_degraded_requests_total[1m])))",
             },
         ),

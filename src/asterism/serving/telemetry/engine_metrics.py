@@ -59,7 +59,7 @@ def _states(status: EngineStatus) -> Iterable[Metric]:
 
 
 def _counts(processes: Sequence[EngineStatus]) -> Iterable[Metric]:
-    """Each process has series of its own, as a sum would fall, and be taken for a restart of all, where one restarts."""
+    """Each process has series of its own: a sum falls where one restarts, which is taken for a restart of all."""
     starts = CounterMetricFamily("asterism_engine_starts", "Starts of models in a process.", labels=("process",))
     requests = CounterMetricFamily(
         "asterism_engine_requests", "Requests to the engine by what became of them.", labels=("process", "outcome")

@@ -104,7 +104,7 @@ class Telemetry:
 
 
 def open_telemetry(served: Callable[[], Bundle]) -> Telemetry:
-    """The telemetry of a gateway that serves a bundle, and another one after a deploy; raises `ConfigError`, `MissingDependencyError`."""
+    """The telemetry of a gateway that serves this just now; raises `ConfigError`, `MissingDependencyError`."""
     settings = trace_settings(os.environ)
     tracer = None if settings is None else open_tracer(settings, "gateway")
     return Telemetry(GatewayMetrics(new_registry("gateway", served)), tracer)
