@@ -9,7 +9,7 @@ import typer
 
 
 def doctor(
-    config: Annotated[Path, typer.Option(help="The deployment's file, with `bundle` and `[stores]`.")],
+    config: Annotated[Path, typer.Option(help="The deployment's file, with `bundle` and `\\[stores]`.")],
     migrate: Annotated[bool, typer.Option("--migrate", help="First bring the database's schema up to date.")] = False,
 ) -> None:
     """Check every store and the bundle of a deployment; status 1 where something is wrong."""
