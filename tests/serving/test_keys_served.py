@@ -110,7 +110,9 @@ def test_a_new_catalogue_is_told_of_once(tmp_path: Path) -> None:
 def test_a_place_without_keys_is_named_and_not_made(arguments: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "deployment.toml").write_text(f"[stores]\ncatalogue = 'sqlite:///{tmp_path / 'typo'}/catalogue.db'\n")
     for place in (("--state", str(tmp_path / "typo")), ("--config", str(tmp_path / "deployment.toml"))):
-        with pytest.raises(ConfigError, match=r"typo/catalogue\.db is not there, so it holds no key; name the place of"):
+        with pytest.raises(
+            ConfigError, match=r"typo/catalogue\.db is not there, so it holds no key; name the place of"
+        ):
             keys(*arguments, *place)
     assert not (tmp_path / "typo").exists()
 

@@ -57,6 +57,12 @@ def deployed_bundle(state: Path, asked: Path) -> Path:
     return current
 
 
+def last_deployed(state: Path) -> Path | None:
+    """What was deployed last, whatever the service is started with; raises `BundleError`."""
+    record = _read(state)
+    return None if record is None else Path(record.current)
+
+
 class Deployer:
     """Swaps the bundle of a running service; for one event loop."""
 
