@@ -21,6 +21,7 @@ from asterism.serving.grpc.model_service import ModelServicer
 from asterism.serving.grpc.proto.model_pb2_grpc import add_ModelServiceServicer_to_server
 from asterism.serving.grpc.server import GrpcServer, HostedService
 from asterism.serving.grpc.talking import TalkServer
+from asterism.serving.places import METRICS_HOST
 from asterism.serving.stopping import StopSignals
 from asterism.serving.telemetry.engine_process import instrument_engine
 from asterism.serving.telemetry.exposition import serving_metrics
@@ -39,6 +40,7 @@ class EngineProcessSettings:
     timeout_seconds: float = 5.0  # of the catalogue
     limits: EngineLimits = field(default_factory=EngineLimits)
     metrics_port: int | None = None  # where Prometheus finds `/metrics`
+    metrics_host: str = METRICS_HOST
 
 
 def run_engine(settings: EngineProcessSettings, say: Callable[[str], None]) -> None:
@@ -68,7 +70,7 @@ async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], Non
         hidden.start()
         say(f"the engine of {bundle.path} listens at {server.address}")
         telling = asyncio.create_task(_tell_health(pool, server))
-        with serving_metrics(settings.metrics_port, telemetry.registry):
+        with serving_metrics(settings.metrics_port, telemetry.registry, settings.metrics_host):
             await _until_stopped(pool, stop, say)
     finally:
         servicer.drain()

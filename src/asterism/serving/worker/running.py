@@ -75,7 +75,7 @@ def run_worker(settings: WorkerSettings, stop: threading.Event) -> None:
     """Work until `stop` is set, then commit and end."""
     worker = open_worker(settings)
     telemetry = instrument_worker(worker)
-    with serving_metrics(settings.metrics_port, telemetry.registry):
+    with serving_metrics(settings.metrics_port, telemetry.registry, settings.metrics_host):
         worker.start()
         stop.wait()
         worker.stop()
