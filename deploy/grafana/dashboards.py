@@ -86,8 +86,9 @@ ROWS: dict[str, list[Panel]] = {
             "Requests by outcome",
             "reqps",
             {
-                "{{outcome}}": "max by (outcome) (rate(asterism_engine_requests_total[1m]))",
-                "narrower beam": "max(rate(asterism_engine_degraded_requests_total[1m]))",
+                "{{outcome}}": "sum by (outcome) (max by (outcome, process) "
+                "(rate(asterism_engine_requests_total[1m])))",
+                "narrower beam": "sum(max by (process) (rate(asterism_engine_degraded_requests_total[1m])))",
             },
         ),
         Panel(
@@ -107,7 +108,7 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             "Batches by the width of their beam",
             "ops",
-            {"{{width}}": "max by (width) (rate(asterism_engine_batches_total[1m]))"},
+            {"{{width}}": "sum by (width) (max by (process, width) (rate(asterism_engine_batches_total[1m])))"},
         ),
         Panel(
             "What batches cost",
@@ -133,7 +134,7 @@ ROWS: dict[str, list[Panel]] = {
             "short",
             {
                 "{{instance}} up": "asterism_engine_up",
-                "starts": "max(asterism_engine_starts_total)",
+                "starts": "sum(max by (process) (asterism_engine_starts_total))",
                 "breaker open": "max(asterism_engine_breaker_open)",
             },
         ),

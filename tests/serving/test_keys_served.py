@@ -94,8 +94,27 @@ def test_what_cannot_be_done_is_a_sentence(
     arguments: list[str], error: type[Exception], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    created(Path("s"), "all")
     with pytest.raises(error, match=re.escape(sentence)):
         CliRunner().invoke(app, ["keys", *arguments], catch_exceptions=False)
+
+
+def test_a_new_catalogue_is_told_of_once(tmp_path: Path) -> None:
+    create = ("create", "--state", str(tmp_path / "state"), "--name", "shop", "--scope", "all")
+    first, second = keys(*create), keys(*create)
+    assert first.startswith(f"made a new catalogue in {tmp_path / 'state'}, where no service ran yet")
+    assert "new catalogue" not in second
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("revoke", "9eb2262ce2e1"), ("rotate", "9eb2262ce2e1")])
+def test_a_place_without_keys_is_named_and_not_made(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "deployment.toml").write_text(f"[stores]\ncatalogue = 'sqlite:///{tmp_path / 'typo'}/catalogue.db'\n")
+    for place in (("--state", str(tmp_path / "typo")), ("--config", str(tmp_path / "deployment.toml"))):
+        with pytest.raises(
+            ConfigError, match=r"typo/catalogue\.db is not there, so it holds no key; name the place of"
+        ):
+            keys(*arguments, *place)
+    assert not (tmp_path / "typo").exists()
 
 
 def test_a_key_that_is_over_is_not_replaced(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ app = typer.Typer(help="API keys: make, list, replace and revoke them.", no_args
 
 _UNITS = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
 _NEVER = "never"
+_FILE = "sqlite:///"
 
 Config = Annotated[Path | None, typer.Option(help="The deployment's file, whose catalogue holds the keys.")]
 State = Annotated[Path | None, typer.Option(help="The state folder of a service on this machine.")]
@@ -48,7 +49,7 @@ def create(
         raise ConfigError("a key's name is printable text that tells whose it is; give --name")
     now = time.time()
     made = new_key(name.strip(), scopes, now, _end(expires, now))
-    with closing(_opened(config, state)) as keys:
+    with closing(_opened(config, state, may_be_new=True)) as keys:
         keys.add(made.key)
     _show(made.token, made.key)
 
@@ -107,14 +108,31 @@ def rotate(
     print(f"{key_id} ends at {_when(min(ends, old.expires_at or ends))}")
 
 
-def _opened(config: Path | None, state: Path | None) -> ApiKeys:
+def _opened(config: Path | None, state: Path | None, *, may_be_new: bool = False) -> ApiKeys:
     from asterism.config.stores import StoresConfig, load_deployment
     from asterism.stores.opening import open_keys
 
     if (config is None) == (state is None):
         raise ConfigError("say whose keys: --config with the deployment's file, or --state with a service's folder")
     stores = load_deployment(config).stores if config is not None else StoresConfig.embedded(state or Path())
-    return open_keys(stores.catalogue, stores.timeout_seconds)
+    missing = _missing_file(stores.catalogue)
+    if missing is not None and not may_be_new:
+        raise ConfigError(
+            f"{missing} is not there, so it holds no key; name the place of a service, "
+            "or make the first key with `asterism keys create`"
+        )
+    keys = open_keys(stores.catalogue, stores.timeout_seconds)
+    if missing is not None:
+        print(f"made a new catalogue in {missing.parent}, where no service ran yet: the key holds for those that will")
+    return keys
+
+
+def _missing_file(catalogue: str) -> Path | None:
+    """Where a catalogue in a file would be made anew."""
+    if not catalogue.startswith(_FILE):
+        return None
+    file = Path(catalogue.removeprefix(_FILE).partition("?")[0])
+    return None if file.exists() else file
 
 
 def _end(after: str, now: float) -> int | None:

@@ -17,7 +17,7 @@ import typer
 from asterism.config import RerankingConfig, StoresConfig, load_deployment, load_reranking_config
 from asterism.config.guard import GuardConfig
 from asterism.core.errors import ConfigError, MissingDependencyError
-from asterism.serving.places import DEFAULT_ENGINE, default_state_folder
+from asterism.serving.places import DEFAULT_ENGINE, METRICS_HOST, default_state_folder
 
 _NEEDED = ("fastapi", "uvicorn", "msgspec", "grpc", "grpc_health", "grpc_reflection")
 
@@ -78,7 +78,14 @@ EngineAtOption = Annotated[
 ]
 MetricsPortOption = Annotated[
     int | None,
-    typer.Option("--metrics-port", min=1, max=65534, help="Where Prometheus finds /metrics on this machine."),
+    typer.Option("--metrics-port", min=1, max=65534, help="The port where Prometheus finds /metrics."),
+]
+MetricsHostOption = Annotated[
+    str,
+    typer.Option(
+        "--metrics-host",
+        help="The address of --metrics-port; no key is asked for there, so let Prometheus alone reach it.",
+    ),
 ]
 LogFormatOption = Annotated[
     LogFormat, typer.Option("--log-format", envvar=_LOG_FORMAT, help="How the log is written to stderr.")
@@ -107,6 +114,7 @@ def serve(
             help="Where Prometheus finds /metrics of the engine; the worker has the next port, the gateway its own.",
         ),
     ] = None,
+    metrics_host: MetricsHostOption = METRICS_HOST,
     engine: FactoryOption = None,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
@@ -114,6 +122,7 @@ def serve(
     if context.invoked_subcommand is not None:
         _refuse_options_before(context)
         return
+    _check_metrics(metrics_port, metrics_host)
     _begin("supervisor", log_format)
     from asterism.core.bundle import Bundle
     from asterism.serving.http.listening import is_loopback, take_port
@@ -130,7 +139,9 @@ def serve(
         from asterism.serving.gate_check import check_gate
 
         check_gate(_guard(config), stores or StoresConfig.embedded(folder), taken.getsockname()[0])
-    lineup = Lineup(served, folder, config, deadline_ms, reranking, engines, min_beam, pin, engine, metrics_port)
+    lineup = Lineup(
+        served, folder, config, deadline_ms, reranking, engines, min_beam, pin, engine, metrics_port, metrics_host
+    )
     status = asyncio.run(supervise(lineup.children(taken), RunFolder(folder), taken.close))
     raise typer.Exit(status)
 
@@ -200,10 +211,12 @@ def engine_command(
     pin: PinOption = False,
     engine: FactoryOption = None,
     metrics_port: MetricsPortOption = None,
+    metrics_host: MetricsHostOption = METRICS_HOST,
     log_format: LogFormatOption = LogFormat.TEXT,
     supervised: SupervisedOption = False,
 ) -> None:
     """Serve the model alone, over gRPC."""
+    _check_metrics(metrics_port, metrics_host)
     _begin("engine", log_format, supervised)
     from asterism.serving.deploying import deployed_bundle
     from asterism.serving.engine.limits import EngineLimits
@@ -222,6 +235,7 @@ def engine_command(
         timeout_seconds=deployment.timeout_seconds,
         limits=EngineLimits(engines=engines, min_beam=min_beam, pin=pin),
         metrics_port=metrics_port,
+        metrics_host=metrics_host,
     )
     say = (lambda _: None) if supervised else (lambda line: print(line, flush=True))
     run_engine(process, say)
@@ -238,10 +252,12 @@ def worker(
         typer.Option(help="Where the gateway that holds users' states answers; in the state folder by default."),
     ] = None,
     metrics_port: MetricsPortOption = None,
+    metrics_host: MetricsHostOption = METRICS_HOST,
     log_format: LogFormatOption = LogFormat.TEXT,
     supervised: SupervisedOption = False,
 ) -> None:
     """Follow the feedback alone: behaviours, history, shared states, slates made anew."""
+    _check_metrics(metrics_port, metrics_host)
     _begin("worker", log_format, supervised)
     from asterism.serving.deploying import deployed_bundle
     from asterism.serving.supervisor.run_folder import engine_address, gateway_address
@@ -266,6 +282,7 @@ def worker(
             engine_addresses=tuple(engine_at or [engine_address(folder)]),
             gateway_address=gateway_at or gateway_address(folder),
             metrics_port=metrics_port,
+            metrics_host=metrics_host,
         ),
         stop,
     )
@@ -293,6 +310,11 @@ def _places(bundle: Path | None, state: Path | None, config: Path | None) -> tup
         raise typer.BadParameter("name the bundle to serve", param_hint="'--bundle'")
     served = bundle if bundle is not None else Path(str(named))
     return served, state or default_state_folder(served), deployment.stores if deployment is not None else None
+
+
+def _check_metrics(port: int | None, host: str) -> None:
+    if port is None and host != METRICS_HOST:
+        raise ConfigError("--metrics-host says where --metrics-port listens; give --metrics-port too")
 
 
 def _guard(config: Path | None) -> GuardConfig:

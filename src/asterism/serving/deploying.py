@@ -62,6 +62,12 @@ def note_deployed(state: Path, asked: Path, current: Path, previous: Path) -> No
     _write(state, Deployed(*(str(one.resolve()) for one in (asked, current, previous))))
 
 
+def last_deployed(state: Path) -> Path | None:
+    """What was deployed last, whatever the service is started with; raises `BundleError`."""
+    record = _read(state)
+    return None if record is None else Path(record.current)
+
+
 class Deployer:
     """Swaps the bundle of a running service; for one event loop."""
 
@@ -90,6 +96,11 @@ class Deployer:
         self._record = record if record is not None and served in (record.asked, record.current) else None
         if self._record is not None and self._record.current != served:
             self._record = None
+
+    @property
+    def bundle(self) -> Bundle:
+        """The one that is served."""
+        return self._bundle
 
     def status(self) -> Deployment:
         """What is served, and what could be."""
@@ -136,11 +147,12 @@ class Deployer:
         before = self._bundle
         await self._engine.swap(bundle)
         take_over()
-        await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
         asked = self._record.asked if self._record else str(before.path.resolve())
         self._record = Deployed(asked, str(bundle.path.resolve()), str(before.path.resolve()))
         self._bundle = bundle
         await asyncio.to_thread(_write, self._state, self._record)
+        # Last, as its store may be down: a restart does it again, and what is served is told right meanwhile.
+        await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
         return self.status()
 
 

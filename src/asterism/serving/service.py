@@ -182,7 +182,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         ),
     )
     feedback = FeedbackIntake(bus=bus, hot=hot, catalogue=catalogue, clock=clock)
-    telemetry = open_telemetry(bundle)
+    telemetry = open_telemetry(lambda: service.deployer.bundle)
     forgetting = Forgetting(
         users=warm.users,
         bus=bus,

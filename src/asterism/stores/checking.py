@@ -18,7 +18,8 @@ import numpy as np
 from asterism.core.errors import AsterismError, StorageError
 from asterism.core.records import Action
 from asterism.stores.event_log import Event, decode_event
-from asterism.stores.opening import implementation, load, open_blobs, open_history, open_hot
+from asterism.stores.folder_owner import owner_of
+from asterism.stores.opening import WORKER, implementation, load, open_blobs, open_history, open_hot
 from asterism.stores.segments import START, read_on
 from asterism.stores.urls import StoreUrl
 from asterism.stores.user_state import RecentEvent, Visitor
@@ -122,6 +123,11 @@ def _bus(url: str, timeout_seconds: float, seen: _Seen) -> None:
 
 
 def _history(url: str, timeout_seconds: float, seen: _Seen) -> None:
+    parsed = StoreUrl.parse(url)
+    owner = owner_of(parsed.path()) if parsed.scheme == "chdb" else None
+    if owner is not None and owner.role == WORKER:
+        seen.facts.append(f"in use by the worker, process {owner.pid}")
+        return
     with closing(open_history(url, timeout_seconds=timeout_seconds)) as history:
         seen.facts += [f"engine {history.version()}", f"{len(history)} events"]
         probe = _name()

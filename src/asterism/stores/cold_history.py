@@ -8,7 +8,6 @@ writes, and a second one is refused.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -29,6 +28,7 @@ from urllib3.exceptions import HTTPError
 from asterism.core.errors import StorageError
 from asterism.core.records import Action
 from asterism.stores.event_log import Event
+from asterism.stores.folder_owner import own
 from asterism.stores.reaching import Reach, Tries
 from asterism.stores.urls import StoreUrl
 
@@ -89,9 +89,18 @@ class ColdHistory:
     """Events by visitor and time, each once however often it is written; for any number of threads."""
 
     def __init__(
-        self, url: str, *, keep_days: int = 730, timeout_seconds: float = 30.0, tries: Tries | None = None
+        self,
+        url: str,
+        *,
+        keep_days: int = 730,
+        timeout_seconds: float = 30.0,
+        tries: Tries | None = None,
+        role: str = "program",
     ) -> None:
-        """Connect and make the tables; raises `ConfigError`, `StoreUnavailableError`, `StorageError`."""
+        """Connect and make the tables; a chDB folder is taken in the name of `role`.
+
+        Raises `ConfigError`, `StoreUnavailableError`, `StorageError`.
+        """
         self._url = StoreUrl.parse(url)
         self._url.only()
         self._timeout_seconds = timeout_seconds
@@ -104,7 +113,7 @@ class ColdHistory:
         )
         self._one_at_a_time = threading.Lock()
         self._client: Any = None
-        self._own = _own_folder(self._url.path()) if self._url.scheme == "chdb" else None
+        self._own = _own_folder(self._url.path(), role) if self._url.scheme == "chdb" else None
         try:
             for statement in _SCHEMA:
                 text = statement.replace("{keep_days}", str(int(keep_days)))
@@ -240,21 +249,14 @@ class ColdHistory:
         )
 
 
-def _own_folder(folder: Path) -> int:
+def _own_folder(folder: Path, role: str) -> int:
     """A lock on the folder; raises `StorageError` where another process has it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "asterism.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be used ({error}); make room, or name another place") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return own(folder, role)
     except BlockingIOError:
-        os.close(lock)
         raise StorageError(
             f"{folder} is in use by another process, and chDB serves one; stop that one, or use clickhouse://"
         ) from None
-    return lock
 
 
 def _visitor(event: Event) -> str:

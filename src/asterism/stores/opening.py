@@ -26,6 +26,8 @@ from asterism.stores.users import Users
 from asterism.stores.vectors import ExactVectorIndex, VectorIndex
 from asterism.stores.vectors_beside import VectorsBeside
 
+WORKER: Final = "worker"  # whose part it is to write the history
+
 #: A module, and the extra that brings what it imports.
 _NEEDED: Final = {
     "sqlite": ("sql_database", "sql"),
@@ -135,9 +137,9 @@ def open_consumer(url: str, group: str, timeout_seconds: float = 10.0) -> Consum
     return cast(Consumer, module.KafkaConsumer(module.Place(url, timeout_seconds), group))
 
 
-def open_history(url: str, timeout_seconds: float = 30.0) -> Any:
+def open_history(url: str, timeout_seconds: float = 30.0, role: str = "program") -> Any:
     """The cold history in chDB or ClickHouse: a `ColdHistory`, whose packages may not be installed."""
-    return implementation(url).ColdHistory(url, timeout_seconds=timeout_seconds)
+    return implementation(url).ColdHistory(url, timeout_seconds=timeout_seconds, role=role)
 
 
 def open_vectors(

@@ -178,6 +178,7 @@ def test_several_engines_are_one_status_whose_counts_are_sums() -> None:
     assert (both.ready, both.pid, both.starts, both.error, len(both.engines)) == (True, 5, 2, "it died", 2)
     figures = both.figures
     assert (figures.answered, figures.batches, figures.mean_rows, figures.widths) == (4, 4, 2.5, {50: 4})
+    assert both.processes == (down, up)
     assert merged([down]) is down
 
 

@@ -91,6 +91,7 @@ def test_every_process_says_what_it_is(observed: Observed) -> None:
         text = observed.scrape(role)
         assert value(text, "asterism_build_info", role=role, version=__version__) == 1
         assert (value(text, "process_resident_memory_bytes") or 0) > 1 << 20
+        assert (value(text, "process_start_time_seconds") or 0) > 1_700_000_000, "alerts on restarts read it"
         if role != "worker":  # which may have none
             assert (value(text, "asterism_bundle_created_seconds") or 0) > 1_700_000_000
     assert value(observed.scrape("gateway"), "asterism_engine_up") == 1

@@ -85,6 +85,7 @@ class Fleet:
     """Implements `ReplicaListener`. The first engine that is loaded tells what batches cost, for all are equal."""
 
     def __init__(self, factory: str, bundle: Bundle, limits: EngineLimits, shared: Shared) -> None:
+        self.bundle = bundle
         path, self.version = str(bundle.path), bundle.version
         self.replicas = [
             Replica(messages.Start(factory, path, self.version, limits.min_beam, limits.core_of(number)), limits, self)

@@ -145,6 +145,11 @@ class EnginePool:
             self._shared.pending.remove(ticket)
 
     @property
+    def bundle(self) -> Bundle:
+        """The one that is served."""
+        return self._fleet.bundle
+
+    @property
     def bundle_version(self) -> str:
         """See `EngineClient.bundle_version`."""
         return self._fleet.version

@@ -28,3 +28,4 @@ class EngineStatus(NamedTuple):
     widths: tuple[int, ...]  # that a beam may have, configured one first; empty where the engine has no beam
     engines: tuple[ReplicaStatus, ...]
     figures: EngineFigures
+    processes: tuple[EngineStatus, ...] = ()  # of those that this is the sum of, in the order of their addresses

@@ -58,6 +58,7 @@ def merged(found: Sequence[EngineStatus]) -> EngineStatus:
         widths=first.widths,
         engines=tuple(engine for one in found for engine in one.engines),
         figures=_added([one.figures for one in found]),
+        processes=tuple(found),
     )
 
 

@@ -22,6 +22,7 @@ from asterism.serving.grpc.model_service import ModelServicer
 from asterism.serving.grpc.proto.model_pb2_grpc import add_ModelServiceServicer_to_server
 from asterism.serving.grpc.server import GrpcServer, HostedService
 from asterism.serving.grpc.talking import TalkServer
+from asterism.serving.places import METRICS_HOST
 from asterism.serving.stopping import StopSignals
 from asterism.serving.telemetry.engine_process import instrument_engine
 from asterism.serving.telemetry.exposition import serving_metrics
@@ -40,6 +41,7 @@ class EngineProcessSettings:
     timeout_seconds: float = 5.0  # of the catalogue
     limits: EngineLimits = field(default_factory=EngineLimits)
     metrics_port: int | None = None  # where Prometheus finds `/metrics`
+    metrics_host: str = METRICS_HOST
     state: Path | None = None  # where a swap is written down, so that a restart serves the same
     asked: Path | None = None  # the bundle that it was started with, where that is not the one that was deployed
 
@@ -60,7 +62,7 @@ async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], Non
     hidden = HiddenItems(settings.catalogue, settings.timeout_seconds)
     pool = EnginePool(settings.factory, bundle, hidden.now, settings.limits)
     servicer = ModelServicer(pool, SwapNotes(settings.state, settings.asked or bundle.path, bundle))
-    telemetry = instrument_engine(pool, bundle, servicer)
+    telemetry = instrument_engine(pool, servicer)
     server = GrpcServer(settings.address, [HostedService(MODEL_SERVICE, add_ModelServiceServicer_to_server, servicer)])
     talking = TalkServer(settings.address, servicer.converse)
     telling: asyncio.Task[None] | None = None
@@ -71,7 +73,7 @@ async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], Non
         hidden.start()
         say(f"the engine of {bundle.path} listens at {server.address}")
         telling = asyncio.create_task(_tell_health(pool, server))
-        with serving_metrics(settings.metrics_port, telemetry.registry):
+        with serving_metrics(settings.metrics_port, telemetry.registry, settings.metrics_host):
             await _until_stopped(pool, stop, say)
     finally:
         servicer.drain()

@@ -90,7 +90,9 @@ def _title(one: Recommended, found: dict[str, Item]) -> str | None:
 def engine_data(status: EngineStatus) -> Plain:
     """An `EngineData`."""
     engines = [one._asdict() for one in status.engines]
-    return {**status._asdict(), "engines": engines, "figures": status.figures._asdict()}
+    told = {**status._asdict(), "engines": engines, "figures": status.figures._asdict()}
+    del told["processes"]
+    return told
 
 
 def batch_data(service: Service, answers: Sequence[Recommendation | AsterismError]) -> Plain:

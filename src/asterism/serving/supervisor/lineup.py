@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from asterism.serving.grpc.addresses import MODEL_SERVICE
+from asterism.serving.places import METRICS_HOST
 from asterism.serving.supervisor.child import ChildSpec, command_of
 from asterism.serving.supervisor.probes import grpc_probe, http_probe
 from asterism.serving.supervisor.run_folder import engine_address, gateway_address
@@ -30,6 +31,7 @@ class Lineup:
     pin: bool
     factory: str | None  # module:function
     metrics_port: int | None = None  # of the engine; the worker's is the next one
+    metrics_host: str = METRICS_HOST
 
     def children(self, taken: socket.socket) -> list[ChildSpec]:
         """Engine, worker and gateway, in the order in which they are needed; the gateway gets the socket."""
@@ -39,12 +41,12 @@ class Lineup:
         address = engine_address(self.state)
         arguments = ["--listen", address, "--engines", str(self.engines), *(["--pin"] if self.pin else [])]
         arguments += [*_option("--engine", self.factory), *_option("--min-beam", self.min_beam)]
-        arguments += _option("--metrics-port", self.metrics_port)
+        arguments += self._metrics(0)
         return ChildSpec("engine", self._command("engine", arguments), grpc_probe(address, MODEL_SERVICE))
 
     def _worker(self) -> ChildSpec:
         arguments = ["--engine-at", engine_address(self.state), "--gateway-at", gateway_address(self.state)]
-        arguments += _option("--metrics-port", None if self.metrics_port is None else self.metrics_port + 1)
+        arguments += self._metrics(1)
         command = self._command("worker", arguments)
         return ChildSpec("worker", command, follows="gateway", stop_seconds=_WORKER_STOP_SECONDS)
 
@@ -56,6 +58,11 @@ class Lineup:
         probe = http_probe({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # nosec B104
         command = self._command("gateway", arguments)
         return ChildSpec("gateway", command, probe, pass_fds=(taken.fileno(),), speaks=True)
+
+    def _metrics(self, place: int) -> list[str]:
+        if self.metrics_port is None:
+            return []
+        return ["--metrics-port", str(self.metrics_port + place), "--metrics-host", self.metrics_host]
 
     def _command(self, process: str, arguments: Sequence[str]) -> tuple[str, ...]:
         common = ["--bundle", str(self.bundle), "--state", str(self.state)]

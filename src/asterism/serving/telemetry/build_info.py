@@ -21,32 +21,28 @@ Role = Literal["gateway", "engine", "worker"]
 class BuildInfo(Collector):
     """A metric that is always 1, and the age of the bundle."""
 
-    def __init__(
-        self, role: Role, bundle: Bundle | None, version: Callable[[], str], registry: CollectorRegistry
-    ) -> None:
+    def __init__(self, role: Role, served: Callable[[], Bundle | None], registry: CollectorRegistry) -> None:
         self._role = role
-        self._bundle = bundle
-        self._version = version  # that is served now: another one after a swap
+        self._served = served  # another one after a swap
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
+        bundle = self._served()
         info = GaugeMetricFamily(
             "asterism_build_info", "The code, the bundle and the role.", labels=("version", "bundle_version", "role")
         )
-        info.add_metric((__version__, self._version(), self._role), 1)
+        info.add_metric((__version__, "" if bundle is None else bundle.version, self._role), 1)
         yield info
-        if self._bundle is None:
+        if bundle is None:
             return
-        created = datetime.fromisoformat(self._bundle.manifest.created_at).timestamp()
+        created = datetime.fromisoformat(bundle.manifest.created_at).timestamp()
         yield gauge("asterism_bundle_created_seconds", "When the bundle was trained, Unix seconds.", created)
 
 
-def new_registry(
-    role: Role, bundle: Bundle | None = None, version: Callable[[], str] | None = None
-) -> CollectorRegistry:
-    """A registry of one service: its build, its bundle where it has one, and its process's memory, time and files."""
+def new_registry(role: Role, served: Callable[[], Bundle | None] = lambda: None) -> CollectorRegistry:
+    """A registry of one service: its build, what it serves just now, and its process's memory, time and files."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    BuildInfo(role, bundle, version or (lambda: bundle.version if bundle is not None else ""), registry)
+    BuildInfo(role, served, registry)
     return registry

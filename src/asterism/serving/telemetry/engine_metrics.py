@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -27,8 +27,8 @@ class EngineCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
         status = self._status()
-        yield from _processes(status)
-        yield from _requests(status.figures)
+        yield from _states(status)
+        yield from _counts(status.processes or (status,))
         yield from _costs(status.figures)
 
 
@@ -45,9 +45,10 @@ class BreakerCollector(Collector):
         yield gauge("asterism_engine_breaker_open", "Whether the engine is left alone for a moment.", is_open)
 
 
-def _processes(status: EngineStatus) -> Iterable[Metric]:
+def _states(status: EngineStatus) -> Iterable[Metric]:
     yield gauge("asterism_engine_up", "Whether an engine can answer.", status.ready)
-    yield CounterMetricFamily("asterism_engine_starts", "Starts of engine processes.", value=status.starts)
+    yield gauge("asterism_engine_waiting_requests", "Requests in the engine's line.", status.figures.waiting)
+    yield gauge("asterism_engine_under_way_requests", "Requests that are decoded just now.", status.figures.under_way)
     kept = GaugeMetricFamily(
         "asterism_engine_kept_bytes", "What an engine keeps between requests.", labels=("engine", "store")
     )
@@ -57,25 +58,32 @@ def _processes(status: EngineStatus) -> Iterable[Metric]:
     yield kept
 
 
-def _requests(figures: EngineFigures) -> Iterable[Metric]:
-    yield gauge("asterism_engine_waiting_requests", "Requests in the engine's line.", figures.waiting)
-    yield gauge("asterism_engine_under_way_requests", "Requests that are decoded just now.", figures.under_way)
+def _counts(processes: Sequence[EngineStatus]) -> Iterable[Metric]:
+    """Each process has series of its own: a sum falls where one restarts, which is taken for a restart of all."""
+    starts = CounterMetricFamily("asterism_engine_starts", "Starts of models in a process.", labels=("process",))
     requests = CounterMetricFamily(
-        "asterism_engine_requests", "Requests to the engine by what became of them.", labels=("outcome",)
+        "asterism_engine_requests", "Requests to the engine by what became of them.", labels=("process", "outcome")
     )
-    for name in _OUTCOMES:
-        requests.add_metric((name,), getattr(figures, name))
-    yield requests
-    yield CounterMetricFamily(
-        "asterism_engine_degraded_requests", "Answered by a narrower beam.", value=figures.degraded
+    degraded = CounterMetricFamily(
+        "asterism_engine_degraded_requests", "Answered by a narrower beam.", labels=("process",)
     )
+    batches = CounterMetricFamily(
+        "asterism_engine_batches", "Batches by the width of their beam.", labels=("process", "width")
+    )
+    for number, one in enumerate(processes):
+        if not one.starts:  # it told nothing yet: a zero here would count all that it did before anew
+            continue
+        process = str(number)
+        starts.add_metric((process,), one.starts)
+        for name in _OUTCOMES:
+            requests.add_metric((process, name), getattr(one.figures, name))
+        degraded.add_metric((process,), one.figures.degraded)
+        for width, count in one.figures.widths.items():
+            batches.add_metric((process, str(width)), count)
+    yield from (starts, requests, degraded, batches)
 
 
 def _costs(figures: EngineFigures) -> Iterable[Metric]:
-    batches = CounterMetricFamily("asterism_engine_batches", "Batches by the width of their beam.", labels=("width",))
-    for width, count in figures.widths.items():
-        batches.add_metric((str(width),), count)
-    yield batches
     yield gauge("asterism_engine_batch_rows", "Mean requests of recent batches.", figures.mean_rows)
     yield gauge("asterism_engine_speed_ratio", "Time of a batch against that at the start.", figures.speed)
     yield gauge("asterism_engine_spread_ratio", "Mean relative error of the estimate of a batch.", figures.spread)

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 from prometheus_client.registry import CollectorRegistry
 
-from asterism.core.bundle import Bundle
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.ports import EngineAnswer, EngineRequest
 from asterism.serving.telemetry.batches import BatchTelemetry
@@ -35,12 +34,12 @@ class EngineTelemetry:
             self.tracer.close()
 
 
-def instrument_engine(pool: EnginePool, bundle: Bundle, servicer: object = None) -> EngineTelemetry:
+def instrument_engine(pool: EnginePool, servicer: object = None) -> EngineTelemetry:
     """Measure a pool from now on, and trace what is asked of it through a `ModelService`.
 
     Raises `ConfigError`, `MissingDependencyError`.
     """
-    registry = new_registry("engine", bundle, lambda: pool.status.bundle_version)
+    registry = new_registry("engine", lambda: pool.bundle)
     settings = trace_settings(os.environ)
     tracer = None if settings is None else open_tracer(settings, "engine")
     pool.watch_batches(BatchTelemetry(registry, tracer))

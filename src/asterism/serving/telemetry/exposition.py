@@ -13,6 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import CollectorRegistry
 
 from asterism.core.errors import ConfigError
+from asterism.serving.places import METRICS_HOST
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4  # what every Prometheus reads
 
@@ -36,21 +37,21 @@ def render(registry: CollectorRegistry) -> bytes:
     return generate_latest(registry)
 
 
-def start_metrics(port: int, registry: CollectorRegistry, host: str = "127.0.0.1") -> MetricsEndpoint:
-    """Serve a registry at `http://host:port/metrics` from a daemon thread; raises `ConfigError` on a taken port."""
+def start_metrics(port: int, registry: CollectorRegistry, host: str = METRICS_HOST) -> MetricsEndpoint:
+    """Serve a registry at `http://host:port/metrics` from a daemon thread; raises `ConfigError` where it cannot."""
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
         raise ConfigError(
-            f"{host}:{port} cannot be listened on ({error}); choose another with --metrics-port"
+            f"{host}:{port} cannot be listened on ({error}); choose others with --metrics-port and --metrics-host"
         ) from error
     return MetricsEndpoint(server, thread)
 
 
 @contextmanager
-def serving_metrics(port: int | None, registry: CollectorRegistry) -> Iterator[None]:
+def serving_metrics(port: int | None, registry: CollectorRegistry, host: str) -> Iterator[None]:
     """`start_metrics` around a block; nothing where there is no port."""
-    endpoint = None if port is None else start_metrics(port, registry)
+    endpoint = None if port is None else start_metrics(port, registry, host)
     try:
         yield
     finally:

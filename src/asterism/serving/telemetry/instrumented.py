@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Protocol
@@ -103,11 +103,11 @@ class Telemetry:
             self.tracer.close()
 
 
-def open_telemetry(bundle: Bundle) -> Telemetry:
-    """The telemetry of a gateway; raises `ConfigError`, `MissingDependencyError`."""
+def open_telemetry(served: Callable[[], Bundle]) -> Telemetry:
+    """The telemetry of a gateway that serves this just now; raises `ConfigError`, `MissingDependencyError`."""
     settings = trace_settings(os.environ)
     tracer = None if settings is None else open_tracer(settings, "gateway")
-    return Telemetry(GatewayMetrics(new_registry("gateway", bundle)), tracer)
+    return Telemetry(GatewayMetrics(new_registry("gateway", served)), tracer)
 
 
 def instrument(parts: Parts, telemetry: Telemetry) -> None:

@@ -23,7 +23,7 @@ from asterism.serving.worker.nearline_group import Nearline
 from asterism.serving.worker.settings import GROUPS, WorkerSettings
 from asterism.serving.worker.visitors import GatewayVisitors, StoredVisitors, Visitors
 from asterism.stores.event_bus import Consumer
-from asterism.stores.opening import Hot, open_consumer, open_history, open_hot, open_users
+from asterism.stores.opening import WORKER, Hot, open_consumer, open_history, open_hot, open_users
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def open_worker(settings: WorkerSettings) -> Worker:
     stores = settings.deployment
     openers: dict[str, Callable[[], Handler]] = {
         "behaviours": lambda: Behaviours(open_users(stores.catalogue, stores.timeout_seconds)),
-        "history": lambda: History(open_history(stores.history, stores.timeout_seconds)),
+        "history": lambda: History(open_history(stores.history, stores.timeout_seconds, WORKER)),
     }
     if stores.state != "memory":
         openers["state"] = lambda: _states(settings, stores)
@@ -75,7 +75,7 @@ def run_worker(settings: WorkerSettings, stop: threading.Event) -> None:
     """Work until `stop` is set, then commit and end."""
     worker = open_worker(settings)
     telemetry = instrument_worker(worker)
-    with serving_metrics(settings.metrics_port, telemetry.registry):
+    with serving_metrics(settings.metrics_port, telemetry.registry, settings.metrics_host):
         worker.start()
         stop.wait()
         worker.stop()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from asterism.config.stores import StoresConfig
+from asterism.serving.places import METRICS_HOST
 
 #: What a worker does with the bus, a group of consumers each.
 GROUPS: Final = ("behaviours", "history", "state", "nearline")
@@ -27,6 +28,7 @@ class WorkerSettings:
     groups: tuple[str, ...] = GROUPS
     slate_items: int = 30  # that a nearline slate holds
     metrics_port: int | None = None  # where Prometheus finds `/metrics`
+    metrics_host: str = METRICS_HOST
 
     @property
     def deployment(self) -> StoresConfig:
