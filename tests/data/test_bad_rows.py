@@ -215,7 +215,7 @@ def test_broken_text_files(write: Write, stop: Callable[..., object], content: b
     assert caught.value.line == line
 
 
-WHOLE = gzip.compress(b'{"user_id": 1, "item_id": 2, "timestamp": 3}\n' * 50)
+WHOLE = gzip.compress(b'{"user_id": 1, "item_id": 2, "timestamp": 3}\n' * 50, mtime=0)
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.gz"])

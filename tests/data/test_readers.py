@@ -33,6 +33,9 @@ def events(imported: Imported) -> list[tuple[object, ...]]:
 ROWS = [("u1", "i1", 1), ("u1", "i2", 2)]
 
 
+PLAIN_LINES = b'{"user":"u1","item":"i1","ts":1}\n{"item":"i2","user":"u1","ts":2}'
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -42,9 +45,9 @@ ROWS = [("u1", "i1", 1), ("u1", "i2", 2)]
         ("interactions.csv", b"user_id;item_id;timestamp\nu1;i1;1\nu1;i2;2\n"),
         ("interactions.csv", b"user_id|item_id|timestamp\nu1|i1|1\nu1|i2|2\n"),
         ("interactions.tsv", b"user_id\titem_id\ttimestamp\nu1\ti1\t1\nu1\ti2\t2\n"),
-        ("interactions.csv.gz", gzip.compress(b"user_id,item_id,timestamp\nu1,i1,1\nu1,i2,2\n")),
+        ("interactions.csv.gz", gzip.compress(b"user_id,item_id,timestamp\nu1,i1,1\nu1,i2,2\n", mtime=0)),
         ("interactions.jsonl", b'{"uid":"u1","item_id":"i1","time":1}\n{"uid":"u1","item_id":"i2","time":"2"}\n'),
-        ("interactions.jsonl.gz", gzip.compress(b'{"user":"u1","item":"i1","ts":1}\n{"item":"i2","user":"u1","ts":2}')),
+        ("interactions.jsonl.gz", gzip.compress(PLAIN_LINES, mtime=0)),
     ],
 )  # fmt: skip
 def test_plain_files(write: Write, tmp_path: Path, name: str, content: bytes) -> None:
