@@ -88,3 +88,14 @@ def test_a_shape_written_before_there_were_switches_has_none_of_them_on(tmp_path
     shape["model"] = {name: value for name, value in shape["model"].items() if name in old}
     (tmp_path / "model.json").write_text(json.dumps(shape))
     assert load(tmp_path, known).shape == model.shape
+
+
+def test_a_pooling_written_when_its_gain_was_a_scalar_still_opens(tmp_path: Path) -> None:
+    model = make_model(recency_pooling=True)
+    weights, description = tmp_path / "model.safetensors", tmp_path / "model.json"
+    save_ugt(model, weights, description)
+    older = load_file(weights)
+    older["pooling.gain"] = older["pooling.gain"].reshape(())
+    save_file(older, weights)
+    again = load_ugt(weights, description, make_features())
+    torch.testing.assert_close(again.state_dict()["pooling.gain"], model.state_dict()["pooling.gain"], rtol=0, atol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ import httpx
 import pytest
 
 from asterism.core.bundle import Bundle
-from asterism.serving.deploying import Deployed, deployed_bundle
+from asterism.core.errors import ModelError, StoreUnavailableError
+from asterism.serving.deploying import Deployed, Deployer, deployed_bundle
 from asterism.serving.grpc.engine_process import SwapNotes
 from serving.running import Server, ids, wait_until
 from serving.small_market import ITEM_IDS, write_bundle
@@ -272,3 +274,57 @@ def test_an_engine_with_a_folder_of_its_own_starts_again_with_what_was_deployed(
     notes(old)  # a rollback, or a deploy that another engine could not follow
     assert deployed_bundle(state, old.path) == old.path.resolve()
     SwapNotes(None, old.path, old)(new)  # nothing to write into
+
+
+class RefusingEngine:
+    """Swaps as an engine in the same folder does, and then refuses; or does as it is told."""
+
+    def __init__(self, notes: SwapNotes, served: Bundle) -> None:
+        self.notes, self.served, self.refuses = notes, served, False
+
+    async def swap(self, bundle: Bundle) -> None:
+        self.notes(bundle)
+        if self.refuses:
+            self.notes(self.served)
+            raise ModelError("another engine cannot")
+        self.served = bundle
+
+
+class DownCatalogue:
+    """A catalogue whose store is down when it is told so."""
+
+    def __init__(self) -> None:
+        self.is_down, self.synced = False, []
+
+    def sync(self, items: object, images: object, version: str) -> None:
+        if self.is_down:
+            raise StoreUnavailableError("the catalogue is down")
+        self.synced.append(version)
+
+
+def test_a_refused_deploy_and_a_store_that_is_down_leave_the_way_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third = (write_bundle(tmp_path / name, brand=name) for name in ("a", "b", "c"))
+    state = tmp_path / "not" / "there yet"
+    engine, catalogue = RefusingEngine(SwapNotes(state, first.path, first), first), DownCatalogue()
+    deployer = Deployer(first, engine, catalogue, state)  # type: ignore[arg-type]
+
+    def previous() -> str | None:
+        return Deployer(deployer.bundle, engine, catalogue, state).status().previous  # type: ignore[arg-type]
+
+    async def work() -> None:
+        await deployer.deploy("b")
+        engine.refuses = True
+        with pytest.raises(ModelError, match="another engine cannot"):
+            await deployer.deploy("c")
+        assert (deployer.bundle.version, deployer.status().previous, previous()) == (second.version, "a", "a")
+        engine.refuses, catalogue.is_down = False, True
+        assert (await deployer.deploy("c")).version == third.version
+        assert "its items are not in the catalogue yet" in caplog.text
+        catalogue.is_down = False
+        assert (await deployer.deploy("c")).previous == "b", "again, for the catalogue's sake alone"
+        assert catalogue.synced == [second.version, third.version]
+        assert (await deployer.rollback()).version == second.version
+
+    asyncio.run(work())

@@ -54,6 +54,12 @@ def test_another_catalogue_goes_on_with_the_counts() -> None:
     later.catch_up(popularity)
     assert (list(later.ranked()), later.count("c"), later.count("b")) == (["c", "a", "d", "new"], 3, 0)
     assert list(later.ranked("red")) == ["a", "new"]
+    later.add("new")
+    later.add("b")  # of the catalogue before
+    back = later.over(CATEGORIES)
+    later.add("b")
+    back.catch_up(later)
+    assert (list(back.ranked()), back.count("b"), back.count("new")) == (["b", "c", "a", "d"], 3, 0)
 
 
 @given(wanted=st.lists(st.sampled_from("abcdx"), max_size=40))

@@ -117,7 +117,8 @@ class Deployer:
         """Serve a bundle by its name; returns once it answers.
 
         Raises `RequestError` on a name that is none, `UnknownIdError`, `BundleError`, `ModelError` where its model
-        cannot be loaded, `ConflictError`; then everything goes on as it was.
+        cannot be loaded, `ConflictError`; then everything goes on as it was. A catalogue's store that is down is told
+        in the log, and gets the new items at the next start, or when the same bundle is deployed again.
         """
         return await self._change(lambda: self._path_of(name))
 
@@ -145,15 +146,30 @@ class Deployer:
         bundle, table = await asyncio.to_thread(_read_bundle, path)
         take_over = await asyncio.to_thread(self._prepare, bundle, table)
         before = self._bundle
-        await self._engine.swap(bundle)
+        if bundle.version == before.version and bundle.path.resolve() == before.path.resolve():
+            await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
+            return self.status()
+        try:
+            await self._engine.swap(bundle)
+        except BaseException:
+            await asyncio.to_thread(self._write_down)  # an engine in the same folder may have noted its way and back
+            raise
         take_over()
         asked = self._record.asked if self._record else str(before.path.resolve())
         self._record = Deployed(asked, str(bundle.path.resolve()), str(before.path.resolve()))
         self._bundle = bundle
-        await asyncio.to_thread(_write, self._state, self._record)
-        # Last, as its store may be down: a restart does it again, and what is served is told right meanwhile.
-        await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
+        await asyncio.to_thread(self._write_down)
+        try:
+            await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
+        except StorageError as error:
+            logger.error("%s is served, and its items are not in the catalogue yet: %s", bundle.path, error)
         return self.status()
+
+    def _write_down(self) -> None:
+        if self._record is None:
+            (self._state / _RECORD).unlink(missing_ok=True)
+        else:
+            _write(self._state, self._record)
 
 
 def _read_bundle(path: Path) -> tuple[Bundle, CatalogueTable]:
@@ -175,6 +191,7 @@ def _read(state: Path) -> Deployed | None:
 def _write(state: Path, record: Deployed) -> None:
     staged = state / f"{_RECORD}.writing"
     try:
+        state.mkdir(parents=True, exist_ok=True)
         with staged.open("w", encoding="utf-8") as stream:
             json.dump(asdict(record), stream)
             stream.flush()

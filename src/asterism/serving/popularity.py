@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 
@@ -28,23 +29,31 @@ class Popularity:
 
     def __init__(self, categories_of: Mapping[str, tuple[str, ...]], wanted: Iterable[str]) -> None:
         """Take the categories of every item, and the item of every earlier positive event."""
+        self._begin(categories_of, Counter(wanted))
+
+    def _begin(self, categories_of: Mapping[str, tuple[str, ...]], counts: Mapping[str, int]) -> None:
         self._categories_of = categories_of
-        self._begun_with: dict[str, int] = {}
-        self._counts = dict.fromkeys(categories_of, 0)
-        for item_id in wanted:
-            if item_id in self._counts:
-                self._counts[item_id] += 1
+        self._begun_with = counts
+        self._changed: set[str] | None = None  # since another was made over these counts
+        self._counts = {item_id: counts.get(item_id, 0) for item_id in categories_of}
+        # Of items outside this catalogue, which another may hold.
+        self._elsewhere = {item_id: count for item_id, count in counts.items() if item_id not in categories_of}
         members: dict[str, dict[str, int]] = {}
         for item_id, categories in categories_of.items():
             for category in categories:
                 members.setdefault(category, {})[item_id] = self._counts[item_id]
         self._overall = _Ranking(self._counts)
-        self._by_category = {category: _Ranking(counts) for category, counts in members.items()}
+        self._by_category = {category: _Ranking(of_items) for category, of_items in members.items()}
 
     def add(self, item_id: str, times: int = 1) -> None:
         """Count so many more positive events; an item outside the catalogue is not ranked."""
+        if self._changed is not None:
+            self._changed.add(item_id)
         before = self._counts.get(item_id)
-        if before is None or times == 0:
+        if before is None:
+            self._elsewhere[item_id] = self._elsewhere.get(item_id, 0) + times
+            return
+        if times == 0:
             return
         self._counts[item_id] = before + times
         self._overall.move(item_id, before, before + times)
@@ -53,18 +62,17 @@ class Popularity:
 
     def over(self, categories_of: Mapping[str, tuple[str, ...]]) -> Popularity:
         """The same counts over another catalogue; may be asked for in another thread."""
-        counts = dict(self._counts)
-        found = Popularity(categories_of, ())
-        found._begun_with = counts
-        for item_id, count in counts.items():
-            found.add(item_id, count)
+        self._changed = set()
+        found = Popularity.__new__(Popularity)
+        found._begin(categories_of, dict(self._elsewhere) | dict(self._counts))
         return found
 
     def catch_up(self, earlier: Popularity) -> None:
         """Add what was counted in the `earlier` one, since this was made over its counts."""
-        for item_id, count in earlier._counts.items():
+        for item_id in earlier._changed or ():
+            count = earlier._counts.get(item_id, earlier._elsewhere.get(item_id, 0))
             self.add(item_id, count - self._begun_with.get(item_id, 0))
-        self._begun_with = {}
+        earlier._changed = None
 
     def count(self, item_id: str) -> int:
         """Positive events of an item."""

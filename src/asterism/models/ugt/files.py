@@ -15,6 +15,8 @@ from asterism.config import ModelConfig
 from asterism.core.errors import BundleError
 from asterism.models.ugt.model import UGT, ItemFeatures, UGTShape
 
+_GAIN = "pooling.gain"
+
 
 def save_ugt(model: UGT, weights: Path, description: Path) -> None:
     """Write the weights (safetensors) and the shape (JSON)."""
@@ -37,6 +39,8 @@ def load_ugt(weights: Path, description: Path, features: ItemFeatures) -> UGT:
         found = load_file(weights)
     except SafetensorError as error:
         raise BundleError(f"{weights} is not a safetensors file ({error}); train the bundle again") from error
+    if _GAIN in found:  # a scalar in older bundles
+        found[_GAIN] = found[_GAIN].reshape(1)
     if misfits := _misfits(model.state_dict(), found):
         raise BundleError(
             f"{weights} does not fit the model in {description} as this version builds it: {', '.join(misfits[:5])}"

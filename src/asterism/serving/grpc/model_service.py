@@ -108,8 +108,13 @@ class ModelServicer(ModelServiceServicer):
             raise ModelError(
                 f"{message.bundle} holds bundle {bundle.version} here, and {message.version} was asked for"
             )
-        await self._pool.swap(bundle)
-        await asyncio.to_thread(self._on_swap, bundle)
+        served = self._pool.bundle
+        if (bundle.version, bundle.path.resolve()) != (served.version, served.path.resolve()):
+            await self._pool.swap(bundle)
+            try:
+                await asyncio.to_thread(self._on_swap, bundle)
+            except AsterismError as error:  # it is served all the same
+                logger.error("a restart of this engine will serve the bundle of before: %s", error)
         return self._description()
 
     async def _result(self, query: model_pb2.Query, call_seconds: float | None) -> model_pb2.Result:

@@ -79,33 +79,39 @@ class RemoteEngine:
 
     async def forget(self, user_ids: Sequence[str]) -> None:
         """See `EngineHandle.forget`; a process that cannot be told is named in the log."""
-        for one in self._links:
-            try:
-                if one.status.ready:
-                    await one.forget(user_ids)
-            except AsterismError as error:
-                logger.warning("what the engine keeps of a forgotten user stays until there is no room: %s", error)
+        await asyncio.gather(*(self._told_to_forget(one, user_ids) for one in self._links))
+
+    async def _told_to_forget(self, one: EngineLink, user_ids: Sequence[str]) -> None:
+        try:
+            await one.forget(user_ids)
+        except AsterismError as error:
+            logger.warning(
+                "the engine at %s was not told to forget a user, of whom it keeps what it holds until it has no room "
+                "or is started again: %s",
+                one.address,
+                error,
+            )
 
     async def swap(self, bundle: Bundle) -> None:
         """See `EngineHandle.swap`; one process after the other, each of which must see the bundle's folder.
 
-        All or none: where one is away nothing is begun, and where one fails those before it go back.
+        All or none: where one is away nothing is begun, and where one fails it and those before it go back.
         """
         away = [one.address for one in self._links if not one.status.ready]
         if away:
             raise ModelError(f"the engine at {', '.join(away)} is not ready, and all must swap together; nothing was")
-        done: list[EngineLink] = []
+        begun: list[EngineLink] = []
         try:
             for one in self._links:
+                begun.append(one)  # one whose answer is lost may have swapped
                 await one.swap(str(bundle.path.resolve()), bundle.version)
-                done.append(one)
         except BaseException:
-            await self._go_back(done)
+            await self._go_back(begun)
             raise
         self._bundle = bundle
 
-    async def _go_back(self, swapped: list[EngineLink]) -> None:
-        for one in swapped:
+    async def _go_back(self, begun: list[EngineLink]) -> None:
+        for one in begun:
             try:
                 if self._bundle is not None:
                     await one.swap(str(self._bundle.path.resolve()), self._bundle.version)

@@ -36,10 +36,11 @@ def health_routes(service: Service) -> APIRouter:
     )
     async def readyz(request: Request) -> Response:
         engine = service.engine.status
+        bundle = service.deployer.bundle
         data = {
-            "bundle_version": service.bundle.version,
-            "bundle_name": service.bundle.path.resolve().name,
-            "items": service.bundle.fact("items"),
+            "bundle_version": bundle.version,
+            "bundle_name": bundle.path.resolve().name,
+            "items": bundle.fact("items"),
             "engine": cards.engine_data(engine),
         }
         if engine.ready:
