@@ -27,15 +27,13 @@ class _Ranking:
 class Popularity:
     """Counts positive events; every catalogue item takes part, also those nobody touched yet."""
 
-    def __init__(self, categories_of: Mapping[str, tuple[str, ...]], wanted: Iterable[str]) -> None:
-        """Take the categories of every item, and the item of every earlier positive event."""
-        self._begin(categories_of, Counter(wanted))
-
-    def _begin(self, categories_of: Mapping[str, tuple[str, ...]], counts: Mapping[str, int]) -> None:
+    def __init__(self, categories_of: Mapping[str, tuple[str, ...]], wanted: Iterable[str] | Mapping[str, int]) -> None:
+        """Take the categories of every item, and the item of every earlier positive event, or their counts."""
+        counts = Counter(wanted)
         self._categories_of = categories_of
         self._begun_with = counts
         self._changed: set[str] | None = None  # since another was made over these counts
-        self._counts = {item_id: counts.get(item_id, 0) for item_id in categories_of}
+        self._counts = {item_id: counts[item_id] for item_id in categories_of}
         # Of items outside this catalogue, which another may hold.
         self._elsewhere = {item_id: count for item_id, count in counts.items() if item_id not in categories_of}
         members: dict[str, dict[str, int]] = {}
@@ -63,9 +61,7 @@ class Popularity:
     def over(self, categories_of: Mapping[str, tuple[str, ...]]) -> Popularity:
         """The same counts over another catalogue; may be asked for in another thread."""
         self._changed = set()
-        found = Popularity.__new__(Popularity)
-        found._begin(categories_of, dict(self._elsewhere) | dict(self._counts))
-        return found
+        return Popularity(categories_of, self._elsewhere | self._counts)
 
     def catch_up(self, earlier: Popularity) -> None:
         """Add what was counted in the `earlier` one, since this was made over its counts."""
