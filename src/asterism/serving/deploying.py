@@ -144,11 +144,11 @@ class Deployer:
 
     async def _swap(self, path: Path) -> Deployment:
         bundle, table = await asyncio.to_thread(_read_bundle, path)
-        take_over = await asyncio.to_thread(self._prepare, bundle, table)
         before = self._bundle
         if bundle.version == before.version and bundle.path.resolve() == before.path.resolve():
             await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
             return self.status()
+        take_over = await asyncio.to_thread(self._prepare, bundle, table)
         try:
             await self._engine.swap(bundle)
         except BaseException:

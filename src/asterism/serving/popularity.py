@@ -31,7 +31,7 @@ class Popularity:
         """Take the categories of every item, and the item of every earlier positive event, or their counts."""
         counts = Counter(wanted)
         self._categories_of = categories_of
-        self._begun_with = counts
+        self._begun_with: Mapping[str, int] = {}  # until it has caught up with the one that it was made over
         self._changed: set[str] | None = None  # since another was made over these counts
         self._counts = {item_id: counts[item_id] for item_id in categories_of}
         # Of items outside this catalogue, which another may hold.
@@ -61,14 +61,17 @@ class Popularity:
     def over(self, categories_of: Mapping[str, tuple[str, ...]]) -> Popularity:
         """The same counts over another catalogue; may be asked for in another thread."""
         self._changed = set()
-        return Popularity(categories_of, self._elsewhere | self._counts)
+        counts = self._elsewhere | self._counts
+        found = Popularity(categories_of, counts)
+        found._begun_with = counts
+        return found
 
     def catch_up(self, earlier: Popularity) -> None:
         """Add what was counted in the `earlier` one, since this was made over its counts."""
         for item_id in earlier._changed or ():
             count = earlier._counts.get(item_id, earlier._elsewhere.get(item_id, 0))
             self.add(item_id, count - self._begun_with.get(item_id, 0))
-        earlier._changed = None
+        self._begun_with, earlier._changed = {}, None
 
     def count(self, item_id: str) -> int:
         """Positive events of an item."""

@@ -53,7 +53,7 @@ class ShardedObjective:
 
 
 class ShardedState:
-    """What a checkpoint keeps of a cut objective and its optimiser: whole tensors, for any number of processes."""
+    """What a checkpoint keeps of a cut objective and its optimiser: whole tensors, whichever process writes them."""
 
     def __init__(self, objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self._objective, self._optimizer = objective, optimizer

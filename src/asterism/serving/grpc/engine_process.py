@@ -93,7 +93,7 @@ class SwapNotes:
 
     def __call__(self, bundle: Bundle) -> None:
         before, self._served = self._served, bundle
-        if self._state is not None and bundle.version != before.version:
+        if self._state is not None:
             note_deployed(self._state, self._asked, bundle.path, before.path)
 
 
