@@ -1,8 +1,8 @@
 """The cached read path: CPU time of each stage, then requests a second over real sockets; one JSON line at the end.
 
-One server process answers four ways: Asterism's application; the same handler in FastAPI and pydantic, with its cards
-in memory too; the handler as it was `before`, which read cards from the catalogue each time; and a plain lookup of a
-list in Redis. They are measured in turn, so that other work on the machine falls on all of them.
+One server process answers five ways: Asterism as it serves; its application `without_lane`; the same handler in FastAPI
+and pydantic, with its cards in memory too; the handler as it was `before`, which read cards from the catalogue each
+time; and a plain lookup of a list in Redis. They are measured in turn, so that other work on the machine falls on all of them.
 `cpu_us` is the server process's own CPU time a request, whatever else runs; `per_core` is a second divided by it, which
 is what a core of its own would answer. `per_second` is what was really answered: load and server share the machine.
 """
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--calls", type=int, default=1_500, help="of each stage, five times; the gate lets 10,000 pass")
+    parser.add_argument("--calls", type=int, default=1_500, help="of each stage, five times")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent / "src")]), "OMP_NUM_THREADS": "1"}

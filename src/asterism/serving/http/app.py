@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -15,6 +16,7 @@ from asterism.serving.http.admin.dashboard import dashboard_routes
 from asterism.serving.http.admin.model import model_routes
 from asterism.serving.http.envelope import install_error_handlers
 from asterism.serving.http.gate import Gate
+from asterism.serving.http.hot.page_lane import PageLane
 from asterism.serving.http.hot.road import HotRoad
 from asterism.serving.http.page_files import install_page
 from asterism.serving.http.routes.health import health_routes
@@ -26,11 +28,25 @@ from asterism.serving.service import Service
 from asterism.serving.telemetry.metrics_route import metrics_routes
 
 
+class Gateway(NamedTuple):
+    """An application, and what answers some of its requests before they become any of its."""
+
+    app: ASGIApp
+    lane: PageLane | None  # None where users' states are not in this process
+
+
 def build_app(service: Service, gate: Gate | None = None) -> ASGIApp:
     """An application that starts the engine with itself and stops the service at its end; without a gate, open."""
-    api, telemetry = build_api(service), service.telemetry
-    guarded = (gate or Gate()).around(telemetry.inside(HotRoad(api, service)))
-    return telemetry.around(guarded, [*api.openapi()["paths"], "/openapi.json", "/metrics"])
+    return build_gateway(service, gate).app
+
+
+def build_gateway(service: Service, gate: Gate | None = None) -> Gateway:
+    """The application of `build_app`, and the lane beside it, which lets in whom the application would."""
+    gate = gate or Gate()
+    api, telemetry, entrance = build_api(service), service.telemetry, gate.entrance()
+    guarded = gate.around(telemetry.inside(HotRoad(api, service)), entrance)
+    app = telemetry.around(guarded, [*api.openapi()["paths"], "/openapi.json", "/metrics"])
+    return Gateway(app, PageLane(service, entrance) if service.hot.is_local else None)
 
 
 def build_api(service: Service) -> FastAPI:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from starlette.types import ASGIApp
 
@@ -13,6 +14,7 @@ from asterism.core.errors import ConfigError
 from asterism.serving.gate_check import refuse_open
 from asterism.serving.http.listening import is_loopback
 from asterism.serving.http.middleware.bodies import BodyLimits
+from asterism.serving.http.middleware.callers import Callers
 from asterism.serving.http.middleware.cors import Cors
 from asterism.serving.http.middleware.frame import RequestFrame
 from asterism.serving.http.middleware.guard import Guard
@@ -24,6 +26,14 @@ from asterism.stores.opening import open_keys
 from asterism.stores.rate_limits import LocalRateLimits, RateLimits
 
 
+class Entrance(NamedTuple):
+    """Who may come in, how often, and from pages of which origins."""
+
+    callers: Callers
+    limits: RequestLimits
+    cors: Cors
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """Keys, limits and the configuration; `around` builds the middleware."""
@@ -33,13 +43,18 @@ class Gate:
     limits: RateLimits = field(default_factory=lambda: LocalRateLimits(SystemClock()))
     only_here: bool = False  # without a key, only this machine is answered
 
-    def around(self, app: ASGIApp) -> ASGIApp:
-        """The application behind frame, guard and limits on bodies; for one event loop."""
+    def entrance(self) -> Entrance:
+        """What decides who comes in; for one event loop."""
         limits = RequestLimits(
             LeasedLimits(self.limits), self.config.key_per_second, {RECOMMEND: self.config.instance_per_second}
         )
-        guarded = Guard(BodyLimits(app), self.ring, limits, Cors(self.config.origins), only_here=self.only_here)
-        return RequestFrame(guarded, self.config.origins, self.config.slow_ms / 1000)
+        cors = Cors(self.config.origins)
+        return Entrance(Callers(self.ring, cors, only_here=self.only_here), limits, cors)
+
+    def around(self, app: ASGIApp, entrance: Entrance | None = None) -> ASGIApp:
+        """The application behind frame, guard and limits on bodies; for one event loop."""
+        callers, limits, cors = entrance or self.entrance()
+        return RequestFrame(Guard(BodyLimits(app), callers, limits), cors, self.config.slow_ms / 1000)
 
     def close(self) -> None:
         """Let go of the keys' store."""

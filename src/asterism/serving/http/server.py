@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 import socket
 import time
@@ -16,8 +17,8 @@ from uvicorn.loops.auto import auto_loop_factory
 from asterism.core.errors import ModelError
 from asterism.core.pauses import keep_pauses_short
 from asterism.serving.grpc.visitor_services import visitor_server
-from asterism.serving.http.app import build_app
-from asterism.serving.http.connections import PatientConnection
+from asterism.serving.http.app import build_gateway
+from asterism.serving.http.connections import QuickConnection
 from asterism.serving.http.gate import Gate
 from asterism.serving.http.listening import url_of
 from asterism.serving.service import Service
@@ -99,9 +100,11 @@ async def serve(
     service is and when its model is loaded. The gate is closed at the end. Raises `ModelError`, and serves no
     longer, where the engine refuses to load at the start.
     """
+    gateway = build_gateway(service, gate)
+    connection: Any = functools.partial(QuickConnection, lane=gateway.lane)
     config = uvicorn.Config(
-        build_app(service, gate),
-        http=PatientConnection,
+        gateway.app,
+        http=connection,
         log_config=None,
         log_level="warning",
         access_log=False,

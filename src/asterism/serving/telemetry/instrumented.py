@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client.registry import CollectorRegistry
 from starlette.types import ASGIApp
@@ -123,6 +123,7 @@ def instrument(parts: Parts, telemetry: Telemetry) -> None:
     replace_method(parts.engine, "recommend", timed(stages.engine))
     replace_method(parts.recommender.reranker, "slate", timed(stages.rerank))
     replace_method(parts.recommender, "recommend", functools.partial(_counted_answers, metrics))
+    replace_method(parts.recommender, "again", functools.partial(_counted_again, metrics))
     metrics.exposures.lost_in_log = lambda: parts.exposures.lost
     replace_method(parts.exposures, "record", functools.partial(_counted_exposures, metrics.exposures))
     replace_method(parts.feedback, "accept", functools.partial(_counted_feedback, metrics.feedback))
@@ -140,16 +141,20 @@ def _trace(parts: Parts, tracer: Tracer) -> None:
 
 
 def _counted_answers(metrics: GatewayMetrics, call: Call) -> Call:
-    answers = metrics.answers
-
     @functools.wraps(call)
     async def counted(request: RecommendRequest) -> Recommendation:
         answer: Recommendation = await call(request)
-        answers[answer.source._value_].value += 1  # an enum's own hash is Python, and costs a tenth of all this
-        if answer.cached:
-            metrics.cached.value += 1
-        if answer.degraded:
-            metrics.degraded.value += 1
+        metrics.count_answer(answer)
+        return answer
+
+    return counted
+
+
+def _counted_again(metrics: GatewayMetrics, call: Callable[..., Recommendation]) -> Callable[..., Recommendation]:
+    @functools.wraps(call)
+    def counted(*arguments: Any) -> Recommendation:
+        answer = call(*arguments)
+        metrics.count_answer(answer)
         return answer
 
     return counted

@@ -10,6 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from asterism.serving.telemetry.routes import METHODS, OTHER, RouteLabels
 from asterism.serving.telemetry.spans import SpanKind, Tracer, is_sampled
 
+#: In the state of a request's scope: the draw was made already, and it is to be traced.
+CHOSEN: Final = "asterism.chosen"
 _HEADER: Final = b"traceparent"
 
 
@@ -31,10 +33,13 @@ class RequestTracing:
             return
         parent = _parent(scope)
         sampled = is_sampled(parent) if parent is not None else None
-        if not (self._tracer.chooses() if sampled is None else sampled):
+        if sampled is None:
+            sampled = CHOSEN in scope.get("state", ()) or self._tracer.chooses()
+            parent = None
+        if not sampled:
             await self._app(scope, receive, send)
             return
-        await self._traced(scope, receive, send, parent if sampled else None)
+        await self._traced(scope, receive, send, parent)
 
     async def _traced(self, scope: Scope, receive: Receive, send: Send, parent: str | None) -> None:
         method = scope["method"] if scope["method"] in METHODS else OTHER

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Final
 
 from starlette.requests import Request
@@ -33,9 +33,9 @@ class RequestFrame:
     `tracestate` for whom we ask in turn. Only failures and slow requests are logged, and not all of many.
     """
 
-    def __init__(self, app: ASGIApp, origins: Sequence[str] = (), slow_seconds: float = 1.0) -> None:
+    def __init__(self, app: ASGIApp, cors: Cors | None = None, slow_seconds: float = 1.0) -> None:
         self._app = app
-        self._cors = Cors(origins)
+        self._cors = cors or Cors(())
         self._slow_seconds = slow_seconds
         self._lines = TokenBucket(_LINES, time.monotonic)
         self._untold = 0

@@ -147,6 +147,17 @@ class RequestLimits:
         self._rates = {scope: rate_of(number) for scope, number in per_second.items()}
         self._instance = {scope: TokenBucket(rate_of(number), monotonic) for scope, number in instance.items()}
 
+    def pass_at_once(self, key_id: str, scope: str) -> bool:
+        """Count one request, where nobody has to be asked for that, and say whether it may pass.
+
+        Whoever may not is to ask `pass_one`, which says why; where only the instance refuses, that costs the key twice.
+        """
+        rate = self._rates.get(scope)
+        if rate is not None and self._shared.take(f"{key_id}:{scope}", rate, 1) != 0.0:
+            return False
+        bucket = self._instance.get(scope)
+        return bucket is None or not bucket.take(1)
+
     async def pass_one(self, key_id: str, scope: str, cost: int) -> None:
         """Count a request; raises `RateLimitedError`. What a key asks in vain costs the instance nothing."""
         rate = self._rates.get(scope)

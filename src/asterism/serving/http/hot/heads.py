@@ -1,0 +1,80 @@
+"""Heads of requests that came before: what they said once they say again, byte for byte, so nobody parses them anew.
+
+Only a head that the server's own parser has read is known here; there is no second reading of HTTP that could differ
+from the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from asterism.serving.http.middleware.callers import Headers
+
+END: Final = b"\r\n\r\n"
+_MOST_HEADS: Final = 1024
+_MOST_BYTES: Final = 2048  # of one
+_MOST_SEEN: Final = 4096
+_JSON: Final = b"application/json"
+_LENGTH: Final = b"content-length"
+#: Whoever says one of these wants something of the connection, of the trace, or of the time that an answer takes.
+_PARTICULAR: Final = frozenset(
+    {b"expect", b"transfer-encoding", b"upgrade", b"traceparent", b"tracestate", b"x-request-timeout-ms"}
+)
+
+
+class Head(NamedTuple):
+    """What a head said."""
+
+    headers: Headers
+    body_bytes: int
+    own_lines: bytes  # of the answer, which follow from the head
+
+
+class Heads:
+    """The heads of plain requests to one path; a head is kept from its second time on, the oldest leaves first."""
+
+    def __init__(self, path: str, own_lines: Callable[[Headers], bytes]) -> None:
+        """`own_lines` are those of an answer that depend on its request's headers."""
+        self._path = path
+        self._own_lines = own_lines
+        self._heads: dict[bytes, Head] = {}
+        self._seen: set[int] = set()
+
+    def get(self, head: bytes) -> Head | None:
+        """What a head said, its empty line included."""
+        return self._heads.get(head)
+
+    def learn(self, data: bytes, scope: Any, *, keeps_alive: bool) -> None:
+        """Remember the head of a whole request, which the parser made this ASGI scope of, if it is a plain one."""
+        if scope["method"] != "POST" or scope["path"] != self._path:
+            return
+        head = data[: data.find(END) + len(END)]
+        if len(head) > _MOST_BYTES or head in self._heads or not self._was_seen(head):
+            return
+        headers = dict(scope["headers"])
+        is_plain = (
+            keeps_alive
+            and scope["http_version"] == "1.1"
+            and scope["raw_path"] == self._path.encode()
+            and not scope["query_string"]
+            and len(headers) == len(scope["headers"])
+            and headers.get(b"content-type") == _JSON
+            and headers.get(_LENGTH) == b"%d" % (len(data) - len(head))
+            and _PARTICULAR.isdisjoint(headers)
+        )
+        if not is_plain:
+            return
+        self._heads[head] = Head(headers, len(data) - len(head), self._own_lines(headers))
+        if len(self._heads) > _MOST_HEADS:
+            del self._heads[next(iter(self._heads))]
+
+    def _was_seen(self, head: bytes) -> bool:
+        """Whoever sends another head each time must not drive out those that come again."""
+        mark = hash(head)
+        if mark in self._seen:
+            return True
+        if len(self._seen) >= _MOST_SEEN:
+            self._seen.clear()
+        self._seen.add(mark)
+        return False
