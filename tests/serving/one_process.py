@@ -21,6 +21,7 @@ from asterism.serving.item_facts import ItemFacts
 from asterism.serving.ports import EngineAnswer, EngineRequest
 from asterism.serving.recommendation import Recommendation, RecommendRequest
 from asterism.serving.recommender import Recommender, RecommenderSettings
+from asterism.stores import exposure_log
 from asterism.stores.catalogue import Catalogue
 from asterism.stores.event_log import Event
 from asterism.stores.exposure_log import Exposure
@@ -91,6 +92,9 @@ class Shown:
 
     def record(self, exposure: Exposure) -> None:
         self.exposures.append(exposure)
+
+    def record_again(self, shown: exposure_log.Shown, attribution_id: str, timestamp: int) -> None:
+        self.exposures.append(replace(shown.exposure, attribution_id=attribution_id, timestamp=timestamp))
 
 
 class Shop:

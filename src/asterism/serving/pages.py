@@ -6,8 +6,8 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from asterism.serving.recommendation import Recommendation
+from asterism.stores.exposure_log import Shown
 from asterism.stores.slates import Slate
-from asterism.stores.used_features import UsedFeatures
 from asterism.stores.user_state import Visitor
 
 
@@ -26,7 +26,7 @@ class Page(NamedTuple):
     answer: Recommendation
     basis: Slate  # without its items: which state, which bundle, when
     unavailable: frozenset[str]  # the very object that the catalogue gave
-    used: UsedFeatures
+    shown: Shown
 
 
 class Pages:

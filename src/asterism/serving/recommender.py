@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from asterism.config.reranking import RerankingConfig
 from asterism.core.clock import Clock
@@ -26,7 +27,7 @@ from asterism.serving.reranker import Ranked, Reranker, SlateRequest
 from asterism.serving.scroll import Scroll, Scrolls
 from asterism.serving.visits import Visit, Visits
 from asterism.stores.catalogue import Catalogue
-from asterism.stores.exposure_log import Exposure, ExposureLog
+from asterism.stores.exposure_log import Exposure, ExposureLog, Shown
 from asterism.stores.outages import Outage
 from asterism.stores.used_features import UsedFeatures
 from asterism.stores.user_state import UserState, Visitor
@@ -125,23 +126,23 @@ class Recommender:
         visit = await self._visits.of(request.visitor)
         key = self._page_key(request, visit)
         page = self._page(key, visit)
-        if page is not None:
-            answer, used = _again(page, started), page.used
-        else:
-            answer, used = await self._made(request, visit, key, started)
-        self._expose(request, answer, used)
-        return answer
+        if page is None:
+            return await self._made(request, visit, key, started)
+        return _again(page, self._repeated(page), started)
 
     def page_for(self, request: RecommendRequest) -> Page | None:
         """What answers a request without waiting for anything; None where `recommend` has to be asked."""
         visit = self._visits.at_once(request.visitor)
         return None if visit is None else self._page(self._page_key(request, visit), visit)
 
-    def again(self, request: RecommendRequest, page: Page, started: float) -> Recommendation:
-        """The answer of a page that is for this request, which came at `started` on the clock of perf_counter."""
-        answer = _again(page, started)
-        self._expose(request, answer, page.used)
-        return answer
+    def again(self, page: Page) -> str:
+        """Give the answer of a page of `page_for` once more: the attribution id under which it is recorded."""
+        return self._repeated(page)
+
+    def _repeated(self, page: Page) -> str:
+        attribution_id, now = drawn_id(), int(self._clock.now())
+        self._exposures_down.spared(partial(self._exposures.record_again, page.shown, attribution_id, now))
+        return attribution_id
 
     def forget(self, visitor: Visitor) -> None:
         """Delete what is kept of a visitor beside their state and their slate."""
@@ -169,7 +170,7 @@ class Recommender:
 
     async def _made(
         self, request: RecommendRequest, visit: Visit, key: PageKey | None, started: float
-    ) -> tuple[Recommendation, UsedFeatures]:
+    ) -> Recommendation:
         self._check(request)
         scroll, unavailable = self._scrolls.read(request.cursor), self._unavailable_now()
         excluded = _excluded(visit.state, request.exclude | scroll.item_ids | self._reranker.hidden(request.scene))
@@ -193,10 +194,13 @@ class Recommender:
             degraded=slate is not None and slate.degraded,
             cached=slate is not None and said.cached,
         )
-        used = used_features(request, visit.state, slate, excluded, self._clock.now())
+        exposure = self._exposure(
+            request, answer, used_features(request, visit.state, slate, excluded, self._clock.now())
+        )
+        self._exposures_down.spared(partial(self._exposures.record, exposure))
         if key is not None and slate is not None and said.source is Source.MODEL:
-            self._pages.keep(key, Page(answer, replace(slate, items=()), unavailable, used))
-        return answer, used
+            self._pages.keep(key, Page(answer, replace(slate, items=()), unavailable, Shown(exposure)))
+        return answer
 
     def _check(self, request: RecommendRequest) -> None:
         asked = [request.wanted.categories] if request.wanted else []
@@ -244,8 +248,8 @@ class Recommender:
             for row, (one, column) in enumerate(zip(items, nearest.tolist(), strict=True))
         )
 
-    def _expose(self, request: RecommendRequest, answer: Recommendation, used: UsedFeatures) -> None:
-        exposure = Exposure(
+    def _exposure(self, request: RecommendRequest, answer: Recommendation, used: UsedFeatures) -> Exposure:
+        return Exposure(
             attribution_id=answer.attribution_id,
             timestamp=int(self._clock.now()),
             item_ids=tuple(one.item_id for one in answer.items),
@@ -257,14 +261,13 @@ class Recommender:
             propensities=tuple(one.propensity for one in answer.items) if self._reranker.explores else None,
             used=used,
         )
-        self._exposures_down.spared(lambda: self._exposures.record(exposure))
 
 
-def _again(page: Page, started: float) -> Recommendation:
+def _again(page: Page, attribution_id: str, started: float) -> Recommendation:
     """The same answer under an id of its own; written out, as `dataclasses.replace` takes five times as long."""
     answer = page.answer
     return Recommendation(
-        attribution_id=drawn_id(),
+        attribution_id=attribution_id,
         source=answer.source,
         items=answer.items,
         bundle_version=answer.bundle_version,

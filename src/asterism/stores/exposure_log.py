@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -41,6 +41,16 @@ class Exposure:
     used: UsedFeatures | None = None
 
 
+class Shown:
+    """An answer that may be given again, to the same visitor: what it shows, and what the log made of that once."""
+
+    __slots__ = ("behind", "exposure")
+
+    def __init__(self, exposure: Exposure) -> None:
+        self.exposure = exposure
+        self.behind: bytes | None = None  # its line from the items on, for the thread that writes
+
+
 class ExposureLog(Protocol):
     """Takes exposures off the path of the request."""
 
@@ -51,6 +61,10 @@ class ExposureLog(Protocol):
 
     def record(self, exposure: Exposure) -> None:
         """Queue an exposure; raises `OverloadedError` when too many wait."""
+        ...
+
+    def record_again(self, shown: Shown, attribution_id: str, timestamp: int) -> None:
+        """As `record`, of the same answer under another id and at another time."""
         ...
 
     def replay(self) -> Iterator[Exposure]:
@@ -88,9 +102,9 @@ class LocalExposureLog:
         self._max_pending = max_pending
         self._gathering_seconds = gathering_seconds
         self.lost = 0  # exposures that were taken and could not be written
-        self._waiting: list[Exposure] = []
+        self._waiting: list[_Entry] = []
         self._features = FeatureWriter()
-        self._group: GroupCommit[tuple[Exposure, ...] | dict[str, int], int] = GroupCommit(
+        self._group: GroupCommit[tuple[_Entry, ...] | dict[str, int], int] = GroupCommit(
             self._commit, "exposure-log", max_pending
         )
         self._handing_over = threading.Lock()
@@ -101,11 +115,18 @@ class LocalExposureLog:
 
     def record(self, exposure: Exposure) -> None:
         """See `ExposureLog.record`; what cannot be written is told in the program's log."""
+        self._queue(exposure)
+
+    def record_again(self, shown: Shown, attribution_id: str, timestamp: int) -> None:
+        """See `ExposureLog.record_again`; its line is joined of parts that are encoded once."""
+        self._queue(_Again(shown, attribution_id, timestamp))
+
+    def _queue(self, entry: _Entry) -> None:
         if self._closing.is_set():
             raise StorageError("the exposure log is closed; the service is shutting down")
         if len(self._waiting) >= self._max_pending:
             raise OverloadedError(f"{self._max_pending} exposures wait for the disk already; nothing more is recorded")
-        self._waiting.append(exposure)
+        self._waiting.append(entry)
         if not self._has_some.is_set():
             self._has_some.set()
 
@@ -153,7 +174,7 @@ class LocalExposureLog:
             self.lost += count
             logger.warning("%d exposures were lost: %s", count, error)
 
-    def _commit(self, entries: list[tuple[Exposure, ...] | dict[str, int]]) -> list[int | Exception]:
+    def _commit(self, entries: list[tuple[_Entry, ...] | dict[str, int]]) -> list[int | Exception]:
         """In order; a run of exposures is written together."""
         results: list[int | Exception] = []
         for kind, some in groupby(entries, type):
@@ -165,13 +186,24 @@ class LocalExposureLog:
         return results
 
     def _write(self, batches: list[Any]) -> list[int]:
-        lines = [_encode(_line(one, self._features)) for batch in batches for one in batch]
+        lines = [self._line_of(one) for batch in batches for one in batch]
         try:
             self._files.append(b"\n".join(lines))
         except StorageError:
             self._features.start_anew()
             raise
         return [len(batch) for batch in batches]
+
+    def _line_of(self, entry: _Entry) -> bytes:
+        if isinstance(entry, Exposure):
+            return _encode(_line(entry, self._features))
+        behind = entry.shown.behind
+        if behind is None or not self._features.has_written(_owner(entry.shown.exposure), entry.shown.exposure.used):
+            line = _line(entry.shown.exposure, self._features)
+            behind = _behind(line)
+            line.state = None  # it is in the log from now on
+            entry.shown.behind = _behind(line)
+        return b'{"attribution_id":%b,"timestamp":%d%b' % (_encode(entry.attribution_id), entry.timestamp, behind)
 
     def _erase(self, forgets: list[Any]) -> list[int]:
         until = {digest: at for one in forgets for digest, at in one.items()}
@@ -182,6 +214,15 @@ class LocalExposureLog:
             return user_id is not None and raw["timestamp"] <= until.get(digest_of(user_id), -1)
 
         return [self._files.blank(is_chosen)] + [0] * (len(forgets) - 1)
+
+
+class _Again(NamedTuple):
+    shown: Shown
+    attribution_id: str
+    timestamp: int
+
+
+_Entry = Exposure | _Again
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
@@ -203,8 +244,18 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Line).decode
 
 
+def _owner(exposure: Exposure) -> Visitor | None:
+    return Visitor(exposure.user_id, exposure.session_id).key
+
+
+def _behind(line: _Line) -> bytes:
+    """A line without its id and its time, which stand first; a quote within a text is escaped, so this is no text."""
+    encoded = _encode(line)
+    return encoded[encoded.index(b',"item_ids":') :]
+
+
 def _line(exposure: Exposure, features: FeatureWriter) -> _Line:
-    visitor = Visitor(exposure.user_id, exposure.session_id).key
+    visitor = _owner(exposure)
     used, state = None, None
     if exposure.used is not None and visitor is not None:
         used, state = features.written(visitor, exposure.used)

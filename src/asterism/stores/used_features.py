@@ -89,6 +89,16 @@ class FeatureWriter:
         )
         return line, packed
 
+    def has_written(self, visitor: Visitor | None, used: UsedFeatures | None) -> bool:
+        """Whether the log holds the state that these name, if they name any; then it is one that was used just now."""
+        if visitor is None or used is None or used.state is NO_STATE:
+            return True
+        key = (visitor, used.state.revision)
+        if key not in self._written:
+            return False
+        self._written.move_to_end(key)
+        return True
+
     def start_anew(self) -> None:
         """What was written last may not be in the log: write every state again."""
         self._written.clear()

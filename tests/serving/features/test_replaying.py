@@ -20,10 +20,11 @@ from asterism.serving.features.replaying import asked_again
 from asterism.serving.ports import EngineAnswer, EngineRequest
 from asterism.serving.recommendation import RecommendRequest
 from asterism.serving.service import Service, ServiceSettings, open_service
+from asterism.stores import used_features
 from asterism.stores.event_log import Event, LocalEventLog
-from asterism.stores.exposure_log import Exposure, LocalExposureLog
+from asterism.stores.exposure_log import Exposure, LocalExposureLog, Shown
 from asterism.stores.used_features import SCHEMA, FeatureReader, FeatureWriter, UsedFeatures
-from asterism.stores.user_state import LocalUserStates, RecentEvent, UserState, Visitor, warm
+from asterism.stores.user_state import NO_STATE, LocalUserStates, RecentEvent, UserState, Visitor, warm
 from serving.running import ENGINE, environment
 from serving.small_market import ITEM_IDS, write_bundle
 
@@ -148,6 +149,58 @@ def test_a_state_is_written_once_for_all_answers_made_from_it(tmp_path: Path) ->
     assert text.count(b'"state":"') == 1
     assert len(text) / 100 < 300, "bytes an answer"
     assert {one.used for one in exposures_in(tmp_path)} == {UsedFeatures(many, 9.5, 30)}
+
+
+def test_what_is_shown_again_is_logged_as_if_it_were_recorded_anew(tmp_path: Path) -> None:
+    text = 'a ","item_ids":[ of é'
+    first = Exposure(text, 7, ("a", 'b"'), "model", "ada", None, "home", "v1", None, UsedFeatures(STATE, 9.5, 30))
+    anonymous = Exposure("x", 7, ("a",), "model", None, "one visit", used=UsedFeatures(STATE, 9.5, 30))
+    log = LocalExposureLog(tmp_path)
+    expected = []
+    for exposure in (
+        first,
+        anonymous,
+        replace(first, used=None),
+        replace(anonymous, used=UsedFeatures(NO_STATE, 1, 0)),
+    ):
+        shown = Shown(exposure)
+        for number in range(4):
+            if number != 1:
+                log.record_again(shown, f"{number} {text}", number)
+            else:
+                log.record(replace(exposure, attribution_id=f"{number} {text}", timestamp=number))
+            expected.append(replace(exposure, attribution_id=f"{number} {text}", timestamp=number))
+    log.close()
+    assert exposures_in(tmp_path) == expected
+    lines = b"".join(file.read_bytes() for file in tmp_path.glob("*.log"))
+    assert lines.count(b'"state":"') == 2, "of two visitors, once each"
+
+
+def test_a_state_that_left_the_log_or_the_memory_of_its_writer_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(used_features, "_WRITTEN", 1)
+    log = LocalExposureLog(tmp_path)
+    shown = [Shown(Exposure("x", 1, ("a",), "model", user, used=UsedFeatures(STATE, 9.5, 30))) for user in "ab"]
+    for turn in range(6):
+        log.record_again(shown[turn % 2], f"{turn}", turn)
+    log.forget({}).result()  # comes behind what waits
+
+    def full(_: object) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log._files, "append", full)
+        log.record_again(shown[1], "lost", 6)
+        log.forget({}).result()
+    assert log.lost == 1
+    log.record_again(shown[1], "after", 7)
+    log.close()
+    found = exposures_in(tmp_path)
+    assert [one.attribution_id for one in found] == ["0", "1", "2", "3", "4", "5", "after"]
+    assert {one.used for one in found} == {UsedFeatures(STATE, 9.5, 30)}, "each can be read by itself"
+    lines = b"".join(file.read_bytes() for file in tmp_path.glob("*.log"))
+    assert lines.count(b'"state":"') == 7
 
 
 def replace_seen(state: UserState, count: int) -> UserState:

@@ -138,10 +138,10 @@ class GatewayMetrics:
         self.exposures = ExposureMetrics(registry)
         self._error_children: dict[str, Count] = {}
 
-    def count_answer(self, answer: Recommendation) -> None:
+    def count_answer(self, answer: Recommendation, *, cached: bool) -> None:
         """Count a recommendation."""
         self.answers[answer.source._value_].value += 1  # an enum's own hash is Python, and costs a tenth of all this
-        if answer.cached:
+        if cached:
             self.cached.value += 1
         if answer.degraded:
             self.degraded.value += 1

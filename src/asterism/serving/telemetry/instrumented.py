@@ -17,6 +17,7 @@ from asterism.core.errors import AsterismError, RequestError, UnknownIdError
 from asterism.serving.breaker import GuardedEngine
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.engine.status import EngineStatus
+from asterism.serving.pages import Page
 from asterism.serving.recommendation import Recommendation, RecommendRequest
 from asterism.serving.telemetry.batches import BatchTelemetry
 from asterism.serving.telemetry.build_info import new_registry
@@ -30,7 +31,6 @@ from asterism.serving.telemetry.routes import RouteLabels
 from asterism.serving.telemetry.spans import SpanKind, Tracer, current_trace
 from asterism.serving.telemetry.tracing import open_tracer, trace_settings
 from asterism.stores.event_log import Event
-from asterism.stores.exposure_log import Exposure
 
 
 class _Hot(Protocol):
@@ -125,7 +125,8 @@ def instrument(parts: Parts, telemetry: Telemetry) -> None:
     replace_method(parts.recommender, "recommend", functools.partial(_counted_answers, metrics))
     replace_method(parts.recommender, "again", functools.partial(_counted_again, metrics))
     metrics.exposures.lost_in_log = lambda: parts.exposures.lost
-    replace_method(parts.exposures, "record", functools.partial(_counted_exposures, metrics.exposures))
+    for name in ("record", "record_again"):
+        replace_method(parts.exposures, name, functools.partial(_counted_exposures, metrics.exposures))
     replace_method(parts.feedback, "accept", functools.partial(_counted_feedback, metrics.feedback))
     if telemetry.tracer is not None:
         _trace(parts, telemetry.tracer)
@@ -144,27 +145,27 @@ def _counted_answers(metrics: GatewayMetrics, call: Call) -> Call:
     @functools.wraps(call)
     async def counted(request: RecommendRequest) -> Recommendation:
         answer: Recommendation = await call(request)
-        metrics.count_answer(answer)
+        metrics.count_answer(answer, cached=answer.cached)
         return answer
 
     return counted
 
 
-def _counted_again(metrics: GatewayMetrics, call: Callable[..., Recommendation]) -> Callable[..., Recommendation]:
+def _counted_again(metrics: GatewayMetrics, call: Call) -> Call:
     @functools.wraps(call)
-    def counted(*arguments: Any) -> Recommendation:
-        answer = call(*arguments)
-        metrics.count_answer(answer)
-        return answer
+    def counted(page: Page) -> str:
+        attribution_id: str = call(page)
+        metrics.count_answer(page.answer, cached=True)
+        return attribution_id
 
     return counted
 
 
 def _counted_exposures(metrics: ExposureMetrics, call: Call) -> Call:
     @functools.wraps(call)
-    def counted(exposure: Exposure) -> None:
+    def counted(*shown: Any) -> None:
         try:
-            call(exposure)
+            call(*shown)
         except AsterismError:
             metrics.refused += 1
             raise

@@ -14,7 +14,7 @@ from asterism.core.errors import AsterismError
 from asterism.serving.http.gate import Entrance
 from asterism.serving.http.hot.bodies import recommend_request
 from asterism.serving.http.hot.heads import END, Head, Heads
-from asterism.serving.http.hot.slate_bytes import slate_bytes_again
+from asterism.serving.http.hot.slate_bytes import page_bytes
 from asterism.serving.http.middleware.callers import Headers
 from asterism.serving.http.middleware.security_headers import secured
 from asterism.serving.http.scopes import RECOMMEND
@@ -79,10 +79,10 @@ class PageLane:
         if not self._limits.pass_at_once(key_id, RECOMMEND):
             return None
         passed = perf_counter()
-        answer = self._recommender.again(request, page, passed)
+        attribution_id = self._recommender.again(page)
         made = perf_counter()
         trace_id = drawn_id()
-        written = slate_bytes_again(answer, trace_id) or b""
+        written = page_bytes(page, attribution_id, (made - started) * 1000, trace_id)
         trace = trace_id.encode()
         span = drawn_id(16).encode()
         whole = _HEAD % (self._server_lines, len(written), trace, trace, span, head.own_lines, written)

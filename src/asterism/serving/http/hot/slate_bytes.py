@@ -8,6 +8,7 @@ import msgspec
 
 from asterism.serving.http.cards import place_of, slate_facts
 from asterism.serving.http.hot.card_shelf import CardShelf
+from asterism.serving.pages import Page
 from asterism.serving.recommendation import Recommendation
 
 _HEAD: Final = b'{"code":0,"message":"ok","data":{"attribution_id":"%b","latency_ms":%.3f,"cached":%b,'
@@ -23,17 +24,16 @@ async def slate_bytes(shelf: CardShelf, answer: Recommendation, trace_id: str) -
         parts, is_whole = await _slate_parts(shelf, answer)
         if is_whole:
             answer.encoded.parts = parts
-    return _joined(answer, parts, trace_id)
+    return _joined(parts, answer.attribution_id, answer.latency_ms, answer.cached, trace_id)
 
 
-def slate_bytes_again(answer: Recommendation, trace_id: str) -> bytes | None:
-    """As `slate_bytes`, where the items were encoded before and nothing has to be read for it."""
-    parts: tuple[bytes, ...] | None = answer.encoded.parts
-    return None if parts is None else _joined(answer, parts, trace_id)
+def page_bytes(page: Page, attribution_id: str, latency_ms: float, trace_id: str) -> bytes:
+    """As `slate_bytes`, of a page given again; one whose items were encoded before, so that nothing has to be read."""
+    return _joined(page.answer.encoded.parts, attribution_id, latency_ms, True, trace_id)
 
 
-def _joined(answer: Recommendation, parts: tuple[bytes, ...], trace_id: str) -> bytes:
-    head = _HEAD % (answer.attribution_id.encode(), answer.latency_ms, _CACHED[answer.cached])
+def _joined(parts: tuple[bytes, ...], attribution_id: str, latency_ms: float, is_cached: bool, trace_id: str) -> bytes:
+    head = _HEAD % (attribution_id.encode(), latency_ms, _CACHED[is_cached])
     return b"".join((head, *parts, trace_id.encode(), b'"}'))
 
 
