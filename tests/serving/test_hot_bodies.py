@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from asterism.serving.http.hot.bodies import feedback_events, recommend_request
+from asterism.serving.http.hot.bodies import feedback_events, page_key, recommend_request
 from asterism.serving.http.requests import FeedbackBody, RecommendBody
+from asterism.serving.pages import PageKey
 from asterism.serving.recommendation import RecommendRequest
 from asterism.stores.event_log import Event
 
@@ -127,6 +128,21 @@ def test_what_is_odd_but_allowed_is_left_to_the_other(body: bytes) -> None:
 NAMES = ["user_id", "session_id", "count", "scene", "context", "filters", "boosts", "exclude", "cursor", "explain",
          "item_id", "action", "event_id", "timestamp", "value", "events", "attribution_id", "device", "categories",
          "min_price", "max_price", "allow", "deny", "factor", "items", "brands"]  # fmt: skip
+
+
+def described_key(body: bytes) -> PageKey | None:
+    """What the recommender keeps an answer under, of a request that the described reader takes."""
+    request = described_request(body)
+    if request is None or request.explain or not request.takes_slate or request.visitor.key is None:
+        return None
+    return PageKey(request.visitor.key, request.scene, request.device, request.count)
+
+
+@pytest.mark.parametrize("body", [*GOOD_REQUESTS, *BAD_REQUESTS])
+def test_what_an_answer_is_kept_under_is_read_as_the_whole_request_is(body: bytes) -> None:
+    assert page_key(body) == described_key(body)
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.sampled_from(["click", "", "x"]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
@@ -140,6 +156,7 @@ def test_nothing_is_read_that_the_described_reader_would_refuse_or_read_otherwis
     request, events = recommend_request(body), feedback_events(body, NOW)
     assert request is None or request == described_request(body)
     assert events is None or unnamed(events, body) == unnamed(described_events(body), body)
+    assert page_key(body) == (described_key(body) if request is not None else None)
 
 
 WRITTEN = st.from_regex(r"-?[0-9]{1,5}(\.[0-9]{1,20})?(e[0-9]{1,4})?", fullmatch=True)

@@ -130,10 +130,10 @@ class Recommender:
             return await self._made(request, visit, key, started)
         return _again(page, self._repeated(page), started)
 
-    def page_for(self, request: RecommendRequest) -> Page | None:
-        """What answers a request without waiting for anything; None where `recommend` has to be asked."""
-        visit = self._visits.at_once(request.visitor)
-        return None if visit is None else self._page(self._page_key(request, visit), visit)
+    def page_for(self, key: PageKey) -> Page | None:
+        """What answers a plain request without waiting for anything; None where `recommend` has to be asked."""
+        visit = None if self._reranker.explores else self._visits.at_once(key.visitor)
+        return None if visit is None else self._page(key, visit)
 
     def again(self, page: Page) -> str:
         """Give the answer of a page of `page_for` once more: the attribution id under which it is recorded."""

@@ -49,10 +49,9 @@ class Visits:
             return Visit(key, self._hot.states.last_known(key), is_current=False)
         return Visit(key, NO_STATE, is_current=False)
 
-    def at_once(self, visitor: Visitor) -> Visit | None:
-        """As `of`, without waiting; None where states are elsewhere, or cannot be read."""
-        key = visitor.key
-        if key is None or not self._hot.is_local:
+    def at_once(self, key: Visitor) -> Visit | None:
+        """As `of`, by a visitor's key and without waiting; None where states are elsewhere, or cannot be read."""
+        if not self._hot.is_local:
             return None
         state = self._states.spared(partial(self._hot.states.get, key))
         return None if state is None else Visit(key, state)

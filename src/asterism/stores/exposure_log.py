@@ -44,10 +44,11 @@ class Exposure:
 class Shown:
     """An answer that may be given again, to the same visitor: what it shows, and what the log made of that once."""
 
-    __slots__ = ("behind", "exposure")
+    __slots__ = ("behind", "exposure", "owner")
 
     def __init__(self, exposure: Exposure) -> None:
         self.exposure = exposure
+        self.owner = _owner(exposure)
         self.behind: bytes | None = None  # its line from the items on, for the thread that writes
 
 
@@ -197,12 +198,13 @@ class LocalExposureLog:
     def _line_of(self, entry: _Entry) -> bytes:
         if isinstance(entry, Exposure):
             return _encode(_line(entry, self._features))
-        behind = entry.shown.behind
-        if behind is None or not self._features.has_written(_owner(entry.shown.exposure), entry.shown.exposure.used):
-            line = _line(entry.shown.exposure, self._features)
+        shown = entry.shown
+        behind = shown.behind
+        if behind is None or not self._features.has_written(shown.owner, shown.exposure.used):
+            line = _line(shown.exposure, self._features)
             behind = _behind(line)
             line.state = None  # it is in the log from now on
-            entry.shown.behind = _behind(line)
+            shown.behind = _behind(line)
         return b'{"attribution_id":%b,"timestamp":%d%b' % (_encode(entry.attribution_id), entry.timestamp, behind)
 
     def _erase(self, forgets: list[Any]) -> list[int]:

@@ -16,6 +16,7 @@ from msgspec import Meta
 from asterism.core.drawn_ids import drawn_id
 from asterism.core.records import Action
 from asterism.data.item_attributes import Predicate
+from asterism.serving.pages import PageKey
 from asterism.serving.recommendation import Boost, RecommendRequest
 from asterism.stores.event_log import Event
 from asterism.stores.user_state import Visitor
@@ -109,6 +110,20 @@ class _Events(_Body, frozen=True):
 _RECOMMEND: Final = msgspec.json.Decoder(_Recommend)
 _ONE_EVENT: Final = msgspec.json.Decoder(_Event)
 _EVENTS: Final = msgspec.json.Decoder(_Events)
+
+
+_NO_FILTERS: Final = _Filters()
+
+
+def page_key(body: bytes) -> PageKey | None:
+    """What a body's answer is kept under; None where it says more than that, or `recommend_request` takes it not."""
+    try:
+        read = _RECOMMEND.decode(body)
+    except ValueError:
+        return None
+    says_more = read.exclude or read.boosts or read.cursor is not None or read.explain or read.filters != _NO_FILTERS
+    visitor = Visitor(read.user_id, read.session_id).key
+    return None if says_more or visitor is None else PageKey(visitor, read.scene, read.context.device, read.count)
 
 
 def recommend_request(body: bytes) -> RecommendRequest | None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from asterism.core.drawn_ids import drawn_id
 from asterism.core.errors import AsterismError
 from asterism.serving.http.gate import Entrance
-from asterism.serving.http.hot.bodies import recommend_request
+from asterism.serving.http.hot.bodies import page_key
 from asterism.serving.http.hot.heads import END, Head, Heads
 from asterism.serving.http.hot.slate_bytes import page_bytes
 from asterism.serving.http.middleware.callers import Headers
@@ -68,10 +68,8 @@ class PageLane:
     def _answer(self, head: Head, body: bytes) -> bytes | None:
         started = perf_counter()
         key_id = self._callers.key_id_of("POST", head.headers, RECOMMEND)
-        request = recommend_request(body)  # a body that is read has no depth that a limit would mind
-        if request is None:
-            return None
-        page = self._recommender.page_for(request)
+        key = page_key(body)  # a body that is read has no depth that a limit would mind
+        page = self._recommender.page_for(key) if key is not None else None
         if page is None or page.answer.encoded.parts is None:
             return None
         if self._tracer is not None and self._tracer.chooses():
