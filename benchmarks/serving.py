@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +25,7 @@ from peers import commit
 from reference_shape import item_ids_of
 from serving_parts.load import Call, Outcomes, closed_loop, cycle_of, each_once, open_loop, post
 from serving_parts.processes import cpu_seconds, rss_mb, wait_complete
+from serving_parts.redis_beside import redis_beside
 from serving_parts.running import serving
 from serving_parts.shop import user_ids_of, write_shop
 
@@ -121,6 +123,22 @@ def long_run(address: tuple[str, int], pid: int, arguments: argparse.Namespace) 
     return {"minutes": rows, "rss_mb": memory}
 
 
+def write_deployment(folder: Path, state: str) -> Path:
+    """Embedded stores below the folder but for users' states, and limits that refuse nothing of what is measured."""
+    stores = {
+        "catalogue": f"sqlite:///{folder}/state/catalogue.db",
+        "state": state,
+        "bus": f"local:{folder}/state/events",
+        "history": f"chdb:{folder}/state/history",
+        "vectors": "exact",
+        "blobs": f"file:{folder}/state/blobs",
+    }
+    lines = ["[stores]", *(f'{name} = "{url}"' for name, url in stores.items())]
+    path = folder / "deployment.toml"
+    path.write_text("\n".join([*lines, "[guard]", "instance_per_second = 1e6", ""]))
+    return path
+
+
 def measure(arguments: argparse.Namespace, folder: Path) -> Row:
     """All figures asked for."""
     bundle = arguments.bundle or folder / "bundle"
@@ -129,10 +147,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Row:
             bundle, items=arguments.items, users=arguments.users, seed=arguments.seed, precision=arguments.precision
         )
     found: Row = {}
-    config = folder / "deployment.toml"
-    config.write_text("[guard]\ninstance_per_second = 1e6  # what is measured is not to be refused\n")
-    options = ["--config", str(config), *arguments.serve.split()]
-    with serving(bundle, folder / "state", options) as (address, pid):
+    with ExitStack() as around:
+        state = around.enter_context(redis_beside(folder)) if arguments.state == "redis" else arguments.state
+        options = ["--config", str(write_deployment(folder, state)), *arguments.serve.split()]
+        address, pid = around.enter_context(serving(bundle, folder / "state", options))
         found["processes"] = wait_complete(pid)
         found["rss_mb"] = rss_mb(pid)
         if "cached" in arguments.only:
@@ -177,6 +195,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=16, help="of the closed loop")
     parser.add_argument("--only", nargs="+", default=["cached", "mixed"], choices=["cached", "mixed", "costs"])
     parser.add_argument("--cost-rate", type=float, default=200.0, help="requests a second whose CPU time is measured")
+    parser.add_argument("--state", choices=["memory", "redis"], default="memory", help="where users' states are")
     parser.add_argument("--bundle", type=Path, help="another bundle whose users and items are named as the made ones")
     parser.add_argument("--serve", default="", help="further options of `asterism serve`, in one string")
     parser.add_argument("--precision", default="bf16", choices=get_args(Precision), help="in which the model answers")
