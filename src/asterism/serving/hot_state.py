@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, TypeVar
 
-from asterism.core.errors import AsterismError
+from asterism.core.errors import AsterismError, StorageError
 from asterism.core.records import POSITIVE_ACTIONS
+from asterism.serving.gathered import GatheredReads
 from asterism.serving.interests import Categories
 from asterism.serving.popularity import Popularity
 from asterism.stores.event_bus import Receipt
 from asterism.stores.event_log import Event
 from asterism.stores.opening import Hot, open_hot
+from asterism.stores.slates import Slate
 from asterism.stores.user_state import NO_STATE, Offset, RecentEvent, UserState, Visitor, key_of, warm
 
 logger = logging.getLogger(__name__)
@@ -64,6 +66,12 @@ class HotState:
         self._asked_again_at = 0.0
         self._late = 0  # answers in a row
         self._threads = None if self.is_local else ThreadPoolExecutor(_THREADS, "hot-state")
+        self._state_reads: GatheredReads[Visitor, UserState] = GatheredReads(
+            lambda keys: self.asked(lambda: self.states.get_many(keys))
+        )
+        self._slate_reads: GatheredReads[Visitor, Slate | None] = GatheredReads(
+            lambda keys: self.asked(lambda: self.slates.get_many(keys))
+        )
         if self.is_local:
             warm(self.states, past)
 
@@ -71,8 +79,24 @@ class HotState:
         """The visitor's state; the empty one where the store is down, so that the answer comes from a lower rung."""
         if self.is_local:
             return self.states.get(visitor)
-        found = await self.asked(lambda: self.states.get(visitor))
+        found = None if visitor.key is None else await self.read_state(visitor.key)
         return NO_STATE if found is None else found
+
+    async def read_state(self, key: Visitor) -> UserState | None:
+        """The state under a visitor's key where stores are elsewhere; None where it cannot be had just now."""
+        try:
+            return await self._state_reads.of(key)
+        except StorageError as error:
+            logger.warning("a user's state cannot be read: %s", error)
+            return None
+
+    async def read_slate(self, key: Visitor) -> Slate | None:
+        """The slate under a visitor's key where stores are elsewhere; None where there is none, or no answer."""
+        try:
+            return await self._slate_reads.of(key)
+        except StorageError as error:
+            logger.warning("a user's slate cannot be read: %s", error)
+            return None
 
     async def known_ids(self, events: Sequence[Event]) -> list[bool]:
         """Whether each event's id was accepted within the last day; False where nobody can tell."""

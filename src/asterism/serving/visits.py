@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -42,7 +41,10 @@ class Visits:
         key = visitor.key
         if key is None:
             return _NOBODY
-        state = await self._asked(partial(self._hot.states.get, key), self._states)
+        if self._hot.is_local:
+            state = self._states.spared(partial(self._hot.states.get, key))
+        else:
+            state = await self._hot.read_state(key)
         if state is not None:
             return Visit(key, state)
         with contextlib.suppress(AsterismError):
@@ -58,20 +60,19 @@ class Visits:
 
     async def slate(self, key: Visitor) -> Slate | None:
         """The last slate under a key, if there is one and it can be read."""
-        return await self._asked(lambda: self._hot.slates.get(key), self._slates)
+        if self._hot.is_local:
+            return self._slates.spared(partial(self._hot.slates.get, key))
+        return await self._hot.read_slate(key)
 
     def keep(self, key: Visitor, slate: Slate) -> None:
         """Remember a slate, soon; one that cannot be written is lost, and one of a visitor forgotten meanwhile too."""
         if self._hot.is_local:
             self._slates.spared(partial(self._kept, key, slate))
             return
-        task = asyncio.ensure_future(self._asked(partial(self._kept, key, slate), self._slates))
+        task = asyncio.ensure_future(self._hot.asked(partial(self._kept, key, slate)))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
     def _kept(self, key: Visitor, slate: Slate) -> None:
         if self._hot.states.get(key).came_of(slate.revision):
             self._hot.slates.keep(key, slate)
-
-    async def _asked(self, action: Callable[[], T], outage: Outage) -> T | None:
-        return outage.spared(action) if self._hot.is_local else await self._hot.asked(action)

@@ -49,7 +49,9 @@ _TRANSIENT: Final = (
 class Commands(Protocol):
     """The commands that we use; a single Redis and a cluster share them."""
 
+    def hget(self, name: str, key: str) -> Any: ...
     def hgetall(self, name: str) -> Any: ...
+    def hmget(self, name: str, keys: list[str]) -> Any: ...
     def get(self, name: str) -> Any: ...
     def set(self, name: str, value: bytes, *, px: int | None = None) -> Any: ...
     def delete(self, *names: str) -> Any: ...
@@ -166,12 +168,13 @@ redis.call('HSET', KEYS[1], 'version', ARGV[2], 'value', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1
 """
-_READ_UNLESS: Final = """
-local version = redis.call('HGET', KEYS[1], 'version') or ''
-if version ~= '' and version == ARGV[1] then return {version} end
-return {version, redis.call('HGET', KEYS[1], 'value')}
-"""
 _MAX_RACES: Final = 100
+
+
+def _reading(key: str, version: bytes) -> Callable[[Commands], Any]:
+    if version:
+        return lambda redis: redis.hget(key, "version")
+    return lambda redis: redis.hmget(key, ["version", "value"])
 
 
 class Versioned:
@@ -189,22 +192,26 @@ class Versioned:
         fields: dict[bytes, bytes] = self._client.call(lambda redis: redis.hgetall(key))
         return fields.get(b"value"), fields.get(b"version", b"")
 
-    def read_unless(self, key: str, version: bytes) -> tuple[bytes, bytes | None]:
-        """The version and the value, or None where there is none or the version is still this one."""
-        found = self._client.call(lambda redis: redis.eval(_READ_UNLESS, 1, key, version))
-        return found[0], found[1] if len(found) > 1 else None
-
     def read_many_unless(
         self, versions: Sequence[tuple[str, bytes]]
     ) -> list[tuple[bytes, bytes | None] | StorageError]:
-        """As `read_unless` of each key and version, at once; or why this one cannot be read."""
+        """Of each key the version and the value, None where there is none or the version is still the one given.
 
-        def action(key: str, version: bytes) -> Callable[[Commands], Any]:
-            # A pipeline to a cluster has no `eval`, though it can send one.
-            return lambda redis: redis.execute_command("EVAL", _READ_UNLESS, 1, key, version)
-
-        found = self._client.call_together([action(key, version) for key, version in versions])
-        return [one if isinstance(one, StorageError) else (one[0], one[1] if len(one) > 1 else None) for one in found]
+        Or why this one cannot be read. Of a key with a version only the version is asked at first: mostly it is that.
+        """
+        found = self._client.call_together([_reading(key, version) for key, version in versions])
+        for place, (_, version) in enumerate(versions):
+            if version and not isinstance(found[place], StorageError):
+                found[place] = [found[place], None]
+        changed = [
+            place
+            for place, (_, version) in enumerate(versions)
+            if version and not isinstance(found[place], StorageError) and found[place][0] != version
+        ]
+        again = self._client.call_together([_reading(versions[place][0], b"") for place in changed])
+        for place, one in zip(changed, again, strict=True):
+            found[place] = one
+        return [one if isinstance(one, StorageError) else (one[0] or b"", one[1]) for one in found]
 
     def update(self, key: str, change: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
         """Replace a value by what `change` makes of it, atomically; None leaves it as it is.

@@ -78,10 +78,10 @@ class RedisUserStates:
         """See `UserStates.get`."""
         if visitor.key is None:
             return NO_STATE
-        key = self._client.key("state", visitor.key)
-        known = self._known.get(key)
-        version, value = self._values.read_unless(key, known[0] if known is not None else b"")
-        return self._snapshot(visitor.key, key, known, (version, value))
+        (found,) = self.get_many([visitor])
+        if isinstance(found, StorageError):
+            raise found
+        return found
 
     def get_many(self, visitors: Sequence[Visitor]) -> list[UserState | StorageError]:
         """See `UserStates.get_many`."""
