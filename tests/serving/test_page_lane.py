@@ -245,7 +245,12 @@ def test_what_the_catalogue_loses_is_not_shown_again(house: House) -> None:
 
 
 ODD: list[tuple[str, bytes]] = [
-    ("a trace is continued", request({"user_id": "u1"}, f"traceparent: 00-{'a' * 32}-{'b' * 16}-01")),
+    (
+        "a trace with a state",
+        request({"user_id": "u1"}, f"traceparent: 00-{'a' * 32}-{'b' * 16}-00", "tracestate: a=b"),
+    ),
+    ("a trace of another version", request({"user_id": "u1"}, f"traceparent: 01-{'a' * 32}-{'b' * 16}-00-x")),
+    ("two traces", request({"user_id": "u1"}, *[f"traceparent: 00-{one * 32}-{'b' * 16}-00" for one in "ac"])),
     ("a budget", request({"user_id": "u1"}, "x-request-timeout-ms: 500")),
     ("a budget that is none", request({"user_id": "u1"}, "x-request-timeout-ms: soon")),
     ("an older protocol", request({"user_id": "u1"}, "connection: keep-alive", version="1.0")),
@@ -439,6 +444,37 @@ def test_each_answer_of_the_lane_is_in_the_exposure_log(house: House) -> None:
     assert len({found[one].used for one in given}) == 1
 
 
+def test_a_trace_is_continued_by_the_lane_too(house: House) -> None:
+    def traced(trace: str, flags: str = "00", name: str = "traceparent") -> bytes:
+        return request({"user_id": "u1"}, f"{name}: 00-{trace}-{'b' * 16}-{flags}", "accept: */*")
+
+    async def story() -> None:
+        async with house.door() as door, house.door(lane=False) as plain:
+            visitor, other = await door.enter(), await plain.enter()
+            for number, flags in enumerate(("00", "01", "00", "01", "00", "01")):
+                trace = f"{number + 1:032x}"
+                ours, theirs = await visitor.ask(traced(trace, flags)), await other.ask(traced(trace, flags))
+                assert ours.comparable == theirs.comparable
+                assert ours.header(b"x-trace-id") == theirs.header(b"x-trace-id") == trace.encode()
+                for one in (ours, theirs):
+                    assert re.fullmatch(f"00-{trace}-[0-9a-f]{{16}}-{flags}", one.header(b"traceparent").decode())
+                    assert json.loads(one.body)["trace_id"] == trace
+            assert door.by_lane == [False, False, True, True, True, True]
+            nobodys = await visitor.ask(traced("0" * 32))
+            assert nobodys.header(b"x-trace-id") != b"0" * 32
+            assert door.by_lane[-1]
+            for wire in (
+                traced("a" * 31),
+                traced("A" * 32),
+                traced("a" * 32, name="Traceparent"),
+                traced("a" * 32, "02"),
+            ):
+                assert (await visitor.ask(wire)).status == 200
+                assert door.by_lane[-1] is False
+
+    house.run(story())
+
+
 class Drawing:
     """A tracer of which only the draws matter: every third request is chosen."""
 
@@ -472,6 +508,13 @@ def test_the_share_of_traced_requests_is_drawn_once(house: House, monkeypatch: p
             traced = [one.header(b"x-trace-id") == b"c" * 32 for one in answers]
             assert traced == [(number + 1) % 3 == 0 for number in range(30)]
             assert [not one for one in traced[2:]] == door.by_lane[2:]
+            for number in range(4):  # whose caller has decided is not drawn for
+                for flags in ("00", "01"):
+                    parent = f"traceparent: 00-{number + 1:032x}-{'b' * 16}-{flags}"
+                    assert (await visitor.ask(request({"user_id": "u8"}, parent))).status == 200
+            assert tracer.draws == 30
+            assert len(tracer.spans) == 14
+            assert door.by_lane[-6:] == [True, False] * 3
 
     house.run(story())
 

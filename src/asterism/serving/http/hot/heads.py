@@ -1,11 +1,13 @@
 """Heads of requests that came before: what they said once they say again, byte for byte, so nobody parses them anew.
 
 Only a head that the server's own parser has read is known here; there is no second reading of HTTP that could differ
-from the first.
+from the first. The one thing that may be another each time is where a trace stands: hexadecimal digits in place of
+others, as many as before.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -17,18 +19,25 @@ _MOST_BYTES: Final = 2048  # of one
 _MOST_SEEN: Final = 4096
 _JSON: Final = b"application/json"
 _LENGTH: Final = b"content-length"
+_TRACE: Final = b"traceparent"
+_PLACE: Final = re.compile(rb"\r\ntraceparent: (00-[0-9a-f]{32}-[0-9a-f]{16}-0[01])\r\n")
 #: Whoever says one of these wants something of the connection, of the trace, or of the time that an answer takes.
-_PARTICULAR: Final = frozenset(
-    {b"expect", b"transfer-encoding", b"upgrade", b"traceparent", b"tracestate", b"x-request-timeout-ms"}
-)
+_PARTICULAR: Final = frozenset({b"expect", b"transfer-encoding", b"upgrade", b"tracestate", b"x-request-timeout-ms"})
 
 
 class Head(NamedTuple):
-    """What a head said."""
+    """What a head said, but for the trace that it may name."""
 
     headers: Headers
     body_bytes: int
     own_lines: bytes  # of the answer, which follow from the head
+
+
+class Known(NamedTuple):
+    """A head, and the `traceparent` that it holds this time."""
+
+    head: Head
+    traceparent: bytes | None
 
 
 class Heads:
@@ -41,15 +50,18 @@ class Heads:
         self._heads: dict[bytes, Head] = {}
         self._seen: set[int] = set()
 
-    def get(self, head: bytes) -> Head | None:
-        """What a head said, its empty line included."""
-        return self._heads.get(head)
+    def get(self, head: bytes) -> Known | None:
+        """What a head says, its empty line included."""
+        bare, trace = _without_trace(head)
+        known = self._heads.get(bare)
+        return None if known is None else Known(known, trace)
 
     def learn(self, data: bytes, scope: Any, *, keeps_alive: bool) -> None:
         """Remember the head of a whole request, which the parser made this ASGI scope of, if it is a plain one."""
         if scope["method"] != "POST" or scope["path"] != self._path:
             return
-        head = data[: data.find(END) + len(END)]
+        whole = data[: data.find(END) + len(END)]
+        head, trace = _without_trace(whole)
         if len(head) > _MOST_BYTES or head in self._heads or not self._was_seen(head):
             return
         headers = dict(scope["headers"])
@@ -60,12 +72,13 @@ class Heads:
             and not scope["query_string"]
             and len(headers) == len(scope["headers"])
             and headers.get(b"content-type") == _JSON
-            and headers.get(_LENGTH) == b"%d" % (len(data) - len(head))
+            and headers.get(_LENGTH) == b"%d" % (len(data) - len(whole))
+            and headers.pop(_TRACE, None) == trace
             and _PARTICULAR.isdisjoint(headers)
         )
         if not is_plain:
             return
-        self._heads[head] = Head(headers, len(data) - len(head), self._own_lines(headers))
+        self._heads[head] = Head(headers, len(data) - len(whole), self._own_lines(headers))
         if len(self._heads) > _MOST_HEADS:
             del self._heads[next(iter(self._heads))]
 
@@ -78,3 +91,9 @@ class Heads:
             self._seen.clear()
         self._seen.add(mark)
         return False
+
+
+def _without_trace(head: bytes) -> tuple[bytes, bytes | None]:
+    """A head with the value of its first `traceparent` cut out, and that value, where it is one of the usual form."""
+    found = _PLACE.search(head) if _TRACE in head else None
+    return (head, None) if found is None else (head[: found.start(1)] + head[found.end(1) :], found[1])

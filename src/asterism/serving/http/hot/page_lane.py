@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Any, Final
 
-from asterism.core.drawn_ids import drawn_id
 from asterism.core.errors import AsterismError
 from asterism.serving.http.gate import Entrance
 from asterism.serving.http.hot.bodies import page_key
-from asterism.serving.http.hot.heads import END, Head, Heads
+from asterism.serving.http.hot.heads import END, Heads, Known
 from asterism.serving.http.hot.slate_bytes import page_bytes
 from asterism.serving.http.middleware.callers import Headers
 from asterism.serving.http.middleware.security_headers import secured
+from asterism.serving.http.middleware.trace_context import continued
 from asterism.serving.http.scopes import RECOMMEND
 from asterism.serving.service import Service
 
@@ -26,7 +26,7 @@ TRACED: Final = b""
 
 _HEAD: Final = (
     b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n"
-    b"x-trace-id: %b\r\ntraceparent: 00-%b-%b-00\r\n%b\r\n%b"
+    b"x-trace-id: %b\r\ntraceparent: %b\r\n%b\r\n%b"
 )
 
 
@@ -53,37 +53,40 @@ class PageLane:
         second; None, or `TRACED`, where the ordinary way has to be gone.
         """
         end = data.find(END) + len(END)
-        head = self._heads.get(data[:end])
-        if head is None or len(data) != end + head.body_bytes:
+        known = self._heads.get(data[:end])
+        if known is None or len(data) != end + known.head.body_bytes:
             return None
         if server_headers is not self._server_headers or len(server_headers) != self._server_count:
             self._read_server(server_headers)
         if self._is_ending:
             return None
         try:
-            return self._answer(head, data[end:])
+            return self._answer(known, data[end:])
         except AsterismError:
             return None  # the ordinary way says what is wrong
 
-    def _answer(self, head: Head, body: bytes) -> bytes | None:
+    def _answer(self, known: Known, body: bytes) -> bytes | None:
         started = perf_counter()
+        head, traceparent = known
         key_id = self._callers.key_id_of("POST", head.headers, RECOMMEND)
         key = page_key(body)  # a body that is read has no depth that a limit would mind
         page = self._recommender.page_for(key) if key is not None else None
         if page is None or page.answer.encoded.parts is None:
             return None
-        if self._tracer is not None and self._tracer.chooses():
-            return TRACED
+        context = continued(traceparent)
+        if self._tracer is not None:
+            if context.parent_span is None and self._tracer.chooses():
+                return TRACED
+            if context.traceparent[-1] == "1":  # its caller records it
+                return None
         if not self._limits.pass_at_once(key_id, RECOMMEND):
             return None
         passed = perf_counter()
         attribution_id = self._recommender.again(page)
         made = perf_counter()
-        trace_id = drawn_id()
-        written = page_bytes(page, attribution_id, (made - started) * 1000, trace_id)
-        trace = trace_id.encode()
-        span = drawn_id(16).encode()
-        whole = _HEAD % (self._server_lines, len(written), trace, trace, span, head.own_lines, written)
+        written = page_bytes(page, attribution_id, (made - started) * 1000, context.trace_id)
+        trace = context.trace_id.encode(), context.traceparent.encode()
+        whole = _HEAD % (self._server_lines, len(written), *trace, head.own_lines, written)
         ended = perf_counter()
         self._guarded_in(passed - started)
         self._encoded_in(ended - made)
