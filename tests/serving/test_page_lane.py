@@ -299,6 +299,7 @@ def test_requests_in_parts_and_several_at_once_are_answered_in_their_order(house
             assert count(await visitor.ask(b"\r\n" + wires[1])) == 4
             assert count(await visitor.ask(wires[0])) == 3
             assert door.by_lane[-1], "the connection is as it was"
+            assert count(await (await door.enter()).ask(b"\r\n", wires[1])) == 4, "an empty line is no request"
 
     house.run(story())
 
@@ -557,6 +558,7 @@ def test_an_idle_connection_is_closed_and_a_busy_one_is_not(house: House) -> Non
                 assert isinstance(one, QuickConnection)
                 assert one.timeout_keep_alive_task is not None, "the lane's first answer began to wait too"
                 one.timeout_keep_alive_handler()  # as if 50 seconds had gone since the timer was set
+                assert not one.transport.is_closing()
                 assert 49 < one.timeout_keep_alive_task.when() - one.loop.time() <= 50
                 one._answered_at -= 50
                 one.timeout_keep_alive_handler()
