@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from asterism.core.errors import ModelError
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.decoding import Trie, beam, beam_search
-from asterism.decoding.candidates import Beams
-from asterism.decoding.compiled import CompiledSteps, TrieAddresses, is_compiled
+from asterism.decoding.compiled import CompiledSearch, TrieAddresses, is_compiled
 from asterism.decoding.snapshot import TrieSnapshot
 from asterism.models.policy import read_histories
 from decoding.random_worlds import RandomWorld, random_worlds
@@ -84,9 +83,11 @@ def test_what_a_search_reads_lives_as_long_as_it_where_threads_share_a_new_snaps
         together.wait(10)
 
     monkeypatch.setattr(TrieAddresses, "__init__", make_together)
+    all_items = np.array([len(codes)])
     with ThreadPoolExecutor(2) as pool:
-        searches = list(pool.map(lambda _: CompiledSteps(view, None), range(2)))
+        searches = list(pool.map(lambda _: CompiledSearch(view, all_items, all_items, None, (), False), range(2)))
     gc.collect()
     assert [one() is not None for one in made] == [True, True]
+    policy = TablePolicy((8, 8, 8), len(codes))
     for search in searches:
-        assert search.legal(0, Beams.at_root(np.array([True]))).codes.tolist() == sorted(set(codes[:, 0].tolist()))
+        assert sorted(search.run(policy, torch.zeros(1, 1), None).items[0].tolist()) == list(range(len(codes)))
