@@ -114,7 +114,8 @@ def _compiled(
     search = CompiledSearch(view, *sizes, exclusions, filters, not scored)
     found = search.run(policy, state, None if wanted is always else wanted)
     return Generated(
-        torch.from_numpy(found.items), None if found.log_probs is None or not scored else torch.from_numpy(found.log_probs)
+        torch.from_numpy(found.items),
+        None if found.log_probs is None or not scored else torch.from_numpy(found.log_probs),
     )
 
 

@@ -27,9 +27,7 @@ from asterism.decoding.trie_layout import Indices
 from asterism.models.policy import NativeScorer, Policy, ScoresNatively, ScoresSteps
 
 _SOURCE: Final = Path(__file__).with_name("search.cpp")
-_SCORE: Final = CFUNCTYPE(
-    c_int64, c_void_p, *[c_int64] * 3, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_void_p
-)
+_SCORE: Final = CFUNCTYPE(c_int64, c_void_p, *[c_int64] * 3, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_void_p)
 _WANTED: Final = CFUNCTYPE(c_int64)
 _SETTLED, _ABANDONED, _NO_NUMBER, _DEAD_END, _FAILED = 1, 2, 3, 4, 5
 
@@ -199,9 +197,7 @@ class CompiledSearch:
 class _Calls:
     """What compiled code calls: the policy's own compiled code where it has any, else the policy."""
 
-    def __init__(
-        self, policy: Policy, state: Tensor, view: TrieSnapshot, wanted: Callable[[], bool] | None
-    ) -> None:
+    def __init__(self, policy: Policy, state: Tensor, view: TrieSnapshot, wanted: Callable[[], bool] | None) -> None:
         self.error: BaseException | None = None
         self._policy, self._state, self._view = policy, state, view
         native: NativeScorer | None = None

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from asterism.decoding.snapshot import TrieSnapshot
 from asterism.decoding.trie_layout import Indices
+
+
+class ExcludedPairs(NamedTuple):
+    """Pairs of row and item, in order of rows."""
+
+    rows: Indices  # (n,)
+    items: Indices  # (n,)
 
 
 class Exclusions:

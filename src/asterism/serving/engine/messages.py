@@ -70,17 +70,27 @@ class Reply(msgspec.Struct, array_like=True):
     kept_bytes: dict[str, int] = {}
 
 
+class PackedReply(msgspec.Struct, array_like=True):
+    """A `Reply` whose answers are packed already."""
+
+    batch: int
+    answers: msgspec.Raw
+    error: str | None = None
+    kept_bytes: dict[str, int] = {}
+
+
 ToEngine = Batch | Withdrawn | Availability | Forget
 
 _encoder = msgspec.msgpack.Encoder()
 decode_to_engine = msgspec.msgpack.Decoder(ToEngine).decode
+decode_batch = msgspec.msgpack.Decoder(Batch).decode
 decode_loaded = msgspec.msgpack.Decoder(Loaded).decode
 decode_reply = msgspec.msgpack.Decoder(Reply).decode
 encode_start = msgspec.json.Encoder().encode
 decode_start = msgspec.json.Decoder(Start).decode
 
 
-def pack(message: ToEngine | Loaded | Reply) -> bytes:
+def pack(message: ToEngine | Loaded | Reply | PackedReply) -> bytes:
     """A message with its length in front."""
     body = _encoder.encode(message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body

@@ -90,9 +90,11 @@ def main() -> None:
         sink.flush()
         sys.exit(2)
     is_loaded.set()
+    answering = Answering(engine)
+    inbox.decode_by(answering.decode)
     sink.write(messages.pack(loaded))
     sink.flush()
-    Answering(engine).run(inbox, sink)
+    answering.run(inbox, sink)
 
 
 if __name__ == "__main__":
