@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from asterism.core.errors import AbandonedError
-from asterism.decoding.candidates import Beams, Candidates, Scores, expand
+from asterism.decoding.candidates import Beams, Candidates, expand
 from asterism.decoding.compiled import CompiledSearch, is_compiled
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.item_filter import ItemFilter

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from ctypes import CFUNCTYPE, Structure, addressof, byref, c_float, c_int32, c_int64, c_void_p
+from ctypes import CFUNCTYPE, Structure, addressof, byref, c_char, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -293,8 +294,9 @@ def _at(array: NDArray[Any]) -> int:
 
 def _array(address: int, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
     """What lies there, for as long as compiled code keeps it."""
-    size = int(np.prod(shape))
+    wanted: np.dtype[Any] = np.dtype(kind)
+    size = math.prod(shape) * wanted.itemsize
     if size == 0:
-        return np.empty(shape, dtype=kind)
-    held = (c_int64 if kind is np.int64 else c_int32 if kind is np.int32 else c_float) * size
-    return np.frombuffer(held.from_address(address), dtype=kind).reshape(shape)
+        return np.empty(shape, dtype=wanted)
+    found: NDArray[Any] = np.frombuffer(memoryview((c_char * size).from_address(address)), dtype=wanted)
+    return found.reshape(shape)

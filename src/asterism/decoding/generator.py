@@ -121,12 +121,13 @@ class Generator:
 
         `k` holds for all rows or names one number for each; the answer has the largest of them as its columns.
         `exclude_history` leaves out all of a row's own events, also those the policy does not read;
-        `unavailable` items are left out of every row, `excluded[r]` out of row r (or it holds pairs of row and item); of the rest row r is given
-        what `filters[r]` allows, or the one filter for all rows. Where states are kept, `users` names the rows that may
-        be found again. The beam is as wide as configured unless `beam` says otherwise, for all rows or for each, and
-        never narrower than the row's k. Where `wanted` turns false between two steps, `AbandonedError` is raised. A
-        caller that needs no `code_log_probs` may save the policy's last steps: where they do not enter the score
-        either, it is not asked for them once the items they could choose from are no more than the beam.
+        `unavailable` items are left out of every row, `excluded[r]` out of row r, or the pairs that it holds; of the
+        rest row r is given what `filters[r]` allows, or the one filter for all rows. Where states are kept, `users`
+        names the rows that may be found again. The beam is as wide as configured unless `beam` says otherwise, for all
+        rows or for each, and never narrower than the row's k. Where `wanted` turns false between two steps,
+        `AbandonedError` is raised. A caller that needs no `code_log_probs` may save the policy's last steps: where they
+        do not enter the score either, it is not asked for them once the items they could choose from are no more than
+        the beam.
         Raises `RequestError` on a senseless request, `UnknownIdError` on an item index that the
         catalogue never had, `ConfigError` where a head has weight and is not there,
         `ModelError` if no item is left for anyone or the policy fails.

@@ -24,7 +24,6 @@ from asterism.decoding.snapshot import TrieSnapshot
 from asterism.decoding.trie_layout import Indices
 from asterism.models.policy import HistoryBatch, Policy
 
-
 _SOURCE: Final = Path(__file__).with_name("rescoring.cpp")
 
 

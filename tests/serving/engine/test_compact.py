@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from contextlib import suppress
 from dataclasses import replace
-from io import BytesIO
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -27,6 +26,7 @@ from reference_shape import item_ids_of, write_reference_bundle
 
 ITEMS = 300
 IDS = item_ids_of(ITEMS)
+SILENT = os.pipe()[0]  # a service that says nothing more
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def made(seed: int, rows: int) -> messages.Batch:
 def replies(engine: GeneratorEngine, batch: messages.Batch) -> tuple[bytes, bytes]:
     """What is answered by way of arrays, and by way of objects."""
     body = messages.pack(batch)[messages.LENGTH_BYTES :]
-    answering, inbox = Answering(engine), Inbox(BytesIO())
+    answering, inbox = Answering(engine), Inbox(SILENT)
     read = answering.decode(body)
     assert isinstance(read, CompactBatch)
     found = []
@@ -105,7 +105,7 @@ def test_what_is_late_or_withdrawn_is_left_out(engine: GeneratorEngine, compact:
         def withdrawn(self, batch: int) -> set[int]:
             return {0}
 
-    reply = messages.pack(Answering(engine).reply(read, Withdrawing(BytesIO())))
+    reply = messages.pack(Answering(engine).reply(read, Withdrawing(SILENT)))
     found = messages.decode_reply(reply[messages.LENGTH_BYTES :])
     assert [one is None for one in found.answers] == [True, False, True, False]
 
@@ -150,7 +150,7 @@ def test_a_mistake_of_the_engine_is_that_batchs_error(engine: GeneratorEngine, m
     monkeypatch.setattr(engine, "recommend_compact", fail)
     answering = Answering(engine)
     read = answering.decode(messages.pack(made(1, 2))[messages.LENGTH_BYTES :])
-    reply = answering.reply(read, Inbox(BytesIO()))  # type: ignore[arg-type]
+    reply = answering.reply(read, Inbox(SILENT))  # type: ignore[arg-type]
     assert reply.error == "ValueError: broken"
 
 

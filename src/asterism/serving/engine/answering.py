@@ -49,7 +49,7 @@ class Answering:
             sink.write(messages.pack(self.reply(message, inbox)))
             sink.flush()
             if self._is_broken:
-                os._exit(3)  # not through the interpreter's end, where the inbox still reads
+                os._exit(3)
 
     def _change(self, change: messages.Availability) -> None:
         if self._elastic is None:

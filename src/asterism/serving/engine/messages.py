@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 
@@ -94,16 +94,6 @@ def pack(message: ToEngine | Loaded | Reply | PackedReply) -> bytes:
     """A message with its length in front."""
     body = _encoder.encode(message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
-
-
-def read(stream: BinaryIO) -> bytes | None:
-    """The next message of a blocking stream, or None at its end."""
-    head = stream.read(LENGTH_BYTES)
-    if len(head) < LENGTH_BYTES:
-        return None
-    length = int.from_bytes(head, "big")
-    body = stream.read(length)
-    return body if len(body) == length else None
 
 
 async def read_async(stream: asyncio.StreamReader) -> bytes:
