@@ -59,6 +59,15 @@ class InferenceEncoder:
             self._whole = WholeEncoder.of(model, self._inputs, precision)
             self._directions = None if model.pooling is None else functional.normalize(vectors, dim=-1)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all layers are one call of compiled code."""
+        return self._whole is not None
+
+    def work_by_layer(self) -> None:
+        """Leave that call alone from now on."""
+        self._whole = None
+
     def encode(self, histories: HistoryBatch) -> Tensor:
         """(B, S) the state after the newest event; of a user without events, the start state."""
         return self.finish(histories, self.blocks_of(histories, keep=False).states)
