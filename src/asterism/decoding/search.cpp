@@ -80,11 +80,16 @@ struct Admission {
 
     void deny(const int64_t *items, int64_t count) {
         std::vector<int64_t> nodes;
-        for (int64_t at = 0; at < count; ++at)
-            if (trie->node_of(items[at]) >= 0) denied.push_back(items[at]);
+        denied.assign(items, items + count);
         std::sort(denied.begin(), denied.end());
-        denied.erase(std::unique(denied.begin(), denied.end()), denied.end());
-        for (int64_t item : denied) touched.push_back(trie->node_of(item));
+        int64_t kept = 0, newest = -1;
+        for (const int64_t item : denied) {
+            const int64_t node = item == newest ? -1 : trie->node_of(item);
+            if (node < 0) continue;
+            denied[kept++] = newest = item;
+            touched.push_back(node);
+        }
+        denied.resize(kept);
         std::sort(touched.begin(), touched.end());
         for (size_t at = 0, end; at < touched.size(); at = end) {
             const int64_t node = touched[at];
