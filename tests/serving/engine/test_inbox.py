@@ -49,12 +49,7 @@ def test_withdrawals_are_heard_during_a_batch_and_forgotten_after_it(ends: tuple
     os.write(ends[1], messages.pack(messages.Batch(3, ())))
     assert inbox.take() == messages.Batch(3, ())
     assert inbox.withdrawn(3) == set()
-    parts = (
-        messages.Withdrawn(3, (1,)),
-        messages.Withdrawn(2, (0,)),
-        messages.Withdrawn(4, (5,)),
-        messages.Batch(4, ()),
-    )
+    withdrawn = [messages.Withdrawn(batch, (row,)) for batch, row in ((3, 1), (2, 0), (4, 5))]
     os.write(ends[1], b"".join(map(messages.pack, [*withdrawn, messages.Batch(4, ())])))
     os.write(ends[1], messages.pack(messages.Withdrawn(3, (2,)))[:6])
     assert inbox.withdrawn(3) == {1}
