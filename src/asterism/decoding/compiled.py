@@ -48,7 +48,7 @@ class _Trie(Structure):
         *((name, c_int64) for name in ("levels", "head", "node_bitmaps")),
         *((name, c_void_p) for name in ("sizes", "heads", "node_table", "bases", "counts", "bits", "items", "starts")),
         *((name, c_void_p) for name in ("codes", "code_bytes", "item_table", "item_states", "item_codes")),
-        ("item_code_bytes", c_int64),
+        *((name, c_int64) for name in ("item_code_bytes", "known_items")),
     )
 
 
@@ -110,6 +110,7 @@ class TrieAddresses:
             _at(view.items["states"]),
             _at(paths),
             paths.dtype.itemsize,
+            view.known_items,
         )
         self.address = addressof(self._trie)
 

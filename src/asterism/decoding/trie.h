@@ -36,7 +36,7 @@ struct Trie {
     const int32_t *item_table;  // where items stand that are or were there
     const uint8_t *item_states;
     const void *item_codes;  // (places, levels)
-    int64_t item_code_bytes;
+    int64_t item_code_bytes, known_items;
 
     int64_t words(int64_t level) const { return (sizes[level] + WORD - 1) / WORD; }
     int64_t node_row(int64_t address) const { return located(node_table, address, NODE_PAGE); }
@@ -51,6 +51,7 @@ struct Trie {
     }
     // The node of an item that is there, or -1.
     int64_t node_of(int64_t item) const {
+        if (item < 0 || item >= known_items) return -1;
         const int64_t place = located(item_table, item, ITEM_PAGE);
         if (item_states[place] != PRESENT) return -1;
         int64_t address = 0;
