@@ -91,3 +91,29 @@ def test_what_a_search_reads_lives_as_long_as_it_where_threads_share_a_new_snaps
     policy = TablePolicy((8, 8, 8), len(codes))
     for search in searches:
         assert sorted(search.run(policy, torch.zeros(1, 1), None).items[0].tolist()) == list(range(len(codes)))
+
+
+def test_a_search_asks_nothing_once_all_that_is_left_is_the_answer() -> None:
+    sizes = (256, 256, 256, 5)
+    table = SemanticIdTable(np.array([[item, item, 7, item % 5] for item in range(40)]), sizes)
+    view, policy = Trie.from_table(table).snapshot(), TablePolicy(sizes, 40)
+    scored = beam_search(policy, torch.zeros(2, 1), view, 10, 10)
+    assert [shape[2] for shape in policy.calls] == [0, 1, 2, 3]
+    policy.calls.clear()
+    found = beam_search(policy, torch.zeros(2, 1), view, 10, 10, scored=False)
+    assert [shape[2] for shape in policy.calls] == [0, 1, 2]
+    assert found.items.sort(dim=1).values.tolist() == scored.items.sort(dim=1).values.tolist()
+
+
+def test_what_a_policy_or_a_caller_raises_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = SemanticIdTable(np.array([[0, 0], [1, 1]]), (2, 2))
+    policy = TablePolicy((2, 2), 2)
+
+    def fail(*_: object) -> bool:
+        raise KeyboardInterrupt("stopped")
+
+    with pytest.raises(KeyboardInterrupt, match="stopped"):
+        beam_search(policy, torch.zeros(1, 1), Trie.from_table(table).snapshot(), 1, 1, wanted=fail)
+    monkeypatch.setattr(policy, "next_code_log_probs", fail)
+    with pytest.raises(KeyboardInterrupt, match="stopped"):
+        beam_search(policy, torch.zeros(1, 1), Trie.from_table(table).snapshot(), 1, 1)
