@@ -117,3 +117,16 @@ def test_what_a_policy_or_a_caller_raises_comes_through(monkeypatch: pytest.Monk
     monkeypatch.setattr(policy, "next_code_log_probs", fail)
     with pytest.raises(KeyboardInterrupt, match="stopped"):
         beam_search(policy, torch.zeros(1, 1), Trie.from_table(table).snapshot(), 1, 1)
+
+
+def test_a_search_leaves_nothing_behind_that_a_collection_would_have_to_find() -> None:
+    table = SemanticIdTable(np.array([[0, 0], [1, 1]]), (2, 2))
+    policy, trie = TablePolicy((2, 2), 2), Trie.from_table(table)
+    view = trie.snapshot()
+    gc.collect()
+    gc.disable()
+    try:
+        beam_search(policy, torch.zeros(1, 1), view, 1, 1, wanted=lambda: True)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from ctypes import CFUNCTYPE, Structure, addressof, byref, c_char, c_int64, c_void_p
+from ctypes import (
+    CFUNCTYPE,
+    PYFUNCTYPE,
+    Structure,
+    addressof,
+    byref,
+    c_int,
+    c_int64,
+    c_ssize_t,
+    c_void_p,
+    py_object,
+    pythonapi,
+)
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -30,6 +42,9 @@ from asterism.models.policy import NativeScorer, Policy, ScoresNatively, ScoresS
 _SOURCE: Final = Path(__file__).with_name("search.cpp")
 _SCORE: Final = CFUNCTYPE(c_int64, c_void_p, *[c_int64] * 3, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_void_p)
 _WANTED: Final = CFUNCTYPE(c_int64)
+#: A view of memory; unlike an array of ctypes it makes no type for each size.
+_memory: Final = PYFUNCTYPE(py_object, c_void_p, c_ssize_t, c_int)(("PyMemoryView_FromMemory", pythonapi))
+_WRITABLE: Final = 0x200
 _SETTLED, _ABANDONED, _NO_NUMBER, _DEAD_END, _FAILED = 1, 2, 3, 4, 5
 
 
@@ -184,8 +199,7 @@ class CompiledSearch:
             _at(log_probs),
             _at(where),
         )
-        if calls.error is not None:
-            raise calls.error
+        calls.end()
         level, row = int(where[0]), int(where[1]) - 1
         if outcome == _ABANDONED:
             raise AbandonedError(f"nobody waits for these {self._rows} rows any more; they were left at level {level}")
@@ -202,16 +216,26 @@ class _Calls:
     def __init__(self, policy: Policy, state: Tensor, view: TrieSnapshot, wanted: Callable[[], bool] | None) -> None:
         self.error: BaseException | None = None
         self._policy, self._state, self._view = policy, state, view
+        self._called: list[object] = []  # what must live as long as compiled code may call
         native: NativeScorer | None = None
         if hasattr(policy, "native_scorer"):  # `isinstance` of a protocol takes longer than what is asked here
             native = cast(ScoresNatively, policy).native_scorer(state)
         if native is None:
-            self._score = _SCORE(self._scores)
-            self.scorer = _Scorer(c_void_p.from_buffer(self._score), None, None)
+            score = _SCORE(self._scores)
+            self._called.append(score)
+            self.scorer = _Scorer(c_void_p.from_buffer(score), None, None)
         else:
-            self._states = native.states
+            self._called.append(native.states)
             self.scorer = _Scorer(native.function, native.context, native.states.data_ptr())
         self.wanted = None if wanted is None else _WANTED(self._kept(wanted))
+
+    def end(self) -> None:
+        """Let go of what points back here, which only a collection would find; raise what a call raised."""
+        self._called.clear()
+        del self.scorer, self.wanted
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
 
     def _kept(self, wanted: Callable[[], bool]) -> Callable[[], bool]:
         def asked() -> bool:
@@ -265,8 +289,14 @@ def _filters(view: TrieSnapshot, of_rows: Sequence[ItemFilter | None]) -> tuple[
     numbers = {id(one): number for number, one in enumerate(different)}
     groups = np.array([-1 if one is None else numbers[id(one)] for one in of_rows], dtype=np.int64)
     held: list[Any] = []
-    array = (_Filter * len(different))(*(_filter(one, view, held) for one in different))
+    array = _array_type(len(different))(*(_filter(one, view, held) for one in different))
     return _Filters(array, held), groups
+
+
+@cache
+def _array_type(length: int) -> Any:
+    """Made once: a type is a cycle that only a collection finds."""
+    return _Filter * length
 
 
 def _filter(one: ItemFilter, view: TrieSnapshot, held: list[Any]) -> _Filter:
@@ -299,5 +329,5 @@ def _array(address: int, shape: tuple[int, ...], kind: type[np.generic]) -> NDAr
     size = math.prod(shape) * wanted.itemsize
     if size == 0:
         return np.empty(shape, dtype=wanted)
-    found: NDArray[Any] = np.frombuffer(memoryview((c_char * size).from_address(address)), dtype=wanted)
+    found: NDArray[Any] = np.frombuffer(_memory(address, size, _WRITABLE), dtype=wanted)
     return found.reshape(shape)

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -60,8 +61,8 @@ def fingerprints(histories: HistoryBatch, events: int) -> Tensor:
     columns = [one.contiguous() for one in columns]
     rows, tokens = columns[0].shape
     found = torch.empty(rows, events, dtype=torch.long)
-    at = (c_void_p * len(columns))(*(one.data_ptr() for one in columns))
-    compiled.fingerprints(rows, tokens, events, len(columns), at, found.data_ptr())
+    at = np.array([one.data_ptr() for one in columns], dtype=np.int64)
+    compiled.fingerprints(rows, tokens, events, len(columns), at.ctypes.data, found.data_ptr())
     return found
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -90,7 +91,7 @@ class WholeEncoder:
         states = torch.empty(rows, self._width)
         made = len(self._layers) if keep else 0
         kept = [torch.zeros(rows, tokens, 2 * self._width, dtype=torch.bfloat16) for _ in range(made)]
-        at = (c_void_p * made)(*(one.data_ptr() for one in kept))
+        at = np.array([one.data_ptr() for one in kept], dtype=np.int64)
         self._functions.encode(
             addressof(self._encoder),
             rows,
@@ -99,7 +100,7 @@ class WholeEncoder:
             None if vectors is None else vectors.data_ptr(),
             timestamps.data_ptr(),
             states.data_ptr(),
-            at if keep else None,
+            at.ctypes.data if keep else None,
         )
         return states, kept
 
