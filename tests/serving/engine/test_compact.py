@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import time
@@ -152,6 +153,27 @@ def test_a_mistake_of_the_engine_is_that_batchs_error(engine: GeneratorEngine, m
     read = answering.decode(messages.pack(made(1, 2))[messages.LENGTH_BYTES :])
     reply = answering.reply(read, Inbox(SILENT))  # type: ignore[arg-type]
     assert reply.error == "ValueError: broken"
+
+
+def test_a_batch_leaves_nothing_that_a_collection_would_have_to_find(engine: GeneratorEngine) -> None:
+    batches = [made(seed, 6) for seed in range(3)]
+    answering, inbox = Answering(engine), Inbox(SILENT)
+    bodies = [messages.pack(one)[messages.LENGTH_BYTES :] for one in batches]
+
+    def answer(body: bytes) -> None:
+        read = answering.decode(body)
+        assert isinstance(read, CompactBatch | messages.Batch)
+        assert not isinstance(answering.reply(read, inbox), messages.Reply) or isinstance(read, messages.Batch)
+
+    answer(bodies[0])
+    gc.collect()
+    gc.disable()
+    try:
+        for body in bodies:
+            answer(body)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_answers_name_items_by_any_code_and_any_length() -> None:
