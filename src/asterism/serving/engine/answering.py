@@ -70,7 +70,7 @@ class Answering:
             return messages.PackedReply(batch.number, answers, kept_bytes=self._kept_bytes())
         except AbandonedError:
             return self._abandoned(batch.number, len(batch.counts))
-        except Exception as error:  # as below
+        except Exception as error:  # as in `_reply`
             return self._failed(batch.number, len(batch.counts), error)
 
     def _abandoned(self, number: int, rows: int) -> messages.Reply:
