@@ -1,4 +1,4 @@
-// A beam search over a trie: which codes may follow its prefixes, what they score, and the best of them, level by level.
+// A beam search over a trie: which codes may follow its prefixes, what they score, the best of them, level by level.
 
 #include <algorithm>
 #include <cmath>

@@ -44,7 +44,9 @@ struct Trie {
     const uint64_t *children(int64_t level, int64_t address) const {
         return level < head ? heads[level] + address * words(level) : bits + node_row(address) * words(level);
     }
-    int64_t code(int64_t level, int64_t entry) const { return number(codes[level - head], code_bytes[level - head], entry); }
+    int64_t code(int64_t level, int64_t entry) const {
+        return number(codes[level - head], code_bytes[level - head], entry);
+    }
     Range below(int64_t address) const {
         const int64_t row = node_row(address);
         return {bases[row], bases[row] + counts[row]};

@@ -155,10 +155,11 @@ INLINE void weigh(const float *scores, const Number *values, int64_t step, int64
     for (int v = 0; v < VECTORS; ++v) store(attended + v * LANES, totals[v]);
 }
 
-// One query (D) against the values and keys (D each) of a row's tokens, whose numbers stand `step` apart; `rows` of the
-// bias are those of the pairs.
+// One query (D) against the values and keys (D each) of a row's tokens, whose numbers stand `step` apart; `rows` of
+// the bias are those of the pairs.
 template <class Number>
-INLINE void read(const float *query, const Number *all_values, const Number *all_keys, int64_t step, const int32_t *rows,
+INLINE void read(const float *query, const Number *all_values, const Number *all_keys, int64_t step,
+                 const int32_t *rows,
                  Bias bias, Shape shape, float *scores, float *attended) {
     const int64_t width = shape.width(), depth = shape.depth, tokens = shape.tokens;
     const float *table = bias.tables;

@@ -17,8 +17,10 @@ extern "C" void fingerprints(int64_t rows, int64_t tokens, int64_t events, int64
         std::fill_n(prints, events - tokens, 0);
         for (int64_t token = 0; token < tokens; ++token) {
             int64_t total = 0;
-            for (int64_t column = 0; column < number; ++column)
-                total = (int64_t)((uint64_t)(total ^ (total >> 29) ^ columns[column][row * tokens + token]) * MULTIPLIER + 1);
+            for (int64_t column = 0; column < number; ++column) {
+                const int64_t mixed = total ^ (total >> 29) ^ columns[column][row * tokens + token];
+                total = (int64_t)((uint64_t)mixed * MULTIPLIER + 1);
+            }
             prints[events - tokens + token] = columns[0][row * tokens + token] < 0 ? 0 : total == 0 ? 1 : total;
         }
     }

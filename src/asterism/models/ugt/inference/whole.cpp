@@ -118,8 +118,9 @@ struct Desk {
     void clear(int64_t count, const Shape &shape) {
         tokens = count, width = shape.width(), tiles = (count + ROWS - 1) / ROWS, padded = shape.padded();
         const int64_t places = tiles * ROWS;
-        const int64_t sizes[] = {places * width, (places + BLOCK) * 4 * width,         width * padded, places * width / 2,
-                                 tokens,         Block::numbers(shape) + 2 * LANES, tokens * tokens};
+        const int64_t rooms = Block::numbers(shape) + 2 * LANES;
+        const int64_t sizes[] = {places * width,     (places + BLOCK) * 4 * width, width * padded,
+                                 places * width / 2, tokens, rooms,                tokens * tokens};
         int64_t total = 0;
         for (int64_t size : sizes) total += size + LANES;
         float *at = room(kept, total);
@@ -153,12 +154,13 @@ struct Desk {
         for (int64_t token = first; token < tokens; ++token)
             for (int64_t at = 0; at < width; at += LANES) {
                 float *state = states + token * width + at;
-                store(state, load(state) + (load(active + (token - first) * width + at) + load(layer.contract.bias + at)));
+                const Floats more = load(active + (token - first) * width + at) + load(layer.contract.bias + at);
+                store(state, load(state) + more);
             }
     }
 };
 
-void every(Desk &desk, const Layer &layer, Bias bias, const Shape &shape) {
+void every(Desk &desk, const Layer &layer) {
     const int64_t width = desk.width, tokens = desk.tokens;
     multiply(desk.normed, desk.tiles, width, layer.expand, 0, 4 * width, desk.active, 4 * width);
     desk.activate(layer.expand.bias, 0, tokens, 0, 4 * width);
@@ -216,7 +218,8 @@ extern "C" void encode(const Encoder *encoder, int64_t rows, int64_t tokens, con
         const Shape shape{1, tokens - first, encoder->heads, encoder->depth};
         desk.clear(shape.tokens, shape);
         for (int64_t token = first; token < tokens; ++token) {
-            const float *from = vectors ? vectors + (row * tokens + token) * width : encoder->inputs + items[token] * width;
+            const float *from =
+                vectors ? vectors + (row * tokens + token) * width : encoder->inputs + items[token] * width;
             std::copy_n(from, width, desk.states + (token - first) * width);
         }
         find_rows(moments + first, shape.tokens, *encoder, desk.ages, desk.rows);
@@ -226,9 +229,10 @@ extern "C" void encode(const Encoder *encoder, int64_t rows, int64_t tokens, con
             const Bias bias{desk.rows, layer.tables, encoder->hidden + 1};
             normalise(desk.states, shape.tokens, width, layer.before, desk.normed);
             if (last) newest(desk, layer, bias, shape);
-            else every(desk, layer, bias, shape);
+            else every(desk, layer);
             if (kept) desk.keep(kept[number] + (row * tokens + first) * 2 * width);
-            if (!last) attend(desk.active, desk.keys, desk.rows, bias, shape, layer.after, Block(desk.blocks, shape), desk.normed);
+            const Block block(desk.blocks, shape);
+            if (!last) attend(desk.active, desk.keys, desk.rows, bias, shape, layer.after, block, desk.normed);
             desk.contract(layer, last ? shape.tokens - 1 : 0);
         }
         std::copy_n(desk.states + (shape.tokens - 1) * width, width, states);
