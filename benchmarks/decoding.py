@@ -74,7 +74,7 @@ def constraint(arguments: argparse.Namespace) -> dict[str, Any]:
     found = {}
     for items in arguments.constrained_items:
         view = Trie.from_table(make_table(items, np.random.default_rng(arguments.seed))).snapshot()
-        found[str(items)] = measure_steps(view, CONSTRAINED_BEAM, lambda: None, arguments.repeats)
+        found[str(items)] = measure_steps(view, CONSTRAINED_BEAM, None, [], arguments.repeats)
         print(items, json.dumps(found[str(items)]), file=sys.stderr)
     return {"beam": CONSTRAINED_BEAM, "by_catalogue": found}
 

@@ -1,10 +1,11 @@
 """The engine under load: its capacity, then 70 % and 150 % of it from an open loop; one JSON line at the end.
 
 A real engine process (or several) with the reference shape. Capacity is what a closed loop of clients gets answered in
-time at the full beam. The open loop is a thread of its own: it draws the moments of a Poisson process beforehand and
-sends at these, whatever the engine does; a request's latency runs from the moment at which it should have been sent,
-so that a stall of engine, service or generator is paid for by every request that falls into it. Load, service and
-engine share the machine's cores.
+time at the full beam. The open loop is a process of its own: the moments of a Poisson process are drawn beforehand and
+told when they come, whatever the engine does; a request's latency runs from the moment at which it should have been
+sent, so that a stall of engine, service or generator is paid for by every request that falls into it. Load, service and
+engine share the machine's cores. Users come again and again, so that their states are kept; with `--strangers` nobody
+comes twice, and every history is read.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import random
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import AsterismError, OverloadedError
@@ -40,6 +43,8 @@ from reference_shape import MODEL, item_ids_of, write_reference_bundle
 
 COUNT = 10
 USERS = 512
+SENDER = Path(__file__).with_name("open_loop_sender.py")
+HEAD_START_SECONDS = 1.0  # in which the sender starts
 PATIENCE_SECONDS = 30.0  # after the last request; whoever has no answer by then hangs
 
 _FEWEST_ANSWERS, _LONGEST_SECONDS = 50, 60.0  # for a capacity
@@ -66,17 +71,24 @@ def rss_mb(pids: list[int | None]) -> list[float]:
 class Outcomes:
     """What became of requests, and when."""
 
-    def __init__(self, deadline_seconds: float) -> None:
-        self._deadline_seconds = deadline_seconds
+    def __init__(self, deadline_seconds: float, strangers: bool) -> None:
+        self._deadline_seconds, self._strangers = deadline_seconds, strangers
+        self._requests = 0
         self.counts: Counter[str] = Counter()
         self.answered_ms: list[float] = []
         self.refused_ms: list[float] = []
         self.beams: Counter[int | None] = Counter()
 
+    def _asked(self, request: EngineRequest, deadline: float) -> EngineRequest:
+        self._requests += 1
+        if not self._strangers:
+            return replace(request, deadline=deadline)
+        return replace(request, deadline=deadline, user_id=f"stranger-{id(self)}-{self._requests}")
+
     async def of(self, engine: EnginePool, request: EngineRequest, due: float) -> None:
         """Ask, and note the outcome; `due` is when the request should have been sent."""
         try:
-            answer = await engine.recommend(replace(request, deadline=due + self._deadline_seconds))
+            answer = await engine.recommend(self._asked(request, due + self._deadline_seconds))
         except OverloadedError as error:
             self.counts["shed" if error.retry_after_seconds is not None else "late"] += 1
             self.refused_ms.append(1000 * (time.monotonic() - due))
@@ -92,7 +104,7 @@ class Outcomes:
 
 async def closed_loop(engine: EnginePool, requests: list[EngineRequest], seconds: float, arguments: Any) -> float:
     """Requests answered in time, a second, for clients that each wait for their answer before they ask again."""
-    outcomes = Outcomes(arguments.deadline_ms / 1000)
+    outcomes = Outcomes(arguments.deadline_ms / 1000, arguments.strangers)
     start = time.monotonic()
 
     def goes_on() -> bool:
@@ -113,6 +125,38 @@ async def closed_loop(engine: EnginePool, requests: list[EngineRequest], seconds
     return outcomes.counts["answered"] / (time.monotonic() - start)
 
 
+class Sender:
+    """Calls with the number of each moment when it comes, on the running loop; see `open_loop_sender`."""
+
+    def __init__(self, moments: NDArray[np.float64], call: Callable[[int], None]) -> None:
+        self.left, self.has_ended = len(moments), False
+        self._call = call
+        self._process = subprocess.Popen([sys.executable, SENDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._source = self._process.stdout
+        self._process.stdin.write(moments.tobytes())
+        self._process.stdin.close()
+
+    def __enter__(self) -> Sender:
+        asyncio.get_running_loop().add_reader(self._source, self._read)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.get_running_loop().remove_reader(self._source)
+        self._source.close()
+        self._process.wait()
+
+    def _read(self) -> None:
+        found = os.read(self._source.fileno(), 1 << 16)  # whole numbers, as each is written at once
+        if not found:
+            asyncio.get_running_loop().remove_reader(self._source)
+            self.has_ended = True
+        self.left -= len(found) // 4
+        for number in np.frombuffer(found, dtype=np.int32).tolist():
+            self._call(number)
+
+
 async def open_loop(
     engine: EnginePool, requests: list[EngineRequest], rate: float, seconds: float, arguments: Any
 ) -> Row:
@@ -120,7 +164,7 @@ async def open_loop(
     drawn = np.random.default_rng(arguments.seed)
     gaps = drawn.exponential(1.0 / rate, max(1, int(rate * seconds)))
     chosen = drawn.integers(0, len(requests), len(gaps))
-    outcomes = Outcomes(arguments.deadline_ms / 1000)
+    outcomes = Outcomes(arguments.deadline_ms / 1000, arguments.strangers)
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
     pids = [os.getpid(), *(one.pid for one in engine.status.engines)]
@@ -131,18 +175,14 @@ async def open_loop(
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    def send() -> None:
-        due = time.monotonic() + 0.05
-        for gap, user in track(list(zip(gaps.tolist(), chosen.tolist(), strict=True)), f"{rate:.0f} requests a second"):
-            due += gap
-            if (ahead := due - time.monotonic()) > 0:
-                time.sleep(ahead)
-            loop.call_soon_threadsafe(begin, requests[user], due)
-
-    sender = threading.Thread(target=send, name="load")
-    sender.start()
-    while sender.is_alive():
-        await asyncio.sleep(0.1)
+    due = time.monotonic() + HEAD_START_SECONDS + np.cumsum(gaps)
+    with Sender(due, lambda number: begin(requests[chosen[number]], float(due[number]))) as sender:
+        for _ in track(range(math.ceil(seconds)), f"{rate:.0f} requests a second"):
+            await asyncio.sleep(1.0)
+        while not sender.has_ended:
+            await asyncio.sleep(0.05)
+    if sender.left:
+        raise SystemExit("the process that sends has ended too early")
     end = time.monotonic() + PATIENCE_SECONDS
     while tasks and time.monotonic() < end:
         await asyncio.sleep(0.05)
@@ -230,6 +270,7 @@ def main() -> None:
     parser.add_argument("--beam", type=int, default=20)
     parser.add_argument("--min-beam", type=int, default=None)
     parser.add_argument("--precision", default="bf16", choices=get_args(Precision), help="in which the model answers")
+    parser.add_argument("--strangers", action="store_true", help="nobody comes twice")
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

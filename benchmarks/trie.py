@@ -10,22 +10,24 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.decoding.admission import Admission
 from asterism.decoding.candidates import Beams, Candidates, expand, lead
-from asterism.decoding.compiled import CompiledSteps, is_compiled
+from asterism.decoding.compiled import CompiledSearch, is_compiled
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.selection import by_position, select_top
 from asterism.decoding.snapshot import TrieSnapshot
 from asterism.decoding.trie import Trie
 from asterism.decoding.trie_files import load_trie, save_trie
+from asterism.models.policy import Policy
 
 CODES = 256
 ROUNDS = 5
@@ -93,41 +95,51 @@ def walk(view: TrieSnapshot, width: int, admission: Admission | None, random: np
     return steps
 
 
-def measure_steps(view: TrieSnapshot, width: int, make: Callable[[], Admission | None], repeats: int) -> dict[str, Any]:
+class Indifferent:
+    """A policy to whom all codes are alike, so that a search costs nothing but itself."""
+
+    def step_log_probs(self, state: Tensor, prefixes: Tensor, origins: Tensor, codes: Tensor) -> Tensor:
+        return torch.zeros(len(codes))
+
+
+def measure_steps(
+    view: TrieSnapshot,
+    width: int,
+    exclusions: Exclusions | None,
+    filters: list[ItemFilter],
+    repeats: int,
+) -> dict[str, Any]:
     """Microseconds of CPU time a request: to prepare its filters, and a step for the constraint and for the selection.
 
-    The constraint is finding the legal codes, adding up their scores and, in NumPy, finding where the chosen ones lead;
-    compiled code does that last part as it selects.
+    The constraint is finding the legal codes, adding up their scores and finding where the chosen ones lead; these in
+    NumPy. `search_us` is a whole search by compiled code, its preparations and a call of Python a step included.
     """
+
+    def make() -> Admission | None:
+        return None if exclusions is None else Admission(view, 1, exclusions, filters)
+
     admission = make()
-    steps = walk(view, width, admission, np.random.default_rng(0))
     constraint, selection = [], []
-    for one in steps:
-        if is_compiled():
-            compiled = CompiledSteps(view, admission)
-            legal = compiled.legal(one.level, one.beams)
-            scores = np.random.default_rng(0).normal(size=len(legal.codes)).astype(np.float32)
-            constraint.append(repeated(partial(_constrain_compiled, compiled, one, scores), repeats))
-            choosing = partial(compiled.best, one.level, one.beams, legal, scores.copy(), np.array([width]))
-            selection.append(repeated(choosing, repeats))
-            continue
+    for one in walk(view, width, admission, np.random.default_rng(0)):
         constraint.append(repeated(partial(_constrain, view, one, admission), repeats))
         selection.append(repeated(partial(select_top, torch.from_numpy(one.found.scores), width, by_position), repeats))
+    widths, policy = np.array([width]), cast(Policy, Indifferent())
+
+    def search() -> None:
+        CompiledSearch(view, widths, widths, exclusions, filters, False).run(policy, torch.zeros(1, 1), None)
+
     return {
         "prepare_us": microseconds(repeated(make, repeats), 1),
         "constraint_us_by_level": [microseconds(one, 1) for one in constraint],
         "constraint_us_a_step": microseconds(sum(constraint) / len(constraint), 1),
         "selection_us_a_step": microseconds(sum(selection) / len(selection), 1),
+        "search_us": microseconds(repeated(search, repeats), 1) if is_compiled() else None,
     }
 
 
 def _constrain(view: TrieSnapshot, one: Step, admission: Admission | None) -> None:
     found = expand(view, one.level, one.beams, one.log_probs, admission)
     lead(view, one.beams, found, one.chosen)
-
-
-def _constrain_compiled(compiled: CompiledSteps, one: Step, log_probs: Scores) -> None:
-    compiled.added(one.beams, compiled.legal(one.level, one.beams), log_probs)
 
 
 def measure_filters(view: TrieSnapshot, width: int, excluded: int, repeats: int) -> dict[str, Any]:
@@ -137,17 +149,12 @@ def measure_filters(view: TrieSnapshot, width: int, excluded: int, repeats: int)
     rows = np.zeros(len(items), dtype=np.int64)
     half = ItemFilter.of_mask(random.random(view.known_items) < 0.5)
 
-    def excluding() -> Admission:
-        return Admission(view, 1, Exclusions.of_pairs(view, rows, items), [])
-
-    def filtering() -> Admission:
-        return Admission(view, 1, Exclusions.of_pairs(view, rows, items), [half])
-
-    _, first = timed(filtering)
+    excluding = Exclusions.of_pairs(view, rows, items)
+    _, first = timed(lambda: Admission(view, 1, excluding, [half]))
     return {
-        "none": measure_steps(view, width, lambda: None, repeats),
-        "excluded": measure_steps(view, width, excluding, repeats),
-        "excluded_and_half": measure_steps(view, width, filtering, repeats)
+        "none": measure_steps(view, width, None, [], repeats),
+        "excluded": measure_steps(view, width, excluding, [], repeats),
+        "excluded_and_half": measure_steps(view, width, excluding, [half], repeats)
         | {"first_use_of_half_us": microseconds(first, 1)},
     }
 

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from asterism.core.errors import ModelError
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.decoding import Trie, beam, beam_search
-from asterism.decoding.candidates import Beams
-from asterism.decoding.compiled import CompiledSteps, TrieAddresses, is_compiled
+from asterism.decoding.compiled import CompiledSearch, TrieAddresses, is_compiled
 from asterism.decoding.snapshot import TrieSnapshot
 from asterism.models.policy import read_histories
 from decoding.random_worlds import RandomWorld, random_worlds
@@ -84,9 +83,50 @@ def test_what_a_search_reads_lives_as_long_as_it_where_threads_share_a_new_snaps
         together.wait(10)
 
     monkeypatch.setattr(TrieAddresses, "__init__", make_together)
+    all_items = np.array([len(codes)])
     with ThreadPoolExecutor(2) as pool:
-        searches = list(pool.map(lambda _: CompiledSteps(view, None), range(2)))
+        searches = list(pool.map(lambda _: CompiledSearch(view, all_items, all_items, None, (), False), range(2)))
     gc.collect()
     assert [one() is not None for one in made] == [True, True]
+    policy = TablePolicy((8, 8, 8), len(codes))
     for search in searches:
-        assert search.legal(0, Beams.at_root(np.array([True]))).codes.tolist() == sorted(set(codes[:, 0].tolist()))
+        assert sorted(search.run(policy, torch.zeros(1, 1), None).items[0].tolist()) == list(range(len(codes)))
+
+
+def test_a_search_asks_nothing_once_all_that_is_left_is_the_answer() -> None:
+    sizes = (256, 256, 256, 5)
+    table = SemanticIdTable(np.array([[item, item, 7, item % 5] for item in range(40)]), sizes)
+    view, policy = Trie.from_table(table).snapshot(), TablePolicy(sizes, 40)
+    scored = beam_search(policy, torch.zeros(2, 1), view, 10, 10)
+    assert [shape[2] for shape in policy.calls] == [0, 1, 2, 3]
+    policy.calls.clear()
+    found = beam_search(policy, torch.zeros(2, 1), view, 10, 10, scored=False)
+    assert [shape[2] for shape in policy.calls] == [0, 1, 2]
+    assert found.items.sort(dim=1).values.tolist() == scored.items.sort(dim=1).values.tolist()
+
+
+def test_what_a_policy_or_a_caller_raises_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = SemanticIdTable(np.array([[0, 0], [1, 1]]), (2, 2))
+    policy = TablePolicy((2, 2), 2)
+
+    def fail(*_: object) -> bool:
+        raise KeyboardInterrupt("stopped")
+
+    with pytest.raises(KeyboardInterrupt, match="stopped"):
+        beam_search(policy, torch.zeros(1, 1), Trie.from_table(table).snapshot(), 1, 1, wanted=fail)
+    monkeypatch.setattr(policy, "next_code_log_probs", fail)
+    with pytest.raises(KeyboardInterrupt, match="stopped"):
+        beam_search(policy, torch.zeros(1, 1), Trie.from_table(table).snapshot(), 1, 1)
+
+
+def test_a_search_leaves_nothing_behind_that_a_collection_would_have_to_find() -> None:
+    table = SemanticIdTable(np.array([[0, 0], [1, 1]]), (2, 2))
+    policy, trie = TablePolicy((2, 2), 2), Trie.from_table(table)
+    view = trie.snapshot()
+    gc.collect()
+    gc.disable()
+    try:
+        beam_search(policy, torch.zeros(1, 1), view, 1, 1, wanted=lambda: True)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -15,6 +15,7 @@ from asterism.models.ugt import UGT
 from asterism.models.ugt.inference import InferenceUGT, Precision
 from asterism.models.ugt.inference.fused import FusedAttention
 from asterism.models.ugt.inference.siblings import Siblings
+from asterism.models.ugt.inference.whole import WholeEncoder
 from models.small_ugt import EVERYTHING, batch_of, full_sequences, make_model
 
 pytestmark = pytest.mark.skipif(not FusedAttention.there_is(torch.float32, 16), reason="no C++ compiler here")
@@ -35,6 +36,7 @@ def by_torch(model: UGT, precision: Precision, monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as patched:
         patched.setattr(FusedAttention, "there_is", staticmethod(lambda kind, width: False))
         patched.setattr(Siblings, "of", classmethod(lambda cls, levels, temperature: None))
+        patched.setattr(WholeEncoder, "of", classmethod(lambda cls, model, inputs, precision: None))
         return InferenceUGT(model, precision)
 
 

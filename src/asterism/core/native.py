@@ -64,7 +64,7 @@ def function(source: Path, name: str, arguments: Sequence[Any], result: Any = No
 
 
 def _loaded(source: Path, compiler: str | None) -> ctypes.CDLL:
-    text = b"".join(file.read_bytes() for file in (source, *sorted(Path(__file__).parent.glob("*.h"))))
+    text = b"".join(file.read_bytes() for file in (source, *_headers(source)))
     of_source = _hash(text, repr((_FLAGS, _processor())).encode())
     of_compiler = "*" if compiler is None else _hash(_output([compiler, "--version"]).encode())
     name = f"{source.stem}-{of_source}-{of_compiler}"
@@ -74,6 +74,12 @@ def _loaded(source: Path, compiler: str | None) -> ctypes.CDLL:
     if compiler is None:
         raise FileNotFoundError("no C++ compiler")
     return ctypes.CDLL(str(_compiled(source, compiler, name)))
+
+
+def _headers(source: Path) -> Iterator[Path]:
+    """What a source may include: what stands beside it, and what is here for all."""
+    for folder in dict.fromkeys((source.parent, Path(__file__).parent)):
+        yield from sorted(folder.glob("*.h"))
 
 
 def _whole(folder: Path | None, name: str) -> Iterator[Path]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from asterism.core.errors import AbandonedError
-from asterism.decoding.candidates import Beams, Candidates, Scores, expand
-from asterism.decoding.compiled import CompiledSteps, is_compiled
+from asterism.decoding.candidates import Beams, Candidates, expand
+from asterism.decoding.compiled import CompiledSearch, is_compiled
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.selection import by_position, select_top
@@ -73,12 +73,12 @@ def beam_search(
     counts = per_row(count, rows, "count")
     widths = np.maximum(per_row(width, rows, "width"), counts)
     most = int(counts.max(initial=0))
+    if is_compiled():
+        return _compiled(policy, state, view, (widths, counts), exclusions, filters, scored, wanted)
     admission = admission_of(view, rows, exclusions, filters)
     left = np.ones(rows, dtype=np.bool_) if admission is None else admission.rows_left
     beams = Beams.at_root(left)
     settled = None if scored else Settled(view, counts, admission)
-    compiled = CompiledSteps(view, admission) if is_compiled() else None
-    items: Indices | None = None
     for level in range(view.layout.levels):
         if not wanted():
             raise AbandonedError(f"nobody waits for these {rows} rows any more; they were left at level {level}")
@@ -87,26 +87,47 @@ def beam_search(
         if not left.any():
             break
         last = level == view.layout.levels - 1
-        kept = counts if last else widths
-        if compiled is not None:
-            beams, items = compiled.next(policy, state, level, beams, kept)
-        else:
-            found = expand(view, level, beams, next_log_probs(policy, state, view, beams.codes), admission)
-            beams = _step(view, beams, found, kept, last)
+        found = expand(view, level, beams, next_log_probs(policy, state, view, beams.codes), admission)
+        beams = _step(view, beams, found, counts if last else widths, last)
         check_dead_end(beams, left, level)
-    items, log_probs = items_of(view, beams, most) if items is None else _in_columns(items, beams.log_probs, most)
+    items, log_probs = items_of(view, beams, most)
     return Generated(torch.from_numpy(items), torch.from_numpy(log_probs) if scored else None)
+
+
+def _compiled(
+    policy: Policy,
+    state: Tensor,
+    view: TrieSnapshot,
+    sizes: tuple[Indices, Indices],
+    exclusions: Exclusions | None,
+    filters: Sequence[ItemFilter | None],
+    scored: bool,
+    wanted: Callable[[], bool],
+) -> Generated:
+    """The same by compiled code, for widths and counts (B,)."""
+    counts = sizes[1]
+    if not scored and _may_be_settled(view, counts, filters):
+        admission = admission_of(view, len(counts), exclusions, filters)
+        settled = Settled(view, counts, admission)
+        if settled.all_of(Beams.at_root(np.ones(len(counts), dtype=np.bool_)), 0):
+            return Generated(torch.from_numpy(settled.items), None)
+    search = CompiledSearch(view, *sizes, exclusions, filters, not scored)
+    found = search.run(policy, state, None if wanted is always else wanted)
+    return Generated(
+        torch.from_numpy(found.items),
+        None if found.log_probs is None or not scored else torch.from_numpy(found.log_probs),
+    )
+
+
+def _may_be_settled(view: TrieSnapshot, counts: Indices, filters: Sequence[ItemFilter | None]) -> bool:
+    """Whether each row may have so few items that they are its answer."""
+    if not filters:
+        return view.count <= int(counts.max(initial=0))
+    pairs = zip(filters, counts.tolist(), strict=True)
+    return all(min(view.count, view.count if one is None or one.count is None else one.count) <= k for one, k in pairs)
 
 
 def _step(view: TrieSnapshot, beams: Beams, found: Candidates, widths: Indices, last: bool) -> Beams:
     keys = by_item(view, beams, found) if last else by_position
     best = select_top(torch.from_numpy(found.scores), int(widths.max()), keys)
     return go_on(view, beams, found, best, widths)[0]
-
-
-def _in_columns(items: Indices, log_probs: Scores, count: int) -> tuple[Indices, Scores]:
-    """The same in `count` columns, -1 and -inf in those that are added."""
-    if items.shape[1] == count:
-        return items, log_probs
-    added = ((0, 0), (0, count - items.shape[1]))
-    return np.pad(items, added, constant_values=-1), np.pad(log_probs, added, constant_values=-np.inf)

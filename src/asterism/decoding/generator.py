@@ -16,7 +16,7 @@ from asterism.core.progress import track
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
 from asterism.decoding.beam import always, beam_search
-from asterism.decoding.exclusion import Exclusions
+from asterism.decoding.exclusion import ExcludedPairs, Exclusions
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.recommendations import Mode, Recommendations, check_request
@@ -32,7 +32,6 @@ from asterism.models.policy import HistoryBatch, LimitsRows, Policy, layout_of
 _SCORES_AT_ONCE = 1 << 24
 _MAX_ROWS_AT_ONCE = 256
 
-Excluded = tuple[Indices, Indices]  # rows and items, pair by pair
 Filters = Sequence[ItemFilter | None]  # one for each row, or none at all
 
 
@@ -109,7 +108,7 @@ class Generator:
         *,
         exclude_history: bool = False,
         unavailable: Iterable[int] | NDArray[np.integer] = (),
-        excluded: Sequence[ArrayLike] | None = None,
+        excluded: Sequence[ArrayLike] | ExcludedPairs | None = None,
         filters: ItemFilter | Filters | None = None,
         code_log_probs: bool = True,
         beam: PerRow | None = None,
@@ -122,12 +121,13 @@ class Generator:
 
         `k` holds for all rows or names one number for each; the answer has the largest of them as its columns.
         `exclude_history` leaves out all of a row's own events, also those the policy does not read;
-        `unavailable` items are left out of every row, `excluded[r]` out of row r; of the rest row r is given
-        what `filters[r]` allows, or the one filter for all rows. Where states are kept, `users` names the rows that may
-        be found again. The beam is as wide as configured unless `beam` says otherwise, for all rows or for each, and
-        never narrower than the row's k. Where `wanted` turns false between two steps, `AbandonedError` is raised. A
-        caller that needs no `code_log_probs` may save the policy's last steps: where they do not enter the score
-        either, it is not asked for them once the items they could choose from are no more than the beam.
+        `unavailable` items are left out of every row, `excluded[r]` out of row r, or the pairs that it holds; of the
+        rest row r is given what `filters[r]` allows, or the one filter for all rows. Where states are kept, `users`
+        names the rows that may be found again. The beam is as wide as configured unless `beam` says otherwise, for all
+        rows or for each, and never narrower than the row's k. Where `wanted` turns false between two steps,
+        `AbandonedError` is raised. A caller that needs no `code_log_probs` may save the policy's last steps: where they
+        do not enter the score either, it is not asked for them once the items they could choose from are no more than
+        the beam.
         Raises `RequestError` on a senseless request, `UnknownIdError` on an item index that the
         catalogue never had, `ConfigError` where a head has weight and is not there,
         `ModelError` if no item is left for anyone or the policy fails.
@@ -136,10 +136,10 @@ class Generator:
         counts = per_row(k, len(histories), "k")
         self._check_policy()
         view = self._trie.snapshot()
-        banned = np.unique(np.fromiter((int(item) for item in unavailable), dtype=np.int64))
+        banned = _distinct(unavailable)
         pairs = _excluded_pairs(histories, exclude_history, excluded)
         _check_known(banned, view.known_items, "unavailable")
-        _check_known(pairs[1], view.known_items, "an excluded item or a history's event")
+        _check_known(pairs.items, view.known_items, "an excluded item or a history's event")
         if len(banned) and np.count_nonzero(view.holds(banned)) == len(view):
             raise ModelError("the trie holds no item that is available; give fewer unavailable items, or insert some")
         of_rows = _filters_of_rows(filters, banned, len(histories))
@@ -148,17 +148,20 @@ class Generator:
         widths = np.maximum(per_row(self._config.beam if beam is None else beam, len(histories), "beam"), counts)
         asked = _Asked(view, counts, widths, mode, code_log_probs or self._config.code_weight != 0, wanted)
         step = self._rows_at_once(asked)
-        chunks = [np.arange(start, min(start + step, len(histories))) for start in range(0, len(histories), step)]
-        parts = [
-            self._recommend_chunk(
-                asked._replace(counts=counts[rows], widths=widths[rows]),
-                histories.take(rows),
-                _pairs_of(pairs, rows),
-                _rows_of(of_rows, rows),
-                None if users is None else [users[row] for row in rows.tolist()],
-            )
-            for rows in (track(chunks, "recommending") if progress else chunks)
-        ]
+        if 0 < len(histories) <= step:
+            parts = [self._recommend_chunk(asked, histories, pairs, of_rows, users)]
+        else:
+            chunks = [np.arange(start, min(start + step, len(histories))) for start in range(0, len(histories), step)]
+            parts = [
+                self._recommend_chunk(
+                    asked._replace(counts=counts[rows], widths=widths[rows]),
+                    histories.take(rows),
+                    _pairs_of(pairs, rows),
+                    _rows_of(of_rows, rows),
+                    None if users is None else [users[row] for row in rows.tolist()],
+                )
+                for rows in (track(chunks, "recommending") if progress else chunks)
+            ]
         return _joined(parts, int(np.max(k, initial=0)), mode != "rank" and code_log_probs)
 
     @torch.inference_mode()
@@ -166,7 +169,7 @@ class Generator:
         self,
         asked: _Asked,
         histories: Sequences,
-        pairs: Excluded,
+        pairs: ExcludedPairs,
         filters: Filters,
         users: Sequence[str | None] | None,
     ) -> Recommendations:
@@ -210,28 +213,40 @@ class Generator:
         return min(_MAX_ROWS_AT_ONCE, held, max(1, _SCORES_AT_ONCE // max(1, wide)))
 
 
-def _excluded_pairs(histories: Sequences, exclude_history: bool, excluded: Sequence[ArrayLike] | None) -> Excluded:
-    """All pairs of row and item to leave out, in order of rows."""
-    rows = [np.empty(0, dtype=np.int64)]
-    items = [np.empty(0, dtype=np.int64)]
-    if exclude_history:
-        rows.append(np.repeat(np.arange(len(histories)), histories.lengths))
-        items.append(histories.slices(histories.offsets[:-1], histories.offsets[1:]).items.astype(np.int64))
-    if excluded is not None:
-        if len(excluded) != len(histories):
-            raise RequestError(f"`excluded` has {len(excluded)} rows for {len(histories)} histories; give one for each")
-        extra = [np.asarray(one, dtype=np.int64).ravel() for one in excluded]
-        rows.append(np.repeat(np.arange(len(extra)), [len(one) for one in extra]))
-        items.extend(extra)
-    all_rows, all_items = np.concatenate(rows), np.concatenate(items)
-    order = np.argsort(all_rows, kind="stable")
-    return all_rows[order], all_items[order]
+def _distinct(items: Iterable[int] | NDArray[np.integer]) -> Indices:
+    found = np.fromiter((int(item) for item in items), dtype=np.int64)
+    return np.unique(found) if len(found) else found
 
 
-def _pairs_of(pairs: Excluded, rows: Indices) -> Excluded:
+def _excluded_pairs(
+    histories: Sequences, exclude_history: bool, excluded: Sequence[ArrayLike] | ExcludedPairs | None
+) -> ExcludedPairs:
+    """All pairs of row and item to leave out."""
+    given = _pairs_given(excluded, len(histories))
+    if not exclude_history:
+        return given
+    rows = np.concatenate([np.repeat(np.arange(len(histories)), histories.lengths), given.rows])
+    own = histories.slices(histories.offsets[:-1], histories.offsets[1:]).items.astype(np.int64)
+    order = np.argsort(rows, kind="stable")
+    return ExcludedPairs(rows[order], np.concatenate([own, given.items])[order])
+
+
+def _pairs_given(excluded: Sequence[ArrayLike] | ExcludedPairs | None, rows: int) -> ExcludedPairs:
+    if isinstance(excluded, ExcludedPairs):
+        return excluded
+    if excluded is None:
+        return ExcludedPairs(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+    if len(excluded) != rows:
+        raise RequestError(f"`excluded` has {len(excluded)} rows for {rows} histories; give one for each")
+    lists = [np.asarray(one, dtype=np.int64).ravel() for one in excluded]
+    items = np.concatenate([np.empty(0, dtype=np.int64), *lists])
+    return ExcludedPairs(np.repeat(np.arange(rows), [len(one) for one in lists]), items)
+
+
+def _pairs_of(pairs: ExcludedPairs, rows: Indices) -> ExcludedPairs:
     """The pairs of a run of rows, whose numbers then count from 0."""
-    start, stop = np.searchsorted(pairs[0], [rows[0], rows[-1] + 1])
-    return pairs[0][start:stop] - rows[0], pairs[1][start:stop]
+    start, stop = np.searchsorted(pairs.rows, [rows[0], rows[-1] + 1])
+    return ExcludedPairs(pairs.rows[start:stop] - rows[0], pairs.items[start:stop])
 
 
 def _filters_of_rows(filters: ItemFilter | Filters | None, banned: Indices, rows: int) -> Filters:
@@ -251,13 +266,15 @@ def _rows_of(filters: Filters, rows: Indices) -> Filters:
 
 
 def _check_known(items: Indices, known: int, what: str) -> None:
-    strange = items[(items < 0) | (items >= known)]
-    if len(strange):
+    if len(items) and not 0 <= int(items.min()) <= int(items.max()) < known:
+        strange = items[(items < 0) | (items >= known)]
         raise UnknownIdError(f"item index {int(strange[0])} ({what}) is outside the catalogue of {known} items")
 
 
 def _joined(parts: list[Recommendations], k: int, with_log_probs: bool) -> Recommendations:
     """The parts' rows one below the other, in k columns."""
+    if len(parts) == 1 and parts[0].items.shape[1] == k and with_log_probs == (parts[0].code_log_probs is not None):
+        return parts[0]
     rows = sum(len(part) for part in parts)
     items = np.full((rows, k), -1, dtype=np.int64)
     scores = np.full((rows, k), -np.inf, dtype=np.float32)

@@ -67,6 +67,11 @@ class ItemFilter:
             return inside
         return np.where(items < len(self._mask), inside, self.beyond)
 
+    @property
+    def parts(self) -> tuple[Indices | None, NDArray[np.bool_] | None]:
+        """The allowed items, ascending, or else the mask; not to be changed."""
+        return self._listed, self._mask
+
     @cached_property
     def count(self) -> int | None:
         """How many items are allowed; None where all later items are."""

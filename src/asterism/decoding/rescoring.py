@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ctypes import c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -10,14 +14,22 @@ from torch import Tensor
 
 from asterism.config.run import DecodingConfig
 from asterism.core.errors import ConfigError, ModelError
+from asterism.core.native import Function, function
 from asterism.decoding.beam import Generated
 from asterism.decoding.exclusion import Exclusions
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.item_filter import ItemFilter
-from asterism.decoding.selection import Scores, by_position, select_top
+from asterism.decoding.selection import Scores, by_position, no_number, select_top
 from asterism.decoding.snapshot import TrieSnapshot
 from asterism.decoding.trie_layout import Indices
 from asterism.models.policy import HistoryBatch, Policy
+
+_SOURCE: Final = Path(__file__).with_name("rescoring.cpp")
+
+
+@cache
+def _native() -> Function | None:
+    return function(_SOURCE, "best_items", (c_int64, c_int64, c_int64, *[c_void_p] * 6), c_int64)
 
 
 def check_weights(config: DecodingConfig) -> None:
@@ -75,17 +87,42 @@ def rescore(
 def _best(generated: Generated, scores: Tensor, counts: Indices) -> tuple[Generated, Tensor]:
     """The best counts[r] of the generated items by scores (B, W), in their order, with their scores."""
 
-    def by_item(rows: Indices, positions: Indices) -> Indices:
-        return generated.items.numpy()[rows, positions]
+    found = _native()
+    log_probs = generated.code_log_probs
+    if found is not None:
+        items, kept, order = _best_compiled(found, generated.items, scores, counts)
+    else:
+        items, kept, order = _best_of(generated.items, scores, counts)
+    if log_probs is not None:
+        log_probs = log_probs.gather(1, order).masked_fill(items < 0, -torch.inf)
+    return Generated(items, log_probs), kept
 
-    values, positions = select_top(scores.masked_fill(generated.items < 0, -torch.inf), int(counts.max()), by_item)
+
+def _best_of(items: Tensor, scores: Tensor, counts: Indices) -> tuple[Tensor, Tensor, Tensor]:
+    """Items, scores and where they stood, all (B, min(largest count, W))."""
+
+    def by_item(rows: Indices, positions: Indices) -> Indices:
+        return items.numpy()[rows, positions]
+
+    values, positions = select_top(scores.masked_fill(items < 0, -torch.inf), int(counts.max()), by_item)
     _cut(values, counts)
     order, kept = torch.from_numpy(positions), torch.from_numpy(values)
-    gone = kept == -torch.inf
-    log_probs = generated.code_log_probs
-    if log_probs is not None:
-        log_probs = log_probs.gather(1, order).masked_fill(gone, -torch.inf)
-    return Generated(generated.items.gather(1, order).masked_fill(gone, -1), log_probs), kept
+    return items.gather(1, order).masked_fill(kept == -torch.inf, -1), kept, order
+
+
+def _best_compiled(find: Function, items: Tensor, scores: Tensor, counts: Indices) -> tuple[Tensor, Tensor, Tensor]:
+    """The same by compiled code."""
+    rows, width = items.shape
+    columns = min(int(counts.max()), width)
+    items, scores, sizes = items.contiguous(), scores.contiguous(), torch.from_numpy(counts).contiguous()
+    assert scores.shape == items.shape
+    assert scores.dtype == torch.float32
+    found, order = torch.empty((2, rows, columns), dtype=torch.long)
+    kept = torch.empty(rows, columns)
+    wrong = find(rows, width, columns, *(one.data_ptr() for one in (items, scores, sizes, found, kept, order)))
+    if wrong:
+        raise no_number(wrong - 1)
+    return found, kept, order
 
 
 def rank(

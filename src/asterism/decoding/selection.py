@@ -22,6 +22,11 @@ def by_position(rows: Indices, positions: Indices) -> Indices:
     return positions
 
 
+def no_number(row: int) -> ModelError:
+    """A row's scores cannot be put in order."""
+    return ModelError(f"the policy's score of row {row} is not a number; its training diverged or its input is bad")
+
+
 def select_top(scores: Tensor, count: int, tie_keys: TieKeys) -> tuple[Scores, Indices]:
     """The best min(count, C) of float32 scores (B, C), best first: values and positions.
 
@@ -33,7 +38,7 @@ def select_top(scores: Tensor, count: int, tie_keys: TieKeys) -> tuple[Scores, I
     found, places = top.values.numpy(), top.indices.numpy()
     if np.isnan(found[:, :1]).any():  # topk puts NaN first
         row = int(np.flatnonzero(np.isnan(found[:, 0]))[0])
-        raise ModelError(f"the policy's score of row {row} is not a number; its training diverged or its input is bad")
+        raise no_number(row)
     values, positions = found[:, :kept].copy(), places[:, :kept].copy()
     if width > kept:
         straddled = np.flatnonzero((found[:, kept - 1] == found[:, kept]) & np.isfinite(found[:, kept]))

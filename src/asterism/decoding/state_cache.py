@@ -16,7 +16,14 @@ from asterism.decoding.doorkeeper import Doorkeeper
 from asterism.models.histories import HistoryBatch
 from asterism.models.ugt.inference import InferenceUGT
 from asterism.models.ugt.inference.memory import Users
-from asterism.models.ugt.inference.resumption import advance, can_resume, fingerprints, memory_shape, remembered
+from asterism.models.ugt.inference.resumption import (
+    advance,
+    can_resume,
+    count_new,
+    fingerprints,
+    memory_shape,
+    remembered,
+)
 
 #: A user with more new events than this is computed anew, which then costs little more.
 _MOST_NEW: Final = 8
@@ -126,6 +133,8 @@ class StateCache:
         plain = [row for row in range(len(histories)) if row not in kept]
         if len(plain) == len(histories):
             return self._encoder.blocks_of(histories, keep=False).states
+        if len(new) == len(histories):  # then they are in the order of rows
+            return self._resumed(histories, prints, row_of, new)
         found = torch.zeros(len(histories), self._hot.memory.shape.width)
         if new:
             found[[row_of[key] for key in new]] = self._resumed(histories, prints, row_of, new)
@@ -158,13 +167,9 @@ class StateCache:
             return {}
         slots = self._hot.slots_of(held)
         memory, events = self._hot.memory, prints.shape[1]
-        now, before = prints[[row_of[key] for key in held]], memory.in_order(slots)
-        new = torch.full((len(held),), -1)
-        for count in range(min(_MOST_NEW + 1, events)):
-            alike = (now[:, : events - count] == before[:, count:]).all(dim=1)
-            new = torch.where((new < 0) & alike, count, new)
-            if bool((new >= 0).all()):
-                break
+        new = count_new(memory, slots, prints, torch.tensor([row_of[key] for key in held]), _MOST_NEW)
+        if not bool(new.any()):  # all come back with what they had
+            return dict.fromkeys(held, 0)
         slides = memory.slides[slots] + (memory.lengths[slots] + new - events).clamp(min=0)
         usable = (new >= 0) & ((new == 0) | (slides <= self._most_slides))
         return {key: count for key, count, fine in zip(held, new.tolist(), usable.tolist(), strict=True) if fine}

@@ -112,10 +112,15 @@ def check_dead_end(beams: Beams, left: NDArray[np.bool_], level: int) -> None:
     """Raise `ModelError` if a row (B,) that has something left is without a beam after a level."""
     stuck = np.flatnonzero(left & (beams.starts[:, 0] < 0))
     if len(stuck):
-        raise ModelError(
-            f"dead end at level {level} of row {int(stuck[0])}: the policy gives probability zero to every path to the "
-            "items left; check its log-probabilities for -inf"
-        )
+        raise dead_end(level, int(stuck[0]))
+
+
+def dead_end(level: int, row: int) -> ModelError:
+    """The policy leaves a row no path."""
+    return ModelError(
+        f"dead end at level {level} of row {row}: the policy gives probability zero to every path to the "
+        "items left; check its log-probabilities for -inf"
+    )
 
 
 def items_of(view: TrieSnapshot, beams: Beams, count: int) -> tuple[Indices, Scores]:

@@ -70,7 +70,7 @@ class HistoryBatch:
     def from_sequences(cls, histories: Sequences, layout: HistoryLayout | int) -> HistoryBatch:
         """Keep what the layout says and pad on the left; T is at least 1. A number reads as many newest events."""
         layout = HistoryLayout(layout) if isinstance(layout, int) else layout
-        recent = histories.last(layout.max_events)
+        recent = histories if _is_short(histories, layout.max_events) else histories.last(layout.max_events)
         pad = _Padding(recent)
         batch = cls(
             items=pad.whole(recent.items, fill=-1),
@@ -128,6 +128,12 @@ class HistoryBatch:
         )
 
 
+def _is_short(rows: Sequences, most: int) -> bool:
+    """Whether all events are read, and there are no others."""
+    starts, ends = rows.offsets[:1].tolist(), rows.offsets[-1:].tolist()
+    return starts == [0] and ends == [rows.events] and int(rows.lengths.max(initial=0)) <= most
+
+
 class _Padding:
     """Where the events of rows come to stand."""
 
@@ -135,16 +141,21 @@ class _Padding:
         lengths = rows.lengths
         width = max(1, int(lengths.max(initial=0)))
         self._shape = (len(rows), width)
-        self._rows = np.repeat(np.arange(len(rows)), lengths)
-        self._columns = np.arange(rows.events) - np.repeat(rows.offsets[1:], lengths) + width
+        self._is_full = rows.events == len(rows) * width  # then there is nothing to pad
+        if not self._is_full:
+            self._rows = np.repeat(np.arange(len(rows)), lengths)
+            self._columns = np.arange(rows.events) - np.repeat(rows.offsets[1:], lengths) + width
 
     def whole(self, values: NDArray[np.integer], fill: int) -> Tensor:
-        return self._scattered(np.full(self._shape, fill, dtype=np.int64), values)
+        return self._scattered(fill, values, np.int64)
 
     def real(self, values: NDArray[np.floating]) -> Tensor:
-        return self._scattered(np.full(self._shape, np.nan, dtype=np.float32), values)
+        return self._scattered(np.nan, values, np.float32)
 
-    def _scattered(self, out: NDArray[Any], values: NDArray[Any]) -> Tensor:
+    def _scattered(self, fill: float, values: NDArray[Any], kind: type[np.generic]) -> Tensor:
+        if self._is_full:
+            return torch.from_numpy(values.astype(kind).reshape(self._shape))
+        out = np.full(self._shape, fill, dtype=kind)
         out[self._rows, self._columns] = values
         return torch.from_numpy(out)
 

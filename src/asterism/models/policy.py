@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -13,8 +13,10 @@ __all__ = [
     "HistoryBatch",
     "HistoryLayout",
     "LimitsRows",
+    "NativeScorer",
     "Policy",
     "ReadsByLayout",
+    "ScoresNatively",
     "ScoresPaths",
     "ScoresSteps",
     "layout_of",
@@ -91,6 +93,23 @@ class ScoresSteps(Protocol):
         `state` (B, D); `prefixes` (B, W, l) long; `origins` (n,) int32, row * W + beam, ascending, and among equal
         ones `codes` (n,) int32 ascending.
         """
+        ...
+
+
+class NativeScorer(NamedTuple):
+    """Compiled code that answers what `step_log_probs` is asked, for a batch's states."""
+
+    function: int  # its address: (context, level, B, W, states, prefixes, n, origins, codes, log-probabilities out)
+    context: int
+    states: Tensor  # (B, D) fp32, one row after the other
+
+
+@runtime_checkable
+class ScoresNatively(Protocol):
+    """A policy that compiled code can ask without a way through Python."""
+
+    def native_scorer(self, state: Tensor) -> NativeScorer | None:
+        """For states (B, D); None where there is none. The policy must live on meanwhile."""
         ...
 
 

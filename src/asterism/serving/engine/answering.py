@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import BinaryIO
 
+import msgspec
+
 from asterism.core.errors import AbandonedError, ModelError
 from asterism.serving.engine import messages
-from asterism.serving.engine.inbox import Inbox
+from asterism.serving.engine.compact import CompactBatch, CompactEngine
+from asterism.serving.engine.inbox import Inbox, Message
 from asterism.serving.ports import ElasticEngine, Engine, EngineAnswer, EngineRequest, Remembering
 
 logger = logging.getLogger(__name__)
@@ -24,8 +27,14 @@ class Answering:
         self._engine = engine
         self._elastic = engine if isinstance(engine, ElasticEngine) else None
         self._remembering = engine if isinstance(engine, Remembering) else None
+        self._compact = engine if isinstance(engine, CompactEngine) else None
         self._is_broken = False  # what an engine that lost count answers next may be anybody's
         self._gone: frozenset[str] = frozenset()  # for an engine whose catalogue cannot change
+
+    def decode(self, body: bytes) -> Message:
+        """A message of the service; a batch as the engine reads it, where it can."""
+        found = None if self._compact is None else self._compact.read(body)
+        return messages.decode_to_engine(body) if found is None else found
 
     def run(self, inbox: Inbox, sink: BinaryIO) -> None:
         """Answer until the service has gone; an engine's exception becomes that batch's error."""
@@ -37,10 +46,10 @@ class Answering:
                 if self._remembering is not None:
                     self._remembering.forget(message.user_ids)
                 continue
-            sink.write(messages.pack(self._reply(message, inbox)))
+            sink.write(messages.pack(self.reply(message, inbox)))
             sink.flush()
             if self._is_broken:
-                os._exit(3)  # not through the interpreter's end, where the inbox still reads
+                os._exit(3)
 
     def _change(self, change: messages.Availability) -> None:
         if self._elastic is None:
@@ -48,6 +57,32 @@ class Answering:
         else:
             self._elastic.set_available(change.gone, False)
             self._elastic.set_available(change.back, True)
+
+    def reply(self, batch: messages.Batch | CompactBatch, inbox: Inbox) -> messages.Reply | messages.PackedReply:
+        """The answer to a batch, of which the inbox knows what was withdrawn."""
+        if isinstance(batch, messages.Batch):
+            return self._reply(batch, inbox)
+        if self._compact is None or inbox.withdrawn(batch.number) or (batch.deadlines <= time.monotonic()).any():
+            return self._reply(messages.decode_batch(batch.body), inbox)
+        try:
+            wanted = _wanted(inbox, batch.number, range(len(batch.counts)))
+            answers = msgspec.Raw(self._compact.recommend_compact(batch, wanted))
+            return messages.PackedReply(batch.number, answers, kept_bytes=self._kept_bytes())
+        except AbandonedError:
+            return self._abandoned(batch.number, len(batch.counts))
+        except Exception as error:  # as in `_reply`
+            return self._failed(batch.number, len(batch.counts), error)
+
+    def _abandoned(self, number: int, rows: int) -> messages.Reply:
+        logger.debug("batch %d was left: nobody waits for it any more", number)
+        return messages.Reply(number, (None,) * rows, kept_bytes=self._kept_bytes())
+
+    def _failed(self, number: int, rows: int, error: Exception) -> messages.Reply:
+        logger.exception("the engine failed on a batch of %d", rows)
+        return messages.Reply(number, (), f"{type(error).__name__}: {error}")
+
+    def _kept_bytes(self) -> dict[str, int]:
+        return self._elastic.kept_bytes() if self._elastic else {}
 
     def _reply(self, batch: messages.Batch, inbox: Inbox) -> messages.Reply:
         dropped = inbox.withdrawn(batch.number)
@@ -59,20 +94,17 @@ class Answering:
         ]
         answers: list[EngineAnswer | None] = [None] * len(batch.requests)
         try:
-            found = self._answers([batch.requests[row] for row in rows], batch.beam, _wanted(inbox, batch, rows))
+            found = self._answers([batch.requests[row] for row in rows], batch.beam, _wanted(inbox, batch.number, rows))
             self._is_broken = len(found) != len(rows)
             if self._is_broken:
                 raise ModelError(f"the engine gave {len(found)} answers to {len(rows)} requests")
             for row, answer in zip(rows, found, strict=True):
                 answers[row] = answer
         except AbandonedError:
-            logger.debug("batch %d was left: nobody waits for it any more", batch.number)
+            return self._abandoned(batch.number, len(batch.requests))
         except Exception as error:  # the model must not take the process with it, and the service must hear why
-            logger.exception("the engine failed on a batch of %d", len(rows))
-            return messages.Reply(batch.number, (), f"{type(error).__name__}: {error}")
-        return messages.Reply(
-            batch.number, tuple(answers), kept_bytes=self._elastic.kept_bytes() if self._elastic else {}
-        )
+            return self._failed(batch.number, len(rows), error)
+        return messages.Reply(batch.number, tuple(answers), kept_bytes=self._kept_bytes())
 
     def _answers(
         self, requests: list[EngineRequest], beam: int | None, wanted: Callable[[], bool]
@@ -84,7 +116,7 @@ class Answering:
         return self._engine.recommend([replace(one, excluded=one.excluded | self._gone) for one in requests])
 
 
-def _wanted(inbox: Inbox, batch: messages.Batch, rows: Iterable[int]) -> Callable[[], bool]:
+def _wanted(inbox: Inbox, batch: int, rows: Iterable[int]) -> Callable[[], bool]:
     """Whether somebody waits for one of these rows."""
     needed = set(rows)
-    return lambda: not needed <= inbox.withdrawn(batch.number)
+    return lambda: not needed <= inbox.withdrawn(batch)

@@ -18,10 +18,12 @@ from asterism.data.contexts import context_code
 from asterism.data.item_attributes import ItemAttributes
 from asterism.data.sequences import Asked, Sequences
 from asterism.decoding.beam import always
+from asterism.decoding.exclusion import ExcludedPairs
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.loading import TrainedRecommender, load_recommender
 from asterism.decoding.predicates import PredicateFilters
 from asterism.decoding.state_cache import CacheLimits
+from asterism.serving.engine.compact import CompactBatch, CompactMessages
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent, ScoredItem
 
 #: What the states of returning users may take in one engine; who was asked for longest ago makes room.
@@ -44,6 +46,7 @@ class GeneratorEngine:
         self._filters = PredicateFilters(attributes, self._table.codebook_sizes)
         self._categories = frozenset(attributes.category_names)
         self._reads_contexts = trained.policy.layout.contexts
+        self._messages = None if self._reads_contexts else CompactMessages.of(self._ids.ids, self._table.codes)
 
     @property
     def beam(self) -> int:
@@ -77,6 +80,24 @@ class GeneratorEngine:
                 requests, found.items.tolist(), found.scores.tolist(), paths, strict=True
             )
         ]
+
+    def read(self, body: bytes) -> CompactBatch | None:
+        """See `CompactEngine.read`."""
+        return None if self._messages is None else self._messages.read(body)
+
+    def recommend_compact(self, batch: CompactBatch, wanted: Callable[[], bool]) -> bytes:
+        """See `CompactEngine.recommend_compact`."""
+        assert self._messages is not None
+        found = self._generator.recommend(
+            batch.histories,
+            batch.counts,
+            excluded=ExcludedPairs(*batch.excluded),
+            code_log_probs=False,
+            beam=batch.beam or self._beam,
+            users=batch.users,
+            wanted=wanted,
+        )
+        return self._messages.written(batch.counts, found.items, found.scores)
 
     def semantic_ids(self) -> dict[str, SemanticId]:
         """See `Engine.semantic_ids`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 
@@ -70,30 +70,30 @@ class Reply(msgspec.Struct, array_like=True):
     kept_bytes: dict[str, int] = {}
 
 
+class PackedReply(msgspec.Struct, array_like=True):
+    """A `Reply` whose answers are packed already."""
+
+    batch: int
+    answers: msgspec.Raw
+    error: str | None = None
+    kept_bytes: dict[str, int] = {}
+
+
 ToEngine = Batch | Withdrawn | Availability | Forget
 
 _encoder = msgspec.msgpack.Encoder()
 decode_to_engine = msgspec.msgpack.Decoder(ToEngine).decode
+decode_batch = msgspec.msgpack.Decoder(Batch).decode
 decode_loaded = msgspec.msgpack.Decoder(Loaded).decode
 decode_reply = msgspec.msgpack.Decoder(Reply).decode
 encode_start = msgspec.json.Encoder().encode
 decode_start = msgspec.json.Decoder(Start).decode
 
 
-def pack(message: ToEngine | Loaded | Reply) -> bytes:
+def pack(message: ToEngine | Loaded | Reply | PackedReply) -> bytes:
     """A message with its length in front."""
     body = _encoder.encode(message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
-
-
-def read(stream: BinaryIO) -> bytes | None:
-    """The next message of a blocking stream, or None at its end."""
-    head = stream.read(LENGTH_BYTES)
-    if len(head) < LENGTH_BYTES:
-        return None
-    length = int.from_bytes(head, "big")
-    body = stream.read(length)
-    return body if len(body) == length else None
 
 
 async def read_async(stream: asyncio.StreamReader) -> bytes:

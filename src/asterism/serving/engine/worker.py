@@ -21,7 +21,7 @@ from asterism.core.pauses import keep_pauses_short
 from asterism.serving.engine import messages
 from asterism.serving.engine.answering import Answering
 from asterism.serving.engine.calibration import calibrate
-from asterism.serving.engine.inbox import Inbox
+from asterism.serving.engine.inbox import Inbox, watch_for_end
 from asterism.serving.ports import ElasticEngine, Engine, EngineFactory
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,8 @@ def main() -> None:
     start = messages.decode_start(sys.argv[1])
     sink = _own_stdout()
     is_loaded = threading.Event()
-    inbox = Inbox(sys.stdin.buffer, lambda: None if is_loaded.is_set() else os._exit(1))  # nobody waits for the model
+    source = sys.stdin.fileno()
+    watch_for_end(source, is_loaded, lambda: os._exit(1))  # nobody waits for the model
     try:
         keep_freed_memory()
         keep_to_core(start.core)
@@ -90,9 +91,11 @@ def main() -> None:
         sink.flush()
         sys.exit(2)
     is_loaded.set()
+    answering, inbox = Answering(engine), Inbox(source)
+    inbox.decode_by(answering.decode)
     sink.write(messages.pack(loaded))
     sink.flush()
-    Answering(engine).run(inbox, sink)
+    answering.run(inbox, sink)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,11 @@ class InferenceDecoder:
             parents = self._levels[number].child(parents, prefixes[..., number])
         return self._levels[prefixes.shape[-1]].log_probs(states, parents)
 
+    @property
+    def native(self) -> tuple[int, int] | None:
+        """Where compiled code stands that answers the same, and what it is to be given first; None without any."""
+        return None if self._siblings is None else (self._siblings.function, self._siblings.context)
+
     def step_log_probs(self, states: Tensor, prefixes: Tensor, origins: Tensor, codes: Tensor) -> Tensor:
         """(B, D) states, (B, W, l) prefixes, int32 origins and codes (n,) → (n,), see `ScoresSteps`."""
         if self._siblings is not None:

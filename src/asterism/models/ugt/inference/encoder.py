@@ -15,6 +15,7 @@ from asterism.models.ugt.experts import FeedForward
 from asterism.models.ugt.inference.bias import BiasRows
 from asterism.models.ugt.inference.blocks import InferenceBlock
 from asterism.models.ugt.inference.linear import Precision, activation_type
+from asterism.models.ugt.inference.whole import WholeEncoder
 from asterism.models.ugt.model import UGT
 
 #: Positions that a batch must save by being split by length; a further call of all layers costs about as much.
@@ -55,7 +56,17 @@ class InferenceEncoder:
             vectors = model.items.all()
             self._inputs = vectors if model.seen is None else vectors + model.seen.weight
             self._plain = not (self.prefix or model.events.action or model.events.context or model.events.norm)
+            self._whole = WholeEncoder.of(model, self._inputs, precision)
             self._directions = None if model.pooling is None else functional.normalize(vectors, dim=-1)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all layers are one call of compiled code."""
+        return self._whole is not None
+
+    def work_by_layer(self) -> None:
+        """Leave that call alone from now on."""
+        self._whole = None
 
     def encode(self, histories: HistoryBatch) -> Tensor:
         """(B, S) the state after the newest event; of a user without events, the start state."""
@@ -63,6 +74,9 @@ class InferenceEncoder:
 
     def blocks_of(self, histories: HistoryBatch, *, keep: bool) -> Encoded:
         """What the blocks make of the newest event of each row."""
+        if self._whole is not None:
+            vectors = None if self._plain else self.event_tokens(histories)
+            return Encoded(*self._whole.newest(histories.items, vectors, histories.timestamps, keep=keep))
         rows = self._rows(histories)
         if keep or len(rows.states) == 1:
             return self._through(rows, keep)

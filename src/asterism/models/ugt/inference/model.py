@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from asterism.models.histories import HistoryBatch, HistoryLayout
+from asterism.models.policy import NativeScorer
 from asterism.models.ugt.inference.code_scores import InferenceDecoder
 from asterism.models.ugt.inference.encoder import InferenceEncoder
+from asterism.models.ugt.inference.item_head import ItemHead
 from asterism.models.ugt.inference.linear import Precision
 from asterism.models.ugt.model import UGT
 
@@ -27,6 +29,7 @@ class InferenceUGT:
         self.encoder = InferenceEncoder(model, precision)
         self._model = model
         self._decoder = InferenceDecoder(model.decoder, precision)
+        self._item_head = ItemHead(model)
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -57,7 +60,14 @@ class InferenceUGT:
         """See `asterism.models.policy.ScoresSteps`."""
         return self._decoder.step_log_probs(self._model.code_states(state), prefixes, origins, codes)
 
+    def native_scorer(self, state: Tensor) -> NativeScorer | None:
+        """See `asterism.models.policy.ScoresNatively`."""
+        native = self._decoder.native
+        if native is None:
+            return None
+        return NativeScorer(*native, self._model.code_states(state).float().contiguous())
+
     @torch.inference_mode()
     def item_scores(self, state: Tensor, items: Tensor | None = None) -> Tensor:
         """Cosine of state and item over the temperature: (B, N), or (B, C) for candidates (B, C)."""
-        return self._model.item_scores(state, items)
+        return self._model.item_scores(state) if items is None else self._item_head.scores(state, items)

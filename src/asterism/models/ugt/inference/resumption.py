@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from ctypes import c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from asterism.config import ModelConfig
+from asterism.core.native import Function, function
 from asterism.models.histories import HistoryBatch
 from asterism.models.ugt.inference.encoder import InferenceEncoder
 from asterism.models.ugt.inference.memory import Memory, MemoryShape, Users
 
 _MULTIPLIER = -7046029254386353131  # of SplitMix64, as a signed number: spreads what differs in few bits
+_SOURCE: Final = Path(__file__).with_name("resumption.cpp")
+
+
+class _Functions(NamedTuple):
+    fingerprints: Function
+    count_new: Function
+
+
+@cache
+def _functions() -> _Functions | None:
+    prints = function(_SOURCE, "fingerprints", (*[c_int64] * 4, c_void_p, c_void_p))
+    new = function(_SOURCE, "count_new", (*[c_int64] * 3, *[c_void_p] * 6))
+    return None if prints is None or new is None else _Functions(prints, new)
 
 
 def can_resume(config: ModelConfig) -> bool:
@@ -35,11 +55,48 @@ def fingerprints(histories: HistoryBatch, events: int) -> Tensor:
     if histories.values is not None:
         columns.append(histories.values.float().nan_to_num(nan=-1.5e30).view(torch.int32).long())
     columns += [one for one in (histories.scenes, histories.devices) if one is not None]
-    total = torch.zeros_like(histories.items)
+    compiled = _functions()
+    if compiled is None:
+        return _fingerprints(columns, histories.mask, events)
+    columns = [one.contiguous() for one in columns]
+    rows, tokens = columns[0].shape
+    found = torch.empty(rows, events, dtype=torch.long)
+    at = np.array([one.data_ptr() for one in columns], dtype=np.int64)
+    compiled.fingerprints(rows, tokens, events, len(columns), at.ctypes.data, found.data_ptr())
+    return found
+
+
+def _fingerprints(columns: list[Tensor], mask: Tensor, events: int) -> Tensor:
+    total = torch.zeros_like(columns[0])
     for column in columns:
         total = (total ^ (total >> 29) ^ column) * _MULTIPLIER + 1
-    total = torch.where(total == 0, 1, total) * histories.mask
+    total = torch.where(total == 0, 1, total) * mask
     return functional.pad(total, (events - total.shape[1], 0))
+
+
+def count_new(memory: Memory, slots: Tensor, prints: Tensor, rows: Tensor, most: int) -> Tensor:
+    """(n,) how many events rows (n,) of prints (B, T) have beyond those remembered in slots (n,), up to `most`.
+
+    -1 where there are more, or the others are none of these.
+    """
+    compiled = _functions()
+    if compiled is None:
+        return _count_new(prints[rows], memory.in_order(slots), most)
+    found = torch.empty_like(rows)
+    at = (one.data_ptr() for one in (rows, prints, slots, memory.prints, memory.newest, found))
+    compiled.count_new(len(rows), prints.shape[1], most, *at)
+    return found
+
+
+def _count_new(now: Tensor, before: Tensor, most: int) -> Tensor:
+    events = now.shape[1]
+    new = torch.full((len(now),), -1)
+    for count in range(min(most + 1, events)):
+        alike = (now[:, : events - count] == before[:, count:]).all(dim=1)
+        new = torch.where((new < 0) & alike, count, new)
+        if bool((new >= 0).all()):
+            break
+    return new
 
 
 def remembered(encoder: InferenceEncoder, histories: HistoryBatch, prints: Tensor) -> Users:

@@ -107,13 +107,20 @@ void answer(const Level &level, const Family &family, const float *query, int64_
 
 }  // namespace
 
+struct Decoder {
+    const Level *levels;
+    int64_t width;
+    float temperature;
+};
+
 // Steps in order of origins (row * beams + beam); `prefixes` (rows, beams, number) lead through the levels before.
-extern "C" void step_log_probs(const Level *levels, int64_t number, int64_t width, float temperature, int64_t rows,
-                               int64_t beams, const float *states, const int64_t *prefixes, int64_t steps,
-                               const int32_t *origins, const int32_t *codes, float *log_probs) {
+extern "C" int64_t step_log_probs(const Decoder *decoder, int64_t number, int64_t rows, int64_t beams,
+                                  const float *states, const int64_t *prefixes, int64_t steps, const int32_t *origins,
+                                  const int32_t *codes, float *log_probs) {
     static thread_local std::vector<float> kept_room;
     static thread_local std::vector<Family> families;
-    const Level &level = levels[number];
+    const Level *levels = decoder->levels, &level = levels[number];
+    const int64_t width = decoder->width;
     float *queries = room(kept_room, rows * width + level.size + LANES), *scores = queries + rows * width;
     families.clear();
     for (int64_t first = 0, stop; first < steps; first = stop) {
@@ -129,9 +136,10 @@ extern "C" void step_log_probs(const Level *levels, int64_t number, int64_t widt
         const bool scored = level.vectors && one.parent >= 0 && level.counts[one.parent] > 1;
         if (!scored || asking == one.row) continue;
         asking = one.row;
-        ask(level, states + asking * width, width, temperature, queries + asking * width);
+        ask(level, states + asking * width, width, decoder->temperature, queries + asking * width);
     }
     // Beams of several rows often share a parent: one after the other they find its children in the nearest cache.
     std::sort(families.begin(), families.end(), [](auto &one, auto &other) { return one.parent < other.parent; });
     for (const Family &one : families) answer(level, one, queries + one.row * width, width, codes, scores, log_probs);
+    return 0;
 }

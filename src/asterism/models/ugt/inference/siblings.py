@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import Structure, c_float, c_int64, c_void_p, pointer
+from ctypes import Structure, addressof, c_float, c_int64, c_void_p, cast
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,18 +15,7 @@ from asterism.models.ugt.code_tree import TreeLevel
 
 _SOURCE: Final = Path(__file__).with_name("siblings.cpp")
 _STEP: Final = 16  # widths that are no multiple of this are left to torch
-_ARGUMENTS: Final = (
-    c_void_p,
-    c_int64,
-    c_int64,
-    c_float,
-    c_int64,
-    c_int64,
-    c_void_p,
-    c_void_p,
-    c_int64,
-    *[c_void_p] * 3,
-)
+_ARGUMENTS: Final = (c_void_p, *[c_int64] * 3, c_void_p, c_void_p, c_int64, *[c_void_p] * 3)
 
 
 class LevelArrays(NamedTuple):
@@ -51,20 +40,26 @@ class _Level(Structure):
     )
 
 
+class _Decoder(Structure):
+    _fields_ = (("levels", c_void_p), ("width", c_int64), ("temperature", c_float))
+
+
 class Siblings:
     """Scalar products of a state's query and the children below a prefix, and their softmax; fp32 throughout."""
 
     def __init__(self, levels: Sequence[LevelArrays], width: int, temperature: float, ask: Function) -> None:
-        self._width, self._temperature, self._ask = width, temperature, ask
+        self._ask = ask
         self._held: list[Tensor] = []  # what the structure points at
         self._levels = (_Level * len(levels))(*map(self._level, levels))
-        self._at = pointer(self._levels)
+        self._decoder = _Decoder(addressof(self._levels), width, temperature)
+        self.context = addressof(self._decoder)
+        self.function = cast(ask, c_void_p).value or 0
 
     @classmethod
     def of(cls, levels: Sequence[LevelArrays], temperature: float) -> Siblings | None:
         """None where compiled code cannot be had, or is not written for this width."""
         widths = {one.vectors.shape[1] for one in levels if one.vectors is not None} or {_STEP}
-        ask = function(_SOURCE, "step_log_probs", _ARGUMENTS)
+        ask = function(_SOURCE, "step_log_probs", _ARGUMENTS, c_int64)
         if ask is None or any(width % _STEP for width in widths):
             return None
         return cls(levels, widths.pop(), temperature, ask)
@@ -77,7 +72,7 @@ class Siblings:
         beams, number = prefixes.shape[1:]
         arrays = (origins.data_ptr(), codes.data_ptr(), found.data_ptr())
         steps = (len(states), beams, states.data_ptr(), prefixes.data_ptr(), len(origins), *arrays)
-        self._ask(self._at, number, self._width, self._temperature, *steps)
+        self._ask(self.context, number, *steps)
         return found
 
     def _level(self, level: LevelArrays) -> _Level:
