@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import MutableSequence, Sequence
-from dataclasses import replace
 from operator import attrgetter
 from typing import Final
 
@@ -59,7 +58,7 @@ def request_of(query: model_pb2.Query, call_seconds: float | None) -> EngineRequ
     deadline = None if seconds is None else time.monotonic() + seconds
     if query.packed:
         try:
-            request = replace(_decode_request(query.packed), deadline=deadline)
+            request = _due(_decode_request(query.packed), deadline)
         except msgspec.MsgspecError as error:
             raise RequestError(f"a packed query cannot be read ({error}); send its plain fields") from None
         _check_count(request.count)
@@ -129,6 +128,24 @@ def unflattened(codes: Sequence[int], levels: int, items: int) -> list[SemanticI
 def event_message(event: HistoryEvent) -> model_pb2.Event:
     """An event as it is sent."""
     return model_pb2.Event(**event._asdict())
+
+
+def _due(request: EngineRequest, deadline: float | None) -> EngineRequest:
+    """The same with a deadline; written out, as `dataclasses.replace` takes ten times as long."""
+    return EngineRequest(
+        request.history,
+        request.count,
+        request.excluded,
+        request.user_id,
+        request.timestamp,
+        request.scene,
+        deadline,
+        request.device,
+        request.wanted,
+        request.allowed,
+        request.trace,
+        request.background,
+    )
 
 
 def _check_count(count: int) -> None:

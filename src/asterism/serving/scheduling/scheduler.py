@@ -99,9 +99,10 @@ class Scheduler:
             self._refuse("the deadline has passed already")
         if len(self.line) >= self.limits.max_waiting // (_BACKGROUND_SHARE if ticket.background else 1):
             self._refuse(f"{len(self.line)} requests wait for the engine already", ticket.budget)
-        over = self._finish(ticket, now) - self._due(ticket)
-        if over > 0 and len(self.line) >= _COMPANY * self.idle:  # of fewer, an idle engine takes all at once
-            self._refuse(f"the engine has no room before the deadline of {ticket.budget * 1000:.0f} ms", over)
+        if len(self.line) >= _COMPANY * self.idle:  # of fewer, an idle engine takes all at once
+            over = self._finish(ticket, now) - self._due(ticket)
+            if over > 0:
+                self._refuse(f"the engine has no room before the deadline of {ticket.budget * 1000:.0f} ms", over)
         self.line.add(ticket)
 
     def withdraw(self, ticket: Ticket) -> None:
@@ -123,8 +124,7 @@ class Scheduler:
         share = math.ceil(len(self.line) / self.idle)
         while True:
             rows, width = self._choose(now, share)
-            room = self.costs.most_rows(self._narrowest(), self._slice(self.line.tickets[0]), self.limits.max_batch)
-            if 2 * rows >= min(share, room) or len(self.line) == 1:
+            if 2 * rows >= share or len(self.line) == 1 or 2 * rows >= self._room():
                 break
             late += self._drop_first()  # it has so little time left that many others would become late for it
             share = min(share, len(self.line))
@@ -155,6 +155,10 @@ class Scheduler:
             return -math.inf
         took = self.costs.likely_seconds(_COMPANY, self._narrowest())
         return min(one.arrived + min(seconds, (one.budget - took) / 2) for one in self.line.tickets)
+
+    def _room(self) -> int:
+        """How many fit into half of the first one's time."""
+        return self.costs.most_rows(self._narrowest(), self._slice(self.line.tickets[0]), self.limits.max_batch)
 
     def _narrowest(self) -> int:
         return self._effective(self.widths[-1], self.line.tickets)
