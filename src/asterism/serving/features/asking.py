@@ -44,9 +44,10 @@ def engine_request(
 
 def history_of(recent: Iterable[RecentEvent]) -> tuple[HistoryEvent, ...]:
     """Events of a state as the model reads them."""
-    # taken apart, as each name of a tuple and an enum's `value` cost more than the tuple itself
+    # taken apart, as each name of a tuple, an enum's `value` and a constructor in Python cost more than the tuple itself
+    new = tuple.__new__
     events = [
-        HistoryEvent(item_id, timestamp, action._value_, value, scene, device)
+        new(HistoryEvent, (item_id, timestamp, action._value_, value, scene, device))
         for timestamp, item_id, action, value, scene, device in recent
     ]
     return tuple(events)
