@@ -38,8 +38,7 @@ class Scrolls:
     """Reads and writes cursors over one catalogue."""
 
     def __init__(self, ids: IdMap) -> None:
-        self._marks = b"".join(map(_mark, ids))  # one after the other
-        marks = np.array([int.from_bytes(one) for one in _cut(self._marks)], dtype=np.int64)
+        marks = np.array([int.from_bytes(_mark(one)) for one in ids], dtype=np.int64)
         self._order = np.argsort(marks, kind="stable")
         self._sorted = marks[self._order]
         self._ids = ids
@@ -49,7 +48,7 @@ class Scrolls:
         if cursor is None:
             return Scroll()
         body = _unpacked(cursor)
-        marks = _cut(body)
+        marks = tuple(body[start : start + _MARK_BYTES] for start in range(0, len(body), _MARK_BYTES))
         asked = np.array([int.from_bytes(one) for one in marks], dtype=np.int64)
         starts = np.searchsorted(self._sorted, asked, "left").tolist()
         stops = np.searchsorted(self._sorted, asked, "right").tolist()
@@ -58,16 +57,8 @@ class Scrolls:
 
     def after(self, scroll: Scroll, shown: Iterable[str]) -> str | None:
         """The cursor behind a page, or None where the scroll has become too long to lead on."""
-        marks = [*scroll.marks, *map(self._mark_of, shown)]
+        marks = [*scroll.marks, *map(_mark, shown)]
         return _packed(b"".join(marks)) if len(marks) <= MAX_SHOWN else None
-
-    def _mark_of(self, item_id: str) -> bytes:
-        place = self._ids.get(item_id)
-        return _mark(item_id) if place is None else self._marks[place * _MARK_BYTES : (place + 1) * _MARK_BYTES]
-
-
-def _cut(marks: bytes) -> tuple[bytes, ...]:
-    return tuple(marks[start : start + _MARK_BYTES] for start in range(0, len(marks), _MARK_BYTES))
 
 
 def _mark(item_id: str) -> bytes:

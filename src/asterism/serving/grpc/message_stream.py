@@ -123,12 +123,20 @@ class MessageStream(asyncio.Protocol):
 
     async def write(self, message: Message) -> None:
         """Send a message and wait until there is room for the next; of a side that has gone, `read` tells."""
-        if self._is_over or self._transport.is_closing():
-            return
-        body = message.SerializeToString()
-        self._transport.write(len(body).to_bytes(_LENGTH_BYTES) + body)
+        self.put(message)
         if self._room is not None:
             await self._room
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a message can be put at once."""
+        return self._room is None
+
+    def put(self, message: Message) -> None:
+        """Send a message; as `write`, where nobody waits."""
+        if not self._is_over and not self._transport.is_closing():
+            body = message.SerializeToString()
+            self._transport.write(len(body).to_bytes(_LENGTH_BYTES) + body)
 
     def cancel(self) -> None:
         """End the stream, once what was written has left."""
