@@ -86,7 +86,7 @@ class AnsweringStream:
             self._room.set()
 
     def _leave(self) -> None:
-        """Put on the stream what became ready in this turn of the loop; where it takes no more just now, wait for that."""
+        """Put on the stream what became ready in this turn of the loop; where it takes no more now, wait for that."""
         self._is_leaving = False
         if not isinstance(self._stream, MessageStream) or not self._stream.has_room:
             self._something.set()

@@ -18,7 +18,7 @@ from asterism.serving.grpc.proto import model_pb2
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent, ScoredItem
 
 #: Raised whenever `EngineRequest` or `ScoredItem` changes in a way that the other side could not read.
-PACKED_FORMAT: Final = 1
+PACKED_FORMAT: Final = 2
 _ACTIONS: Final = frozenset(one.value for one in Action)
 _MICRO: Final = 1e6
 _MOST_ITEMS: Final = 10_000
@@ -170,8 +170,8 @@ def _check_action(action: str) -> None:
 def _event_of(event: model_pb2.Event) -> HistoryEvent:
     _check_action(event.action)
     return HistoryEvent(
-        event.item_id,
         event.timestamp,
+        event.item_id,
         event.action,
         event.value if event.HasField("value") else None,
         event.scene if event.HasField("scene") else None,
