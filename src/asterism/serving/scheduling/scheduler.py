@@ -36,6 +36,7 @@ class SchedulerLimits:
     max_batch: int = 64
     max_waiting: int = 512
     gather_seconds: float = 0.0  # for which an idle engine waits for company
+    max_background: int = 16  # of a batch: who comes meanwhile in person does not wait long for it
 
 
 class ScheduledBatch(NamedTuple):
@@ -121,7 +122,7 @@ class Scheduler:
         until = self._gathers_until()
         if now < until:
             return Dispatch(None, late, until)
-        share = math.ceil(len(self.line) / self.idle)
+        share = self._share()
         while True:
             rows, width = self._choose(now, share)
             if 2 * rows >= share or len(self.line) == 1 or 2 * rows >= self._room():
@@ -155,6 +156,10 @@ class Scheduler:
             return -math.inf
         took = self.costs.likely_seconds(_COMPANY, self._narrowest())
         return min(one.arrived + min(seconds, (one.budget - took) / 2) for one in self.line.tickets)
+
+    def _share(self) -> int:
+        """How many an engine may take: its part of the line, and only some of those for whom nobody waits in person."""
+        return min(math.ceil(len(self.line) / self.idle), self.line.in_person() + self.limits.max_background)
 
     def _room(self) -> int:
         """How many fit into half of the first one's time."""
