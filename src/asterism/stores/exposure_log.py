@@ -215,4 +215,5 @@ def _line(exposure: Exposure, features: FeatureWriter) -> _Line:
 
 def _exposure(line: _Line, features: FeatureReader) -> Exposure:
     used = None if line.used is None else features.read(line.used, line.state)
-    return Exposure(**dict(zip(_PLAIN, _plain_of(line), strict=True)), used=used)
+    plain: dict[str, Any] = {one: getattr(line, one) for one in _PLAIN}
+    return Exposure(**plain, used=used)

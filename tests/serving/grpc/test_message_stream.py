@@ -1,130 +1,159 @@
-"""A stream takes messages apart however their bytes come, and holds the other side where nobody reads."""
+"""Messages over a socket: each arrives as it was sent, and whatever is none is the end."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+import stat
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import uvloop
 
-from asterism.serving.grpc.message_stream import MessageStream
+from asterism.core.errors import ConfigError
+from asterism.serving.grpc.message_stream import MessageStream, opened, talk_path
 from asterism.serving.grpc.proto import model_pb2
+from asterism.serving.grpc.talking import TalkServer
+
+Converse = Callable[[MessageStream], Awaitable[None]]
 
 
-class Wire:
-    """What a stream does to its transport."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.written = b""
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def close(self) -> None:
-        self.said.append("close")
-
-    def is_closing(self) -> bool:
-        return "close" in self.said
-
-    def pause_reading(self) -> None:
-        self.said.append("pause")
-
-    def resume_reading(self) -> None:
-        self.said.append("resume")
-
-
-def connected() -> tuple[MessageStream, Wire]:
-    stream, wire = MessageStream(model_pb2.Asked), Wire()
-    stream.connection_made(cast(asyncio.Transport, wire))
-    return stream, wire
-
-
-def sent(messages: list[model_pb2.Asked]) -> bytes:
-    stream, wire = connected()
-    for one in messages:
-        stream.put(one)
-    return wire.written
-
-
-async def read_all(stream: MessageStream) -> list[Any]:
-    found = []
+async def echo(stream: MessageStream) -> None:
+    """Give the numbers of what comes back."""
     while (message := await stream.read()) is not grpc.aio.EOF:
-        found.append(message)
-    return found
+        await stream.write(model_pb2.Answered(numbers=message.numbers))
 
 
-@settings(max_examples=60)
-@given(st.lists(st.lists(st.integers(0, 2**63), max_size=30), max_size=6), st.lists(st.integers(1, 40), min_size=1))
-def test_messages_come_whole_however_their_bytes_are_cut(numbers: list[list[int]], cuts: list[int]) -> None:
-    messages = [model_pb2.Asked(withdrawn=one) for one in numbers]
-
-    async def story() -> list[Any]:
-        stream, _ = connected()
-        data, turn = sent(messages), 0
-        while data:
-            size = cuts[turn % len(cuts)]
-            stream.data_received(data[:size])
-            data, turn = data[size:], turn + 1
-        stream.connection_lost(None)
-        return await read_all(stream)
-
-    assert asyncio.run(story()) == messages
+@asynccontextmanager
+async def talking(converse: Converse = echo) -> AsyncIterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        address = f"unix:{folder}/engine.sock"
+        server = TalkServer(address, converse)
+        await server.start()
+        try:
+            yield address
+        finally:
+            await server.stop(1.0)
+            await asyncio.sleep(0.01)  # closed transports let go of their sockets
+            assert not list(Path(folder).iterdir()), "the socket is taken away"
 
 
-@pytest.mark.parametrize("bad", [(1 << 30).to_bytes(4), (2).to_bytes(4) + b"\xff\xff"], ids=["too long", "no message"])
-def test_what_cannot_be_read_ends_the_stream_after_what_could(bad: bytes) -> None:
-    async def story() -> tuple[list[Any], list[str]]:
-        stream, wire = connected()
-        stream.data_received(sent([model_pb2.Asked(withdrawn=[1])]) + bad)
-        return await asyncio.wait_for(read_all(stream), 30), wire.said
+def test_messages_of_any_size_arrive_in_their_order() -> None:
+    async def main() -> None:
+        async with talking() as address:
+            stream = await opened(address, model_pb2.Answered)
+            assert stream is not None
+            sent = [model_pb2.Asked(numbers=range(size)) for size in (0, 1, 3, 200_000, 2)]
+            writing = asyncio.gather(*map(stream.write, sent))
+            assert [len((await stream.read()).numbers) for _ in sent] == [0, 1, 3, 200_000, 2]
+            await writing
+            stream.cancel()
+            assert await stream.read() is grpc.aio.EOF
 
-    found, said = asyncio.run(story())
-    assert found == [model_pb2.Asked(withdrawn=[1])]
-    assert "close" in said
+    asyncio.run(asyncio.wait_for(main(), 120))
 
 
-def test_a_reader_who_waits_is_woken_and_one_who_does_not_read_holds_the_other_side() -> None:
-    async def story() -> list[str]:
-        stream, wire = connected()
-        waiting = asyncio.ensure_future(stream.read())
-        await asyncio.sleep(0)
-        data = sent([model_pb2.Asked(withdrawn=[1])])
-        stream.data_received(data)
-        assert await asyncio.wait_for(waiting, 30) == model_pb2.Asked(withdrawn=[1])
-        assert wire.said == []
-        stream.data_received(data * 64)
-        assert wire.said == ["pause"]
-        for _ in range(64):
-            assert wire.said == ["pause"]
+@pytest.mark.parametrize(
+    ("raw", "is_torn"),
+    [
+        (b"\x00\x00", True),
+        (b"\x00\x00\x00\x09\x0a", True),
+        (b"\xff\xff\xff\xff" + b"x" * 64, False),
+        (b"\x00\x00\x00\x02\xff\xff", False),
+    ],
+    ids=["a torn length", "a torn message", "a length of four GiB", "no message"],
+)
+def test_what_is_no_message_ends_this_stream_and_no_other(raw: bytes, is_torn: bool) -> None:
+    async def main() -> None:
+        async with talking() as address:
+            other = await opened(address, model_pb2.Answered)
+            assert other is not None
+            reader, writer = await asyncio.open_unix_connection(talk_path(address))
+            writer.write(raw)
+            if is_torn:
+                writer.write_eof()
+            assert await reader.read() == b"", "the other side hangs up"
+            writer.close()
+            await other.write(model_pb2.Asked(numbers=[7]))
+            assert list((await other.read()).numbers) == [7]
+            other.cancel()
+
+    asyncio.run(asyncio.wait_for(main(), 120))
+
+
+def test_the_socket_is_its_users_alone_and_one_process_has_it() -> None:
+    async def main() -> None:
+        async with talking() as address:
+            path = talk_path(address)
+            assert path is not None
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            with pytest.raises(ConfigError, match="in use by another process"):
+                await TalkServer(address, echo).start()
+            await asyncio.sleep(0.05)  # that it asked whether somebody listens is over
+
+    asyncio.run(asyncio.wait_for(main(), 120))
+
+
+def test_where_nobody_talks_there_is_no_stream(tmp_path: Path) -> None:
+    async def main() -> None:
+        assert await opened(f"unix:{tmp_path}/engine.sock", model_pb2.Answered) is None
+        assert await opened("127.0.0.1:9000", model_pb2.Answered) is None
+        left = TalkServer(f"unix:{tmp_path}/engine.sock", echo)
+        await left.start()
+        await left.stop()
+        (tmp_path / "engine.sock.talk").touch()  # a file that somebody left
+        assert await opened(f"unix:{tmp_path}/engine.sock", model_pb2.Answered) is None
+
+    asyncio.run(asyncio.wait_for(main(), 120))
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_what_is_written_to_a_side_that_has_gone_is_lost_quietly(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def main() -> None:
+        async def leaving(stream: MessageStream) -> None:
+            stream.cancel()
+
+        async with talking(leaving) as address:
+            stream = await opened(address, model_pb2.Answered)
+            assert stream is not None
+            assert await stream.read() is grpc.aio.EOF
+            for _ in range(20):
+                await stream.write(model_pb2.Asked())
+                await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(asyncio.wait_for(main(), 120))
+
+
+def test_a_stop_waits_for_a_conversation_and_no_longer_than_it_is_given() -> None:
+    ended = []
+
+    async def main() -> None:
+        async def slow(stream: MessageStream) -> None:
             await stream.read()
-        return wire.said
+            await asyncio.sleep(0.2)
+            await stream.write(model_pb2.Answered(numbers=[1]))
+            ended.append("in time")
 
-    assert asyncio.run(story()) == ["pause", "resume"]
+        async def endless(stream: MessageStream) -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.append("cut off")
 
-
-def test_a_writer_waits_while_the_socket_takes_no_more() -> None:
-    async def story() -> None:
-        stream, wire = connected()
-        assert stream.has_room
-        stream.pause_writing()
-        assert not stream.has_room
-        writing = asyncio.ensure_future(stream.write(model_pb2.Asked(withdrawn=[7])))
+        for converse in (slow, endless):
+            async with talking(converse) as address:
+                stream = await opened(address, model_pb2.Answered)
+                assert stream is not None
+                await stream.write(model_pb2.Asked())
+                await asyncio.sleep(0.05)
+            if converse is slow:
+                assert list((await stream.read()).numbers) == [1]
+            stream.cancel()
         await asyncio.sleep(0.01)
-        assert wire.written
-        assert not writing.done()
-        stream.resume_writing()
-        await asyncio.wait_for(writing, 30)
-        stream.pause_writing()
-        lost = asyncio.ensure_future(stream.write(model_pb2.Asked()))
-        await asyncio.sleep(0)
-        stream.connection_lost(None)
-        await asyncio.wait_for(lost, 30)
-        before = wire.written
-        await stream.write(model_pb2.Asked(withdrawn=[8]))
-        assert wire.written == before, "nothing is written to who has gone"
 
-    asyncio.run(story())
+    asyncio.run(asyncio.wait_for(main(), 120))
+    assert ended == ["in time", "cut off"]
