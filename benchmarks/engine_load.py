@@ -57,7 +57,7 @@ def make_requests(items: int, seed: int) -> list[EngineRequest]:
     drawn, ids = random.Random(seed), item_ids_of(items)
     found = []
     for user in range(USERS):
-        events = [HistoryEvent(drawn.choice(ids), 1_700_000_000 + place, "click") for place in range(MODEL.max_events)]
+        events = [HistoryEvent(1_700_000_000 + place, drawn.choice(ids), "click") for place in range(MODEL.max_events)]
         found.append(EngineRequest(tuple(events), COUNT, frozenset(one.item_id for one in events), f"user-{user}"))
     return found
 

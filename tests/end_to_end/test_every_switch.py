@@ -61,7 +61,7 @@ def test_the_service_gives_what_the_data_would(workshop: Path, everything: Path)
         *known, newest = events
         if len(known) >= 2 and len(requests) < 30:
             history = tuple(
-                HistoryEvent(one["item_id"], one["timestamp"], one["action"], one["value"], one["scene"], one["device"])
+                HistoryEvent(one["timestamp"], one["item_id"], one["action"], one["value"], one["scene"], one["device"])
                 for one in known
             )
             requests.append(EngineRequest(history, 5, frozenset(), user, newest["timestamp"], newest["scene"]))

@@ -181,7 +181,7 @@ def test_served_answers_are_the_generators(bundle: Path) -> None:
     history = [one for one in events if one["user_id"] == user]
     seen = frozenset(one["item_id"] for one in history)
     request = EngineRequest(
-        tuple(HistoryEvent(one["item_id"], one["timestamp"], one["action"]) for one in history), 10, seen
+        tuple(HistoryEvent(one["timestamp"], one["item_id"], one["action"]) for one in history), 10, seen
     )
     empty = EngineRequest((), 5)
     served, cold = load_engine(bundle).recommend([request, empty])

@@ -89,7 +89,7 @@ def test_it_is_served(llm_bundle: Path) -> None:
     trained = load_recommender(Bundle.open(llm_bundle))
     assert isinstance(trained.policy, LLM)
     names = [trained.item_ids.id_of(item) for item in (1, 2, 3)]
-    request = EngineRequest(tuple(HistoryEvent(name, 5, "click") for name in names), 5, frozenset(names))
+    request = EngineRequest(tuple(HistoryEvent(5, name, "click") for name in names), 5, frozenset(names))
     served, cold = load_engine(llm_bundle).recommend([request, EngineRequest((), 3)])
     assert len(served.items) == 5
     assert not {one.item_id for one in served.items} & set(names)

@@ -86,7 +86,7 @@ def requests(dataset: Dataset, **left_out: object) -> list[EngineRequest]:
     for user in USERS:
         rows = [row for row in dataset.interactions.to_pylist() if row["user_id"] == user]
         history = tuple(
-            HistoryEvent(one["item_id"], one["timestamp"], one["action"], one["value"], one["scene"], one["device"])
+            HistoryEvent(one["timestamp"], one["item_id"], one["action"], one["value"], one["scene"], one["device"])
             for one in rows[:-1]
         )
         asked.append(
@@ -211,4 +211,4 @@ def test_the_engine_is_told_who_asks_when_and_in_which_scene(tmp_path: Path) -> 
     catalogue.close()
     (asked,) = engine.asked
     assert (asked.user_id, asked.timestamp, asked.scene, asked.device) == ("ada", 1234, "search", "phone")
-    assert asked.history == (HistoryEvent("a", 1, "rating", 4.0, "home", "phone"),)
+    assert asked.history == (HistoryEvent(1, "a", "rating", 4.0, "home", "phone"),)

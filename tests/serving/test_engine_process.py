@@ -22,7 +22,7 @@ from serving.engine.stepping import until
 from serving.small_market import DELAY_FILE, ITEM_IDS, CooccurrenceEngine
 
 TESTS = Path(__file__).parents[1]
-HISTORY = (HistoryEvent("lamps-03", 1000, "click"), HistoryEvent("item of another bundle", 1001, "click"))
+HISTORY = (HistoryEvent(1000, "lamps-03", "click"), HistoryEvent(1001, "item of another bundle", "click"))
 
 
 class FailingEngine(CooccurrenceEngine):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +73,21 @@ def test_counting_one_by_one_is_counting_at_once(wanted: list[str]) -> None:
     whole = Popularity(CATEGORIES, wanted)
     for category in (None, "all", "red", "blue"):
         assert list(grown.ranked(category)) == list(whole.ranked(category))
+
+
+def test_the_order_is_put_right_however_much_moved_before_somebody_asks() -> None:
+    items = [f"i{number:03d}" for number in range(700)]
+    categories = {item: ("even" if number % 2 == 0 else "odd",) for number, item in enumerate(items)}
+    drawn, wanted = random.Random(0), list[str]()
+    grown = Popularity(categories, [])
+    for step in range(3000):
+        wanted.append(drawn.choice(items))
+        grown.add(wanted[-1])
+        if step in (3, 900, 901, 2999):
+            counts = Counter(wanted)
+            ordered = sorted(items, key=lambda item: (-counts[item], item))
+            assert list(grown.ranked()) == ordered
+            assert list(grown.ranked("odd")) == [one for one in ordered if categories[one] == ("odd",)]
 
 
 def test_only_positive_events_count_and_each_once() -> None:

@@ -30,6 +30,7 @@ class GuardedEngine:
         self._engine = engine
         settings = BreakerSettings(least_calls=_LEAST_CALLS, slow_seconds=slow_seconds, open_seconds=_OPEN_SECONDS)
         self._breaker = CircuitBreaker(settings, monotonic)
+        self.semantic_id: Callable[[str], SemanticId | None] = engine.semantic_id  # asked for each item of an answer
 
     @property
     def inner(self) -> EngineHandle:
@@ -70,10 +71,6 @@ class GuardedEngine:
     async def swap(self, bundle: Bundle) -> None:
         """See `EngineHandle.swap`."""
         await self._engine.swap(bundle)
-
-    def semantic_id(self, item_id: str) -> SemanticId | None:
-        """See `EngineClient.semantic_id`."""
-        return self._engine.semantic_id(item_id)
 
     async def recommend(self, request: EngineRequest) -> EngineAnswer:
         """See `EngineHandle.recommend`; raises `ModelError` at once while the breaker is open."""

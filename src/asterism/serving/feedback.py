@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
+from concurrent.futures import Future
 
 from asterism.core.clock import Clock
 from asterism.core.errors import RequestError, UnknownIdError
 from asterism.serving.hot_state import HotState
-from asterism.stores.event_bus import EventBus
+from asterism.stores.event_bus import EventBus, Receipt
 from asterism.stores.event_log import Event
 from asterism.stores.remembered_catalogue import RememberedCatalogue
 from asterism.stores.user_state import Visitor
@@ -40,6 +42,8 @@ class FeedbackIntake:
         unknown = await asyncio.to_thread(self._catalogue.unknown, unmet) if unmet else []
         if unknown:
             raise UnknownIdError(f"item {unknown[0]!r} is not in the catalogue; nothing of this was accepted")
+        if self._bus.knows_ids and self._hot.is_local:
+            return await self._commit_here(events)
         return await asyncio.shield(self._commit(events))  # a client who leaves must not part log and state
 
     def _check(self, events: Sequence[Event]) -> None:
@@ -52,6 +56,29 @@ class FeedbackIntake:
                     f"event {event.event_id!r} has timestamp {event.timestamp}, which lies in the future; "
                     "give Unix seconds, not milliseconds"
                 )
+
+    def _commit_here(self, events: Sequence[Event]) -> asyncio.Future[list[bool]]:
+        """As `_commit`, with one future and no task: log and state stay together whoever waits for it."""
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[list[bool]] = loop.create_future()
+
+        def hear(written: Future[list[Receipt]]) -> None:
+            try:
+                receipts = written.result()
+                self._hot.take_in_here(events, receipts)
+            except Exception as error:
+                if not told.done():
+                    told.set_exception(error)
+                return
+            if not told.done():
+                told.set_result([one.is_new for one in receipts])
+
+        def wake(written: Future[list[Receipt]]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and everything with it
+                loop.call_soon_threadsafe(hear, written)
+
+        self._bus.publish(events).add_done_callback(wake)
+        return told
 
     async def _commit(self, events: Sequence[Event]) -> list[bool]:
         if self._bus.knows_ids:

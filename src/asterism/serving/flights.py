@@ -12,6 +12,24 @@ from asterism.stores.slates import Slate
 Flight = asyncio.Task[Slate]
 
 
+async def landed(flight: Flight, seconds: float) -> None:
+    """Return once a flight has landed, or after so long; `asyncio.wait` for the one case that is asked so often."""
+    loop = asyncio.get_running_loop()
+    waiting: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: Flight | None = None) -> None:
+        if not waiting.done():
+            waiting.set_result(None)
+
+    timer = loop.call_later(seconds, wake)
+    flight.add_done_callback(wake)
+    try:
+        await waiting
+    finally:
+        timer.cancel()
+        flight.remove_done_callback(wake)
+
+
 class _UnderWay(NamedTuple):
     flight: Flight
     items: int  # asked for

@@ -105,12 +105,18 @@ class HotState:
 
     async def take_in(self, events: Sequence[Event], receipts: Sequence[Receipt]) -> None:
         """Take in what was published just now; where the store is down, the worker's consumer brings it later."""
-        fresh = [(event, one.offset) for event, one in zip(events, receipts, strict=True) if one.is_new]
         if self.is_local:
-            for event, _ in fresh:
-                self.apply(event)
-        elif fresh:
+            self.take_in_here(events, receipts)
+            return
+        fresh = [(event, one.offset) for event, one in zip(events, receipts, strict=True) if one.is_new]
+        if fresh:
             await self.asked(lambda: self._take_in(fresh))
+
+    def take_in_here(self, events: Sequence[Event], receipts: Sequence[Receipt]) -> None:
+        """As `take_in`, where the stores are local."""
+        for event, one in zip(events, receipts, strict=True):
+            if one.is_new:
+                self.apply(event)
 
     async def forget(self, visitor: Visitor) -> None:
         """Delete all that is kept of a visitor; raises `StoreUnavailableError`."""

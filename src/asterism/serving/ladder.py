@@ -8,6 +8,7 @@ items is filled up from the ones below.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Final, NamedTuple
 
 from asterism.serving.hot_state import HotState
@@ -41,9 +42,20 @@ class Ladder:
         self.vectors = vectors  # of the items that the model knows
         self._vectors_down = Outage("item vectors", "what is near unwanted items keeps its place")
 
-    def rungs(self, scored: Scored, state: UserState, eligible: Eligible) -> Iterator[Ranked]:
-        """All candidates: the model's, then those of the rungs below, each computed when it is reached."""
-        yield from _by_wish(scored)
+    def candidates(self, scored: Scored, state: UserState, eligible: Eligible, count: int) -> list[Ranked]:
+        """The first `count` eligible ones, each once: the model's, then those of the rungs below."""
+        if any(scored.unwanted):
+            return gathered(chain(_by_wish(scored), self._below(state, eligible)), count, eligible)
+        source, found = scored.source, []
+        for item_id, score, semantic_id in scored.items:
+            if item_id in eligible:
+                found.append(Ranked(Recommended(item_id, source, score, semantic_id), _WANTED))
+                if len(found) == count and len({one.item.item_id for one in found}) == count:
+                    return found
+        return gathered(chain(found, self._below(state, eligible)), count, eligible)
+
+    def _below(self, state: UserState, eligible: Eligible) -> Iterator[Ranked]:
+        """The rungs below the model, each computed when it is reached."""
         few = eligible.few()
         segment = self._hot.segment(state)
         if segment is not None:
@@ -72,9 +84,8 @@ class Ladder:
 
 def _by_wish(scored: Scored) -> Iterator[Ranked]:
     """The same items, but the unwanted ones come last."""
-    unwanted = scored.unwanted or [False] * len(scored.items)
     for tier in (_WANTED, _DEMOTED):
-        for one, is_demoted in zip(scored.items, unwanted, strict=True):
+        for one, is_demoted in zip(scored.items, scored.unwanted, strict=True):
             if is_demoted == (tier == _DEMOTED):
                 found = Recommended(one.item_id, scored.source, one.score, one.semantic_id)
                 yield Ranked(found, tier, explorable=not is_demoted)

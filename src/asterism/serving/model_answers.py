@@ -11,7 +11,7 @@ from typing import NamedTuple
 from asterism.core.clock import Clock
 from asterism.core.errors import AsterismError
 from asterism.serving.features.asking import engine_request
-from asterism.serving.flights import Flight, Flights
+from asterism.serving.flights import Flight, Flights, landed
 from asterism.serving.item_facts import Eligible
 from asterism.serving.ports import EngineClient, EngineRequest
 from asterism.serving.recommendation import RecommendRequest, Source
@@ -88,7 +88,7 @@ class ModelAnswers:
             flight.add_done_callback(_tell_failure)
             if question is not None:
                 self._flights.add(question, flight, count, self._deadline_seconds / 2)
-        await asyncio.wait({flight}, timeout=request.patience_seconds(self._deadline_seconds))
+        await landed(flight, request.patience_seconds(self._deadline_seconds))
         if not flight.done() or flight.cancelled() or flight.exception() is not None:
             return None
         return flight.result()
@@ -96,7 +96,7 @@ class ModelAnswers:
     async def _ask(self, asked: EngineRequest, visit: Visit, at_seconds: float, *, is_open: bool) -> Slate:
         answer = await self._engine.recommend(asked)
         slate = Slate(
-            items=tuple(one for one in answer.items if one.item_id not in asked.excluded),
+            items=tuple([one for one in answer.items if one[0] not in asked.excluded]),
             revision=visit.state.revision if visit.is_current else 0,
             bundle_version=answer.bundle_version or self._version(),
             at_seconds=at_seconds,

@@ -1,10 +1,13 @@
-"""How often each item was wanted, kept in order at all times: overall and by category."""
+"""How often each item was wanted, overall and by category; put in order where somebody asks for that."""
 
 from __future__ import annotations
 
 import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+_MOST_MOVED: Final = 256  # items whose places are not put right yet: some two milliseconds for who asks
 
 
 class _Ranking:
@@ -40,6 +43,7 @@ class Popularity:
         for item_id, categories in categories_of.items():
             for category in categories:
                 members.setdefault(category, {})[item_id] = self._counts[item_id]
+        self._moved: dict[str, int] = {}  # items by the count at which the rankings still have them
         self._overall = _Ranking(self._counts)
         self._by_category = {category: _Ranking(of_items) for category, of_items in members.items()}
 
@@ -54,9 +58,9 @@ class Popularity:
         if times == 0:
             return
         self._counts[item_id] = before + times
-        self._overall.move(item_id, before, before + times)
-        for category in set(self._categories_of[item_id]):
-            self._by_category[category].move(item_id, before, before + times)
+        self._moved.setdefault(item_id, before)
+        if len(self._moved) > _MOST_MOVED:
+            self._put_in_order()
 
     def over(self, categories_of: Mapping[str, tuple[str, ...]]) -> Popularity:
         """The same counts over another catalogue; may be asked for in another thread."""
@@ -84,4 +88,13 @@ class Popularity:
 
     def ranked(self, category: str | None = None) -> Iterator[str]:
         """Item ids, most wanted first, ties by id; of one category, or of all."""
+        self._put_in_order()
         return iter(self._overall if category is None else self._by_category.get(category, ()))
+
+    def _put_in_order(self) -> None:
+        for item_id, before in self._moved.items():
+            now = self._counts[item_id]
+            self._overall.move(item_id, before, now)
+            for category in set(self._categories_of[item_id]):
+                self._by_category[category].move(item_id, before, now)
+        self._moved = {}

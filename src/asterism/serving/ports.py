@@ -18,10 +18,11 @@ class HistoryEvent(NamedTuple):
     """A positive event of the asking user; `action` is a value of `core.records.Action`.
 
     A tuple, as there are many of them: on its way to the engine it costs a seventh of what an object with names does.
+    Its fields are those of a state's `RecentEvent`, in their order, so that a state's events are sent as they are.
     """
 
-    item_id: str
     timestamp: int  # Unix seconds
+    item_id: str
     action: str
     value: float | None = None
     scene: str | None = None

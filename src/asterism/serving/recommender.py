@@ -18,7 +18,7 @@ from asterism.core.ids import IdMap
 from asterism.serving.features.replaying import used_features
 from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import Eligible, ItemFacts
-from asterism.serving.ladder import Ladder, gathered, newest_items
+from asterism.serving.ladder import Ladder, newest_items
 from asterism.serving.model_answers import ModelAnswers
 from asterism.serving.pages import Page, PageKey, Pages
 from asterism.serving.ports import EngineClient
@@ -173,12 +173,13 @@ class Recommender:
     ) -> Recommendation:
         self._check(request)
         scroll, unavailable = self._scrolls.read(request.cursor), self._unavailable_now()
-        excluded = _excluded(visit.state, request.exclude | scroll.item_ids | self._reranker.hidden(request.scene))
+        more = request.exclude.union(scroll.item_ids, self._reranker.hidden(request.scene))
+        excluded = _excluded(visit.state, more)
         eligible = Eligible(self._facts, request.wanted, request.allowed, excluded, unavailable)
         candidates = self._reranker.candidates_for(request.count, request.boosts)
         said = await self._model.about(request, visit, eligible, candidates)
         scored = self._ladder.scored(said.slate.items if said.slate is not None else (), said.source, visit.state)
-        ranked = gathered(self._ladder.rungs(scored, visit.state, eligible), candidates, eligible)
+        ranked = self._ladder.candidates(scored, visit.state, eligible, candidates)
         attribution_id = drawn_id()
         items = tuple(self._slate(request, scroll, ranked, eligible, attribution_id))
         if request.explain:
@@ -194,9 +195,7 @@ class Recommender:
             degraded=slate is not None and slate.degraded,
             cached=slate is not None and said.cached,
         )
-        exposure = self._exposure(
-            request, answer, used_features(request, visit.state, slate, excluded, self._clock.now())
-        )
+        exposure = self._exposure(request, answer, used_features(request, visit.state, slate, more, self._clock.now()))
         self._exposures_down.spared(partial(self._exposures.record, exposure))
         if key is not None and slate is not None and said.source is Source.MODEL:
             self._pages.keep(key, Page(answer, replace(slate, items=()), unavailable, Shown(exposure)))
@@ -242,7 +241,7 @@ class Recommender:
             return items
         nearest = cosines.argmax(axis=1)
         return tuple(
-            replace(one, because=Because(past[column], float(cosines[row, column])))
+            one._replace(because=Because(past[column], float(cosines[row, column])))
             if cosines[row, column] > 0
             else one
             for row, (one, column) in enumerate(zip(items, nearest.tolist(), strict=True))

@@ -10,6 +10,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -242,6 +243,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
 
 
 _PLAIN: Final = tuple(one for one in _Line.__struct_fields__ if one not in {"used", "state"})
+_plain_of: Final = attrgetter(*_PLAIN)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Line).decode
 
@@ -261,8 +263,7 @@ def _line(exposure: Exposure, features: FeatureWriter) -> _Line:
     used, state = None, None
     if exposure.used is not None and visitor is not None:
         used, state = features.written(visitor, exposure.used)
-    plain: dict[str, Any] = {one: getattr(exposure, one) for one in _PLAIN}
-    return _Line(**plain, used=used, state=state)
+    return _Line(*(*_plain_of(exposure), used, state))
 
 
 def _exposure(line: _Line, features: FeatureReader) -> Exposure:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, insert, or_, select, update
 
 from asterism.stores.api_keys import ApiKey, Changes, unknown
 from asterism.stores.sql_database import Database
 from asterism.stores.sql_tables import API_KEY_CHANGES, API_KEYS
+
+_CHANGE: Final = f"SELECT number FROM {API_KEY_CHANGES.name}"  # nosec B608
 
 
 class SqlApiKeys:
@@ -66,10 +68,11 @@ class SqlApiKeys:
     def changes_after(self, number: int) -> Changes:
         """See `ApiKeys.changes_after`."""
 
+        if self._database.glance(_CHANGE) == number:
+            return Changes((), number)
+
         def read(connection: Connection) -> Changes:
             now = connection.execute(select(API_KEY_CHANGES.c.number)).scalar_one()
-            if now == number:
-                return Changes((), now)
             fresh = select(API_KEYS).where(API_KEYS.c.change > number, API_KEYS.c.change <= now)
             return Changes(_keys(connection, fresh), now)
 

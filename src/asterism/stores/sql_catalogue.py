@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _FIELDS: Final = tuple(name for name in (column.name for column in ITEMS.c) if name not in {"hidden", "bundle_version"})
 _HAS_IMAGE: Final = exists().where(IMAGES.c.item_id == ITEMS.c.item_id)
+_CHANGE: Final = f"SELECT number FROM {CATALOGUE_CHANGES.name}"  # nosec B608
 _TEXTS: Final = table("items_text", column("item_id"))
 _ROWS: Final = 1_000  # a statement's, and a page's
 _ROWS_PER_SECOND: Final = 500  # slower than this, and a bulk write is given up
@@ -237,7 +238,7 @@ class SqlCatalogue:
             outage.spared(self._look)
 
     def _look(self) -> None:
-        if self._database.read(_read_change) != self._change:
+        if self._database.glance(_CHANGE) != self._change:
             self._refresh()
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import DataError as ValueRefused
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -71,6 +72,16 @@ class Database:
         """Run queries in one transaction, again where the connection broke; raises as `write` does."""
         return self.reach.call(lambda: self._transaction(action, self._timeout_seconds, begin="BEGIN"))
 
+    def glance(self, query: str) -> int:
+        """The one number that a query of plain SQL gives, for who looks often; raises as `read` does.
+
+        SQLite is asked past SQLAlchemy's layers, with which it takes nine times as long.
+        """
+        if self.name == "SQLite":
+            with contextlib.suppress(sqlite3.Error, SQLAlchemyError), self._connected() as driver:
+                return int(driver.execute(query).fetchone()[0])
+        return self.read(lambda connection: int(connection.exec_driver_sql(query).scalar_one()))
+
     def write(self, action: Callable[[Connection], T], seconds: float = 0.0) -> T:
         """Change things in one transaction, again where the connection broke; it must bear being run twice.
 
@@ -90,6 +101,14 @@ class Database:
     def close(self) -> None:
         """Let go of all connections."""
         self.engine.dispose()
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Any]:
+        connection = self.engine.raw_connection()
+        try:
+            yield connection.driver_connection
+        finally:
+            connection.close()
 
     def _transaction(self, action: Callable[[Connection], T], seconds: float, begin: str) -> T:
         try:

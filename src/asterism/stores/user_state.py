@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import takewhile
 from typing import NamedTuple, Protocol
 
 from asterism.core.errors import StorageError
@@ -169,9 +168,8 @@ class KeptState:
             return _remember(self.negative, event.item_id, max_ids)
         if event.action not in POSITIVE_ACTIONS:
             return False
-        place = bisect.bisect_right(self.recent, event.timestamp, key=lambda one: one.timestamp)
-        same_second = takewhile(lambda one: one.timestamp == event.timestamp, reversed(self.recent[:place]))
-        if any(event.repeats(one) for one in same_second):
+        place = self._place_of(event.timestamp)
+        if self._has(event, place):
             return False
         self._change()
         self.recent.insert(place, event)
@@ -179,6 +177,20 @@ class KeptState:
         _remember(self.seen, event.item_id, max_ids)
         self.negative.pop(event.item_id, None)
         return True
+
+    def _place_of(self, timestamp: int) -> int:
+        """Behind all that is not newer; of what comes in time nothing is."""
+        if not self.recent or self.recent[-1].timestamp <= timestamp:
+            return len(self.recent)
+        return bisect.bisect_right(self.recent, timestamp, key=lambda one: one.timestamp)
+
+    def _has(self, event: RecentEvent, place: int) -> bool:
+        """Whether one of the same second, before this place, is the same event."""
+        while place > 0 and self.recent[place - 1].timestamp == event.timestamp:
+            place -= 1
+            if event.repeats(self.recent[place]):
+                return True
+        return False
 
     def begin(self) -> None:
         """Give a state that is written for the first time a revision that none before it had."""
@@ -219,9 +231,10 @@ def _remember(ids: dict[str, None], item_id: str, max_ids: int) -> bool:
 
 def key_of(visitor: Visitor) -> Visitor:
     """What an event's state is kept under; raises `ValueError` for nobody in particular."""
-    if visitor.key is None:
+    key = visitor.key
+    if key is None:
         raise ValueError("an event needs a user or a session")
-    return visitor.key
+    return key
 
 
 class LocalUserStates:
@@ -256,7 +269,10 @@ class LocalUserStates:
     def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None, *, ahead: bool = False) -> bool:
         """See `UserStates.apply`."""
         with self._lock:
-            kept = self._kept.setdefault(key_of(visitor), KeptState())
+            key = key_of(visitor)
+            kept = self._kept.get(key)
+            if kept is None:
+                kept = self._kept[key] = KeptState()
             return kept.apply(event, offset, self._max_recent, self._max_ids, ahead=ahead)
 
     def known(self, visitor: Visitor) -> bool:

@@ -24,7 +24,7 @@ from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent
 from serving.small_market import CooccurrenceEngine, histories_table, item_vectors, items_table
 
 FACTORY = "serving.engine.stepping:load_stepping"
-HISTORY = (HistoryEvent("lamps-03", 1000, "click"),)
+HISTORY = (HistoryEvent(1000, "lamps-03", "click"),)
 BEAM = 8
 DIARY = "diary.jsonl"
 FINISH = "finish"  # a file beside the bundle, where batches under way are to end

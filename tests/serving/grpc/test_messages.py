@@ -15,19 +15,21 @@ from asterism.core.errors import AsterismError, BundleError, DataError, ModelErr
 from asterism.core.records import Action
 from asterism.data.item_attributes import Predicate
 from asterism.serving.engine.status import EngineStatus, ReplicaStatus
+from asterism.serving.features.asking import engine_request
 from asterism.serving.grpc import errors
 from asterism.serving.grpc.compile import PROTO_FOLDER, compile_protos
 from asterism.serving.grpc.descriptions import NO_FIGURES, description_of, merged, status_of
 from asterism.serving.grpc.proto import model_pb2
 from asterism.serving.grpc.queries import PACKED_FORMAT, answer_of, query_of, request_of, result_of
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent, ScoredItem
+from asterism.stores.user_state import RecentEvent, UserState
 
 TEXT = st.text(max_size=8)
 MAYBE = st.none() | TEXT
 EVENTS = st.builds(
     HistoryEvent,
-    TEXT,
     st.integers(-(2**40), 2**40),
+    TEXT,
     st.sampled_from([one.value for one in Action]),
     st.none() | st.floats(allow_nan=False),
     MAYBE,
@@ -59,16 +61,29 @@ def test_a_request_is_read_as_it_was_sent(request: EngineRequest, packed_format:
     assert request_of(query, None) == request
 
 
+@pytest.mark.parametrize("packed_format", [PACKED_FORMAT, PACKED_FORMAT + 1])
+def test_a_state_s_events_are_sent_as_they_are(packed_format: int) -> None:
+    assert HistoryEvent._fields == RecentEvent._fields
+    recent = (RecentEvent(1, "a", Action.RATING, 4.0, "home", "phone"), RecentEvent(2, "b", Action.CLICK))
+    asked = engine_request(UserState(recent), user_id="u", count=3, timestamp=9)
+    read = request_of(query_of(asked, packed_format), None)
+    assert read.history == (
+        HistoryEvent(1, "a", "rating", 4.0, "home", "phone"),
+        HistoryEvent(2, "b", "click"),
+    )
+    assert {type(one) for one in read.history} == {HistoryEvent}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"count": 0}, "`count` is 0; ask for 1 to 10000 items"),
         ({"count": 10**9}, "`count` is 1000000000"),
         (
-            {"history": (HistoryEvent("a", 1, "click"), HistoryEvent("a", 1, "nonsense"))},
+            {"history": (HistoryEvent(1, "a", "click"), HistoryEvent(1, "a", "nonsense"))},
             "action 'nonsense' is unknown",
         ),
-        ({"history": (HistoryEvent("a", 2**63 + 5, "click"),)}, "does not fit into 64 bits"),
+        ({"history": (HistoryEvent(2**63 + 5, "a", "click"),)}, "does not fit into 64 bits"),
         ({"timestamp": 2**63}, "does not fit into 64 bits"),
     ],
     ids=["none", "many", "action", "moment", "now"],

@@ -49,7 +49,7 @@ async def calling(one: Hosted) -> AsyncIterator[Any]:
 
 @pytest.mark.parametrize("talks", [True, False])
 def test_it_answers_what_the_pool_answers_packed_or_plain_one_or_many(bundle: Path, talks: bool) -> None:
-    history = (HistoryEvent("lamps-03", 1000, "click", 2.0, "home", "phone"), HistoryEvent("mugs-01", 1001, "view"))
+    history = (HistoryEvent(1000, "lamps-03", "click", 2.0, "home", "phone"), HistoryEvent(1001, "mugs-01", "view"))
     asked = EngineRequest(history, 1, frozenset({"lamps-05"}), user_id="u", deadline=time.monotonic() + LONG)
     requests = [replace(asked, count=count) for count in (1, 5, 100)]
 

@@ -99,6 +99,20 @@ def test_a_request_for_many_items_keeps_the_beam_wide() -> None:
     assert (batch.width, len(batch.tickets)) == (50, 27)
 
 
+def test_of_those_for_whom_nobody_waits_a_batch_takes_few() -> None:
+    scheduler = make()
+    for _ in range(20):
+        scheduler.line.add(Ticket(next(NUMBERS), 0.0, 1.0, 10, background=True))
+    for _ in range(2):
+        ask(scheduler, 0.0, budget=1.0)
+    first = begun(scheduler, 0.0)
+    assert [one.background for one in first.tickets] == [False] * 2 + [True] * 16
+    scheduler.finish(first, 0.0)
+    ask(scheduler, 0.0, budget=1.0)
+    assert [one.background for one in begun(scheduler, 0.0).tickets] == [False] + [True] * 4
+    assert not len(scheduler.line)
+
+
 def test_two_idle_engines_share_the_line() -> None:
     scheduler = make(engines=2)
     for _ in range(10):

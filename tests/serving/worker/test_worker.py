@@ -138,6 +138,33 @@ def test_what_came_while_a_group_gathered_is_dealt_with_before_it_ends(bus: Loca
     assert one.handled == 2
 
 
+def test_a_group_gathers_longer_where_many_events_come(bus: LocalEventBus, tmp_path: Path) -> None:
+    waited: list[float | None] = []
+
+    class Noting(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout)
+            return super().wait(0)
+
+    one = Group(
+        "g",
+        lambda: LocalConsumer(tmp_path / "events", "g"),
+        lambda: Keeper([], []),
+        poll_seconds=0.01,
+        gather_seconds=0.05,
+        longest_gather_seconds=0.2,
+    )
+    one._stop = Noting()
+    one.start()
+    for number, events in enumerate((1, 4, 8, 100)):
+        bus.publish([event(1000 * number + place) for place in range(events)]).result(30)
+        wait_until(lambda: len(waited) == number + 1)  # noqa: B023
+    one.stop()
+    assert one.join(30)
+    assert waited == [0.05, 0.05, 0.1, 0.2]
+    bus.close()
+
+
 def test_what_waits_is_told(bus: LocalEventBus, tmp_path: Path) -> None:
     bus.publish([event(number) for number in range(10)]).result(30)
     bus.publish([event(number) for number in range(10, 17)]).result(30)

@@ -22,7 +22,7 @@ def made_requests(item_ids: Sequence[str], rows: int, count: int = _COUNT) -> li
     drawn = random.Random(0)
     requests = []
     for _ in range(rows):
-        events = [HistoryEvent(drawn.choice(item_ids), place, "click") for place in range(_EVENTS)]
+        events = [HistoryEvent(place, drawn.choice(item_ids), "click") for place in range(_EVENTS)]
         requests.append(EngineRequest(tuple(events), count))
     return requests
 

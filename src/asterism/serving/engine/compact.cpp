@@ -152,8 +152,8 @@ struct Actions {
 void read_history(Reader &reader, const Ids &ids, const Actions &actions, Batch &batch) {
     for (int64_t left = reader.array(); left && !reader.failed; --left) {
         if (reader.array() != 6) reader.fail();
-        const int64_t item = find(ids, reader.text());
         const int64_t timestamp = reader.whole();
+        const int64_t item = find(ids, reader.text());
         const Text name = reader.text();
         int64_t code = -1;
         for (int64_t one = 0; one < actions.count; ++one)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from asterism.core.bundle import Bundle
@@ -146,7 +145,7 @@ class Fleet:
 
     def pump(self) -> None:
         """Give waiting requests to idle engines."""
-        while not self._is_retired:
+        while not self._is_retired and len(self._shared.line):
             batch, late, again = self.scheduler.dispatch(time.monotonic())
             for one in late:
                 self._fail_late(one)
@@ -250,7 +249,7 @@ class Fleet:
         """With who answered, and how wide: the batch's width, or what was asked for where that is more."""
         beam = max(width, count) if width else None
         degraded = beam is not None and beam < self.scheduler.widths[0]
-        return replace(answer, bundle_version=self.version, beam=beam, degraded=degraded)
+        return EngineAnswer(answer.items, self.version, beam, degraded)
 
     def _fail(self, tickets: Sequence[Ticket], reason: str) -> None:
         self._shared.tally.failed += self._shared.pending.fail(tickets, ModelError(reason))

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import cast
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError
@@ -129,10 +130,12 @@ class EnginePool:
         if not self._fleet.is_ready:
             raise ModelError(f"the engine is not ready: {self._fleet.error or 'it is loading'}")
         now = time.monotonic()
-        deadline = now + self._limits.max_wait_seconds if request.deadline is None else request.deadline
+        if request.deadline is None:
+            request = replace(request, deadline=now + self._limits.max_wait_seconds)
+        deadline = cast(float, request.deadline)
         ticket = Ticket(next(self._numbers), now, deadline, request.count, background=request.background)
         self._fleet.scheduler.admit(ticket, now)
-        pending = self._shared.pending.add(ticket, replace(request, deadline=deadline))
+        pending = self._shared.pending.add(ticket, request)
         timer = asyncio.get_running_loop().call_at(deadline, self._expire, ticket)
         self._pump_soon()
         try:

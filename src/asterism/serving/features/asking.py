@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import cast
 
 from asterism.data.item_attributes import Predicate
 from asterism.serving.ports import EngineRequest, HistoryEvent
-from asterism.stores.user_state import RecentEvent, UserState
+from asterism.stores.user_state import UserState
 
 
 def engine_request(
@@ -28,7 +28,7 @@ def engine_request(
     What no answer may hold, `excluded`, is by default what the state leaves out.
     """
     return EngineRequest(
-        history=history_of(state.recent),
+        history=cast(tuple[HistoryEvent, ...], state.recent),  # field by field the same
         count=count,
         excluded=state.left_out if excluded is None else excluded,
         user_id=user_id,
@@ -40,13 +40,3 @@ def engine_request(
         allowed=allowed,
         background=background,
     )
-
-
-def history_of(recent: Iterable[RecentEvent]) -> tuple[HistoryEvent, ...]:
-    """Events of a state as the model reads them."""
-    # taken apart, as each name of a tuple and an enum's `value` cost more than the tuple itself
-    events = [
-        HistoryEvent(item_id, timestamp, action._value_, value, scene, device)
-        for timestamp, item_id, action, value, scene, device in recent
-    ]
-    return tuple(events)

@@ -13,11 +13,11 @@ from asterism.stores.user_state import UserState
 
 
 def used_features(
-    request: RecommendRequest, state: UserState, slate: Slate | None, excluded: frozenset[str], at_seconds: float
+    request: RecommendRequest, state: UserState, slate: Slate | None, more_excluded: frozenset[str], at_seconds: float
 ) -> UsedFeatures:
     """What an answer to `request` was made from: this state, and the slate that the model made of it, if it did.
 
-    `excluded` is all that the answer could not hold.
+    `more_excluded` is what the answer could not hold beyond what the state leaves out; it may name some of that too.
     """
     if slate is None or slate.revision != state.revision:
         return UsedFeatures(state, at_seconds, 0, request.scene, request.device)
@@ -28,7 +28,7 @@ def used_features(
         asked=slate.asked,
         scene=slate.scene,
         device=slate.device,
-        more_excluded=frozenset() if excluded is state.left_out else excluded - state.left_out,
+        more_excluded=more_excluded - state.left_out if more_excluded else more_excluded,
         wanted=None
         if wanted is None
         else Bounds(tuple(sorted(wanted.categories)), wanted.lowest_price, wanted.highest_price),

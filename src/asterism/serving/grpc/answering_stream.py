@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, Protocol
 
 import grpc
 
 from asterism.serving.grpc.message_room import in_messages
+from asterism.serving.grpc.message_stream import MessageStream
 from asterism.serving.grpc.proto import model_pb2
 
 _SETTLED_SECONDS: Final = 0.05  # what was sent before the other side heard of the end has come by then
@@ -39,6 +40,7 @@ class AnsweringStream:
         self._ready: list[tuple[int, model_pb2.Result]] = []
         self._unsent = 0
         self._something = asyncio.Event()
+        self._is_leaving = False  # what is ready leaves at the end of this turn of the loop
         self._room = asyncio.Event()
 
     async def run(self, draining: asyncio.Event) -> None:
@@ -76,21 +78,36 @@ class AnsweringStream:
             result = await self._answer(query)
             self._ready.append((number, result))
             self._unsent += 1
-            self._something.set()
+            if not self._is_leaving:
+                self._is_leaving = True
+                asyncio.get_running_loop().call_soon(self._leave)
         finally:
             self._under_way.pop(number, None)
             self._room.set()
+
+    def _leave(self) -> None:
+        """Put on the stream what became ready in this turn of the loop; where it takes no more now, wait for that."""
+        self._is_leaving = False
+        if not isinstance(self._stream, MessageStream) or not self._stream.has_room:
+            self._something.set()
+            return
+        for message in self._gathered():
+            self._stream.put(message)
+            self._unsent -= len(message.numbers)
 
     async def _write(self) -> None:
         """Write what has gathered while the last message was on its way."""
         while True:
             await self._something.wait()
             self._something.clear()
-            ready, self._ready = self._ready, []
-            for some in in_messages(ready, _bytes_of, _MOST_UNDER_WAY):
-                message = model_pb2.Answered(numbers=[one for one, _ in some], results=[one for _, one in some])
+            for message in self._gathered():
                 await self._stream.write(message)
-                self._unsent -= len(some)
+                self._unsent -= len(message.numbers)
+
+    def _gathered(self) -> Iterator[model_pb2.Answered]:
+        ready, self._ready = self._ready, []
+        for some in in_messages(ready, _bytes_of, _MOST_UNDER_WAY):
+            yield model_pb2.Answered(numbers=[one for one, _ in some], results=[one for _, one in some])
 
 
 def _bytes_of(ready: tuple[int, model_pb2.Result]) -> int:

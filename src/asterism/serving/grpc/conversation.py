@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import itertools
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 import grpc
 
 from asterism.core.errors import ModelError, OverloadedError, RequestError
 from asterism.serving.grpc.message_room import LARGEST_PART_BYTES, in_messages
+from asterism.serving.grpc.message_stream import MessageStream
 from asterism.serving.grpc.proto import model_pb2
 from asterism.serving.grpc.queries import answer_of, query_of
 from asterism.serving.ports import EngineAnswer, EngineRequest
@@ -38,6 +40,7 @@ class Conversation:
         self._asked: list[tuple[int, model_pb2.Query]] = []
         self._withdrawn: list[int] = []
         self._something = asyncio.Event()
+        self._is_leaving = False  # what is asked leaves at the end of this turn of the loop
         self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._receive())]
         self.is_over = False
 
@@ -63,7 +66,7 @@ class Conversation:
         waiting: asyncio.Future[EngineAnswer] = loop.create_future()
         self._waiting[number] = waiting
         self._asked.append((number, query))
-        self._something.set()
+        self._leave_soon(loop)
         seconds = _NO_DEADLINE_SECONDS if request.deadline is None else request.deadline - time.monotonic()
         timer = loop.call_later(seconds + _LATE_SECONDS, _give_up, waiting)
         try:
@@ -71,7 +74,7 @@ class Conversation:
         except (asyncio.CancelledError, OverloadedError):
             if number in self._waiting:
                 self._withdrawn.append(number)
-                self._something.set()
+                self._leave_soon(loop)
             raise
         finally:
             timer.cancel()
@@ -88,20 +91,37 @@ class Conversation:
             if not future.done():
                 future.set_exception(EngineLostError(reason))
 
+    def _leave_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._is_leaving:
+            self._is_leaving = True
+            loop.call_soon(self._leave)
+
+    def _leave(self) -> None:
+        """Put on the stream what was asked in this turn of the loop; where it takes no more now, wait for that."""
+        self._is_leaving = False
+        if not isinstance(self._stream, MessageStream) or not self._stream.has_room:
+            self._something.set()
+            return
+        for message in self._gathered():
+            self._stream.put(message)
+
     async def _send(self) -> None:
         """Write what has gathered while the last message was on its way."""
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # `_receive` tells why
             while True:
                 await self._something.wait()
                 self._something.clear()
-                asked, self._asked = self._asked, []
-                withdrawn, self._withdrawn = self._withdrawn, []
-                if withdrawn:
-                    await self._stream.write(model_pb2.Asked(withdrawn=withdrawn))
-                for some in in_messages(asked, _bytes_of, _MOST_QUERIES):
-                    wanted = [one for one in some if one[0] in self._waiting]
-                    numbers, queries = [number for number, _ in wanted], [query for _, query in wanted]
-                    await self._stream.write(model_pb2.Asked(numbers=numbers, queries=queries))
+                for message in self._gathered():
+                    await self._stream.write(message)
+
+    def _gathered(self) -> Iterator[model_pb2.Asked]:
+        asked, self._asked = self._asked, []
+        withdrawn, self._withdrawn = self._withdrawn, []
+        if withdrawn:
+            yield model_pb2.Asked(withdrawn=withdrawn)
+        for some in in_messages(asked, _bytes_of, _MOST_QUERIES):
+            wanted = [one for one in some if one[0] in self._waiting]
+            yield model_pb2.Asked(numbers=[number for number, _ in wanted], queries=[query for _, query in wanted])
 
     async def _receive(self) -> None:
         reason = "the engine ended the conversation"

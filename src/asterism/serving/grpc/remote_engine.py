@@ -73,8 +73,9 @@ class RemoteEngine:
     def semantic_id(self, item_id: str) -> SemanticId | None:
         """See `EngineClient.semantic_id`; what a lost process told still holds."""
         for one in self._links:
-            if item_id in one.semantic_ids:
-                return one.semantic_ids[item_id]
+            found = one.semantic_ids.get(item_id)
+            if found is not None:
+                return found
         return None
 
     async def forget(self, user_ids: Sequence[str]) -> None:
@@ -119,6 +120,8 @@ class RemoteEngine:
                 logger.error("the engine at %s does not go back, and serves another bundle: %s", one.address, error)
 
     def _idlest(self, but: EngineLink | None = None) -> EngineLink:
+        if len(self._links) == 1 and but is None and self._links[0].status.ready:
+            return self._links[0]
         ready = [one for one in self._links if one.status.ready and one is not but]
         if not ready:
             raise ModelError(f"the engine is not ready: {self.status.error or 'it is loading'}")

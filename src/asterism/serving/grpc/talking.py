@@ -31,7 +31,10 @@ class TalkServer:
         """Listen; raises `ConfigError` where the socket cannot be had."""
         if self._path is not None:
             await asyncio.to_thread(make_room, f"unix:{self._path}")
-            self._server = await asyncio.start_unix_server(self._take, sock=_bound(self._path))
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_unix_server(
+                lambda: MessageStream(model_pb2.Asked, self._take), sock=_bound(self._path)
+            )
 
     async def stop(self, grace_seconds: float = DRAIN_SECONDS) -> None:
         """Take no new stream, let those under way end, for so long at most, and take the socket away."""
@@ -46,8 +49,7 @@ class TalkServer:
             one.cancel()
         await asyncio.gather(*talks, return_exceptions=True)
 
-    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        stream = MessageStream(reader, writer, model_pb2.Asked)
+    def _take(self, stream: MessageStream) -> None:
         task = asyncio.ensure_future(self._talk(stream))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)

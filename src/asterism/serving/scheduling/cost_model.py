@@ -65,13 +65,13 @@ class CostModel:
 
     def __init__(self, samples: Sequence[CostSample] = ()) -> None:
         self.shape = fit_shape(samples)
-        self._log_speed = 0.0
+        self._log_speed, self._speed = 0.0, 1.0
         self._spread = 0.1
 
     @property
     def speed(self) -> float:
         """How many times longer than when it was measured a batch takes now."""
-        return math.exp(self._log_speed)
+        return self._speed
 
     @property
     def spread(self) -> float:
@@ -85,10 +85,11 @@ class CostModel:
         off = min(max(off, -_WIDEST_JUMP), _WIDEST_JUMP)
         self._spread += _SPREAD_STEP * (abs(off) - self._spread)
         self._log_speed += _SPEED_STEP * off
+        self._speed = math.exp(self._log_speed)
 
     def seconds(self, rows: int, width: int) -> float:
         """What a batch is expected to take."""
-        return self.speed * self.shape.seconds(rows, width)
+        return self._speed * self.shape.seconds(rows, width)
 
     def likely_seconds(self, rows: int, width: int) -> float:
         """What a batch hardly exceeds; promises are made on this."""

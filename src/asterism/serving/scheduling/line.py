@@ -53,6 +53,10 @@ class Line:
         """How many would be served before a newcomer."""
         return bisect.bisect_right(self._tickets, ticket.key, key=_key)
 
+    def in_person(self) -> int:
+        """How many somebody waits for; they are the first ones."""
+        return bisect.bisect_left(self._tickets, True, key=_is_background)
+
     def remove(self, ticket: Ticket) -> None:
         """Take one ticket out."""
         self._tickets.remove(ticket)
@@ -66,6 +70,10 @@ class Line:
         for one in taken:
             one.waits = False
         return taken
+
+
+def _is_background(ticket: Ticket) -> bool:
+    return ticket.background
 
 
 def _key(ticket: Ticket) -> tuple[bool, float, int]:

@@ -36,6 +36,7 @@ class SchedulerLimits:
     max_batch: int = 64
     max_waiting: int = 512
     gather_seconds: float = 0.0  # for which an idle engine waits for company
+    max_background: int = 16  # of a batch: who comes meanwhile in person does not wait long for it
 
 
 class ScheduledBatch(NamedTuple):
@@ -99,9 +100,10 @@ class Scheduler:
             self._refuse("the deadline has passed already")
         if len(self.line) >= self.limits.max_waiting // (_BACKGROUND_SHARE if ticket.background else 1):
             self._refuse(f"{len(self.line)} requests wait for the engine already", ticket.budget)
-        over = self._finish(ticket, now) - self._due(ticket)
-        if over > 0 and len(self.line) >= _COMPANY * self.idle:  # of fewer, an idle engine takes all at once
-            self._refuse(f"the engine has no room before the deadline of {ticket.budget * 1000:.0f} ms", over)
+        if len(self.line) >= _COMPANY * self.idle:  # of fewer, an idle engine takes all at once
+            over = self._finish(ticket, now) - self._due(ticket)
+            if over > 0:
+                self._refuse(f"the engine has no room before the deadline of {ticket.budget * 1000:.0f} ms", over)
         self.line.add(ticket)
 
     def withdraw(self, ticket: Ticket) -> None:
@@ -120,11 +122,10 @@ class Scheduler:
         until = self._gathers_until()
         if now < until:
             return Dispatch(None, late, until)
-        share = math.ceil(len(self.line) / self.idle)
+        share = self._share()
         while True:
             rows, width = self._choose(now, share)
-            room = self.costs.most_rows(self._narrowest(), self._slice(self.line.tickets[0]), self.limits.max_batch)
-            if 2 * rows >= min(share, room) or len(self.line) == 1:
+            if 2 * rows >= share or len(self.line) == 1 or 2 * rows >= self._room():
                 break
             late += self._drop_first()  # it has so little time left that many others would become late for it
             share = min(share, len(self.line))
@@ -155,6 +156,14 @@ class Scheduler:
             return -math.inf
         took = self.costs.likely_seconds(_COMPANY, self._narrowest())
         return min(one.arrived + min(seconds, (one.budget - took) / 2) for one in self.line.tickets)
+
+    def _share(self) -> int:
+        """How many an engine may take: its part of the line, and only some of those for whom nobody waits in person."""
+        return min(math.ceil(len(self.line) / self.idle), self.line.in_person() + self.limits.max_background)
+
+    def _room(self) -> int:
+        """How many fit into half of the first one's time."""
+        return self.costs.most_rows(self._narrowest(), self._slice(self.line.tickets[0]), self.limits.max_batch)
 
     def _narrowest(self) -> int:
         return self._effective(self.widths[-1], self.line.tickets)

@@ -21,6 +21,7 @@ _drawn = random.Random()  # of our own: what others draw from the global one sta
 
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 30.0
+_FEW: Final = 4  # events of a batch, above which the next one is given time to become larger
 _DOUBT_SECONDS: Final = 15.0  # that nothing failed without a batch proves little: the bus may not have given it yet
 
 
@@ -51,8 +52,12 @@ class Group:
         batch: int = 500,
         poll_seconds: float = 0.2,
         gather_seconds: float = 0.0,
+        longest_gather_seconds: float | None = None,
     ) -> None:
-        """After a batch that was not full, `gather_seconds` go by: some stores take few large batches more gladly."""
+        """After a batch that was not full, `gather_seconds` go by: some stores take few large batches more gladly.
+
+        Where events come so fast that it held more than a few, more time goes by, `longest_gather_seconds` at most.
+        """
         self.name = name
         self.state = GroupState.STARTING
         self.handled = 0  # events
@@ -66,6 +71,7 @@ class Group:
         self._batch = batch
         self._poll_seconds = poll_seconds
         self._gather_seconds = gather_seconds
+        self._longest_gather_seconds = max(gather_seconds, longest_gather_seconds or 0.0)
         self._doubted_until = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"group-{name}", daemon=True)
@@ -121,7 +127,7 @@ class Group:
             self.handled += tally.handled
             self.buried += tally.buried
             if len(batch) < self._batch:
-                self._stop.wait(self._gather_seconds)
+                self._stop.wait(min(self._longest_gather_seconds, self._gather_seconds * max(1.0, len(batch) / _FEW)))
         elif handler.has_more:
             handler(())
         self.lag = behind

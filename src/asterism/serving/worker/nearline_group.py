@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
+from uvicorn.loops.auto import auto_loop_factory
+
 from asterism.core.clock import SystemClock
 from asterism.core.errors import ModelError
 from asterism.serving.ports import EngineHandle
@@ -28,7 +30,7 @@ class Nearline:
     def __init__(
         self, open_engine: Callable[[], EngineHandle], open_visitors: Callable[[], Visitors], slate_items: int
     ) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = auto_loop_factory()()  # uvloop's where it is installed
         self._thread = threading.Thread(target=self._loop.run_forever, name="nearline-loop", daemon=True)
         self._thread.start()
         self._slate_items = slate_items

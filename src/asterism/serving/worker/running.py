@@ -31,6 +31,7 @@ _STOP_SECONDS: Final = 20.0
 _SOON_SECONDS: Final = 0.02  # how long a new event may lie unseen where somebody waits for what it changes
 #: An insert of chDB costs some 70 ms of CPU, whether of ten events or of ten thousand; slates are cheaper in batches.
 _GATHER_SECONDS: Final = {"behaviours": 0.2, "history": 2.0, "nearline": 0.05}
+_LONGEST_GATHER_SECONDS: Final = {"behaviours": 1.0, "nearline": 0.2}  # where many events come
 _BATCH: Final = {"history": 10_000}
 
 
@@ -93,6 +94,7 @@ def _group(name: str, stores: StoresConfig, opener: Callable[[], Handler]) -> Gr
         batch=_BATCH.get(name, 500),
         poll_seconds=0.2 if name in {"behaviours", "history"} else _SOON_SECONDS,
         gather_seconds=_GATHER_SECONDS.get(name, 0.0),
+        longest_gather_seconds=_LONGEST_GATHER_SECONDS.get(name),
     )
 
 
