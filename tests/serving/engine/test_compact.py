@@ -54,7 +54,7 @@ def made(seed: int, rows: int) -> messages.Batch:
     def request() -> EngineRequest:
         moments = [0, 5, 200, 40_000, 1_700_000_000, 2**33, -3, -200]
         history = [
-            HistoryEvent(one, drawn.choice(moments), drawn.choice(list(ACTION_CODES)), drawn.choice([None, 2.5]), "app")
+            HistoryEvent(drawn.choice(moments), one, drawn.choice(list(ACTION_CODES)), drawn.choice([None, 2.5]), "app")
             for one in ids(70)
         ]
         return EngineRequest(
