@@ -87,3 +87,5 @@ def test_an_idle_engine_waits_for_company_only_where_company_is_likely() -> None
     assert together.percentile(99) < 0.015
     seldom = run(shape, (20,), 20.0, seconds=50, gather=0.004)
     assert seldom.percentile(50) == pytest.approx(0.003)
+    cheap = run(CostShape(3e-4, 3e-4, 0.0), (20,), 360.0, seconds=20, gather=0.004)
+    assert cheap.percentile(50) < 0.0012, "0.3 ms are not worth 4 ms of waiting"

@@ -87,6 +87,11 @@ class CostModel:
         self._log_speed += _SPEED_STEP * off
         self._speed = math.exp(self._log_speed)
 
+    @property
+    def fixed_seconds(self) -> float:
+        """What a batch takes whoever is in it: what a request saves that comes along in another's."""
+        return self._speed * self.shape.fixed
+
     def seconds(self, rows: int, width: int) -> float:
         """What a batch is expected to take."""
         return self._speed * self.shape.seconds(rows, width)

@@ -25,6 +25,7 @@ _RESERVE: Final = 0.1  # of a request's time kept for the way to the engine and 
 _BACKGROUND_SHARE: Final = 4  # of the line's length: what nobody waits for in person finds it full so much earlier
 _JUST_ARRIVED_SECONDS: Final = 2e-3  # after it waited for company
 _COMPANY: Final = 4  # requests, from which on a batch's fixed cost is shared by enough of them
+_WORTH_WAITING: Final = 1.5  # times what a batch takes whoever is in it
 _GAP_STEP: Final = 0.1  # of the way from the old mean gap between arrivals to the newest
 _LONGEST_GAP_SECONDS: Final = 1.0
 
@@ -35,7 +36,7 @@ class SchedulerLimits:
 
     max_batch: int = 64
     max_waiting: int = 512
-    gather_seconds: float = 0.0  # for which an idle engine waits for company
+    gather_seconds: float = 0.0  # for which an idle engine waits for company at most
     max_background: int = 16  # of a batch: who comes meanwhile in person does not wait long for it
 
 
@@ -150,8 +151,8 @@ class Scheduler:
         )
 
     def _gathers_until(self) -> float:
-        """When those who wait have waited long enough for company."""
-        seconds = self.limits.gather_seconds
+        """When those who wait have waited long enough for company: hardly longer than the work that it saves takes."""
+        seconds = min(self.limits.gather_seconds, _WORTH_WAITING * self.costs.fixed_seconds)
         if len(self.line) >= _COMPANY * self.idle or self._gap >= seconds:
             return -math.inf
         took = self.costs.likely_seconds(_COMPANY, self._narrowest())
