@@ -22,7 +22,7 @@ def test_the_last_line_tells_every_way_and_stage() -> None:
     done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, env=env, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     assert (found["benchmark"], found["users"]) == ("hot_path", 40)
-    assert list(found["ways"]) == ["asterism", "fastapi", "before", "redis_list"]
+    assert list(found["ways"]) == ["asterism", "without_lane", "fastapi", "before", "redis_list"]
     for way in found["ways"].values():
         assert way["cpu_us"] > 0
         assert way["per_second"] > 0
