@@ -101,3 +101,23 @@ def test_fingerprints_and_new_events_are_those_of_torch(seed: int, rows: int, sw
         patched.setattr(resuming, "_functions", lambda: None)
         assert torch.equal(resuming.fingerprints(batch, events), found)
         assert torch.equal(resuming.count_new(memory, slots, found, of_rows, most), new)
+
+
+def test_an_item_that_the_model_does_not_know_is_refused_in_one_call_as_by_layers() -> None:
+    whole, by_layer = both({})
+    batch = batch_of(whole.encoder.model, full_sequences([3, 9]))
+    known = len(whole.encoder.model.item_directions())
+    for item in (known, known + 50, 10**9):
+        items = batch.items.clone()
+        items[1, -2] = item
+        for one in (whole, by_layer):
+            with pytest.raises(IndexError):
+                one.encode(replace(batch, items=items))
+    assert torch.isfinite(whole.encode(batch)).all()
+
+
+def test_fingerprints_of_more_events_than_are_read_are_those_of_the_newest() -> None:
+    batch = batch_of(make_model(**WIDE), full_sequences([70, 5, 31]))
+    for events in (1, 5, 69, 70, 71):
+        columns = [batch.items, batch.timestamps, batch.actions]
+        assert torch.equal(resuming.fingerprints(batch, events), resuming._fingerprints(columns, batch.mask, events))

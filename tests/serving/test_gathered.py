@@ -44,7 +44,7 @@ def test_who_asks_at_once_is_asked_for_together_and_each_key_once() -> None:
     async def story() -> None:
         store = Store()
         store.values = {key: 10 * key for key in range(5)}
-        reads = GatheredReads(store.read_many)
+        reads = GatheredReads(store.read_many, 60.0)
         found = await asyncio.gather(*(reads.of(key % 5) for key in range(20)))
         assert found == [10 * (key % 5) for key in range(20)]
         assert store.reads == [[0, 1, 2, 3, 4]]
@@ -55,7 +55,7 @@ def test_who_asks_at_once_is_asked_for_together_and_each_key_once() -> None:
 def test_while_all_lanes_are_taken_questions_gather() -> None:
     async def story() -> None:
         store = Store()
-        reads = GatheredReads(store.read_many)
+        reads = GatheredReads(store.read_many, 60.0)
         store.open.clear()
         asked = []
         for key in range(1000):
@@ -76,7 +76,7 @@ def test_while_all_lanes_are_taken_questions_gather() -> None:
 def test_an_answer_is_never_older_than_its_question() -> None:
     async def story() -> None:
         store, drawn = Store(), random.Random(0)
-        reads = GatheredReads(store.read_many)
+        reads = GatheredReads(store.read_many, 60.0)
 
         async def visitor(number: int) -> None:
             for _ in range(200):
@@ -100,7 +100,7 @@ def test_of_a_bad_key_the_others_hear_nothing() -> None:
         return [StorageError(f"{key} cannot be read") if key == "bad" else key for key in keys]
 
     async def story() -> list[Any]:
-        reads = GatheredReads(read_many)
+        reads = GatheredReads(read_many, 60.0)
         return await asyncio.gather(*(reads.of(key) for key in ("a", "bad", "b")), return_exceptions=True)
 
     first, second, third = run(story())
@@ -124,7 +124,7 @@ def test_where_nobody_answers_all_hear_so_and_the_next_are_asked_for_again(fails
     async def story() -> None:
         nonlocal answers
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-        reads = GatheredReads(read_many)
+        reads = GatheredReads(read_many, 60.0)
         for _ in range(2 * _LANES):
             assert await asyncio.gather(*(reads.of(key) for key in "abc")) == [None] * 3
         answers = True
@@ -137,7 +137,7 @@ def test_who_goes_leaves_the_others_their_answer() -> None:
     async def story() -> None:
         store = Store()
         store.values = {1: 11}
-        reads = GatheredReads(store.read_many)
+        reads = GatheredReads(store.read_many, 60.0)
         store.open.clear()
         asked = [asyncio.create_task(reads.of(1)) for _ in range(3)]
         await asyncio.sleep(0.01)
@@ -147,5 +147,22 @@ def test_who_goes_leaves_the_others_their_answer() -> None:
         with pytest.raises(asyncio.CancelledError):
             await asked[0]
         assert await reads.of(1) == 11
+
+    run(story())
+
+
+def test_patience_runs_from_the_question_on() -> None:
+    async def story() -> None:
+        store = Store()
+        reads = GatheredReads(store.read_many, 0.05)
+        store.open.clear()
+        assert await asyncio.gather(*(reads.of(key) for key in range(_LANES * _MOST_AT_ONCE + 5))) == [None] * (
+            _LANES * _MOST_AT_ONCE + 5
+        )
+        store.open.set()
+        store.values = {1: 11}
+        assert await reads.of(1) == 11
+        asked = sorted(key for keys in store.reads for key in keys)
+        assert asked == sorted([*range(_LANES * _MOST_AT_ONCE), 1]), "who has gone is not asked for"
 
     run(story())

@@ -135,7 +135,8 @@ def described_key(body: bytes) -> PageKey | None:
     request = described_request(body)
     if request is None or request.explain or not request.takes_slate or request.visitor.key is None:
         return None
-    return PageKey(request.visitor.key, request.scene, request.device, request.count)
+    session_id = request.visitor.session_id if request.visitor.user_id is not None else None
+    return PageKey(request.visitor.key, session_id, request.scene, request.device, request.count)
 
 
 @pytest.mark.parametrize("body", [*GOOD_REQUESTS, *BAD_REQUESTS])

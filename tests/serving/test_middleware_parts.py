@@ -351,6 +351,7 @@ HEAD = b"GET / HTTP/1.1\r\nhost: x\r\n"
     ("parts", "answers"),
     [
         ([], 0),
+        ([b"\r\n"], 0),
         ([HEAD], 0),
         ([b"G", b"E", b"T", b" "], 0),
         ([HEAD + b"\r\n", HEAD], 1),

@@ -51,7 +51,7 @@ def library(source: Path) -> ctypes.CDLL | None:
 
 @cache
 def _warn(why: str) -> None:
-    logger.warning("%s, so answers take up to three times as long; install g++, or set %s=0", why, SWITCH)
+    logger.warning("%s, so answers take three to seven times as long; install g++, or set %s=0", why, SWITCH)
 
 
 def function(source: Path, name: str, arguments: Sequence[Any], result: Any = None) -> Function | None:

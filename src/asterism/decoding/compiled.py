@@ -261,8 +261,8 @@ class _Calls:
         log_probs: int,
     ) -> int:
         try:
-            of_beams = _array(prefixes, (rows, beams, level), np.int64)
-            origin, code = _array(origins, (steps,), np.int32), _array(codes, (steps,), np.int32)
+            of_beams = _array(prefixes, (rows, beams, level), np.int64).copy()  # a policy may keep what it is asked
+            origin, code = _array(origins, (steps,), np.int32).copy(), _array(codes, (steps,), np.int32).copy()
             _array(log_probs, (steps,), np.float32)[:] = self._asked(of_beams, origin, code)
         except BaseException as error:  # it must not be lost in compiled code
             self.error = error

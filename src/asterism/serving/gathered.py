@@ -22,9 +22,14 @@ class GatheredReads(Generic[K, V]):
     With nobody else about it is sent at the end of this turn of the loop. A key that several ask for is read once.
     """
 
-    def __init__(self, read_many: Callable[[Sequence[K]], Awaitable[Sequence[V | StorageError] | None]]) -> None:
+    def __init__(
+        self,
+        read_many: Callable[[Sequence[K]], Awaitable[Sequence[V | StorageError] | None]],
+        patience_seconds: float,
+    ) -> None:
         """`read_many` gives what stands under each key, or why it cannot be read; None where nobody answers."""
         self._read_many = read_many
+        self._patience_seconds = patience_seconds  # of who asks, in the line and under way together
         self._waiting: dict[K, list[asyncio.Future[V | StorageError | None]]] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._is_called = False
@@ -38,7 +43,11 @@ class GatheredReads(Generic[K, V]):
             self._send_soon()
         else:
             waiting.append(asked)
-        found = await asked
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                found = await asked
+        except TimeoutError:
+            return None
         if isinstance(found, StorageError):
             raise found
         return found
@@ -50,11 +59,15 @@ class GatheredReads(Generic[K, V]):
 
     def _send(self) -> None:
         self._is_called = False
+        for key in [key for key, waiting in self._waiting.items() if all(one.done() for one in waiting)]:
+            del self._waiting[key]  # they have gone
         keys = list(self._waiting)[:_MOST_AT_ONCE]
         if keys:
             task = asyncio.create_task(self._ask({key: self._waiting.pop(key) for key in keys}))
             self._under_way.add(task)
             task.add_done_callback(self._is_back)
+        if self._waiting:
+            self._send_soon()
 
     def _is_back(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)

@@ -67,10 +67,10 @@ class HotState:
         self._late = 0  # answers in a row
         self._threads = None if self.is_local else ThreadPoolExecutor(_THREADS, "hot-state")
         self._state_reads: GatheredReads[Visitor, UserState] = GatheredReads(
-            lambda keys: self.asked(lambda: self.states.get_many(keys))
+            lambda keys: self.asked(lambda: self.states.get_many(keys)), patience_seconds
         )
         self._slate_reads: GatheredReads[Visitor, Slate | None] = GatheredReads(
-            lambda keys: self.asked(lambda: self.slates.get_many(keys))
+            lambda keys: self.asked(lambda: self.slates.get_many(keys)), patience_seconds
         )
         if self.is_local:
             warm(self.states, past)

@@ -15,9 +15,17 @@ class PageKey(NamedTuple):
     """All that a plain request says."""
 
     visitor: Visitor
+    session_id: str | None  # of a user, whose exposures are told apart by it
     scene: str | None
     device: str | None
     items: int  # asked for
+
+
+def page_key_of(visitor: Visitor, scene: str | None, device: str | None, items: int) -> PageKey | None:
+    """What a plain request's answer is kept under; None for nobody in particular."""
+    key = visitor.key
+    session_id = None if visitor.user_id is None else visitor.session_id
+    return None if key is None else PageKey(key, session_id, scene, device, items)
 
 
 class Page(NamedTuple):

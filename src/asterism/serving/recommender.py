@@ -20,7 +20,7 @@ from asterism.serving.hot_state import HotState
 from asterism.serving.item_facts import Eligible, ItemFacts
 from asterism.serving.ladder import Ladder, newest_items
 from asterism.serving.model_answers import ModelAnswers
-from asterism.serving.pages import Page, PageKey, Pages
+from asterism.serving.pages import Page, PageKey, Pages, page_key_of
 from asterism.serving.ports import EngineClient
 from asterism.serving.recommendation import Because, Recommendation, Recommended, RecommendRequest, Source
 from asterism.serving.reranker import Ranked, Reranker, SlateRequest
@@ -153,7 +153,7 @@ class Recommender:
         """What an answer may be kept under; None where it holds for this request alone."""
         if visit.key is None or request.explain or not request.takes_slate or self._reranker.explores:
             return None
-        return PageKey(visit.key, request.scene, request.device, request.count)
+        return page_key_of(request.visitor, request.scene, request.device, request.count)
 
     def _page(self, key: PageKey | None, visit: Visit) -> Page | None:
         page = self._pages.get(key) if key is not None else None
@@ -195,11 +195,20 @@ class Recommender:
             degraded=slate is not None and slate.degraded,
             cached=slate is not None and said.cached,
         )
+        if self._was_forgotten(visit):
+            return answer  # and nothing is kept of it
         exposure = self._exposure(request, answer, used_features(request, visit.state, slate, more, self._clock.now()))
         self._exposures_down.spared(partial(self._exposures.record, exposure))
         if key is not None and slate is not None and said.source is Source.MODEL:
             self._pages.keep(key, Page(answer, replace(slate, items=()), unavailable, Shown(exposure)))
         return answer
+
+    def _was_forgotten(self, visit: Visit) -> bool:
+        """Whether the visitor was forgotten while the model was asked, as far as this process knows."""
+        if visit.key is None or visit.state.revision == 0:
+            return False
+        now = self._visits.at_once(visit.key)
+        return now is not None and not now.state.came_of(visit.state.revision)
 
     def _check(self, request: RecommendRequest) -> None:
         asked = [request.wanted.categories] if request.wanted else []

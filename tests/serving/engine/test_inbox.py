@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from asterism.serving.engine import messages
@@ -79,3 +80,14 @@ def test_who_closes_while_the_model_loads_is_noticed(ends: tuple[int, int], is_l
         over.set()
     os.close(ends[1])
     assert noticed.wait(0.5) is not is_loaded
+
+
+def test_what_is_no_message_is_told_when_the_next_order_is_wanted_and_hides_nothing(ends: tuple[int, int]) -> None:
+    inbox = Inbox(ends[0])
+    good = messages.Batch(1, ())
+    no_message = b"\xc1\xc1"
+    os.write(ends[1], messages.pack(good) + len(no_message).to_bytes(messages.LENGTH_BYTES, "big") + no_message)
+    assert inbox.take() == good
+    assert inbox.withdrawn(1) == set()
+    with pytest.raises(msgspec.DecodeError):
+        inbox.take()

@@ -62,9 +62,9 @@ class Answering:
         """The answer to a batch, of which the inbox knows what was withdrawn."""
         if isinstance(batch, messages.Batch):
             return self._reply(batch, inbox)
-        if self._compact is None or inbox.withdrawn(batch.number) or (batch.deadlines <= time.monotonic()).any():
-            return self._reply(messages.decode_batch(batch.body), inbox)
         try:
+            if self._compact is None or inbox.withdrawn(batch.number) or (batch.deadlines <= time.monotonic()).any():
+                return self._reply(messages.decode_batch(batch.body), inbox)
             wanted = _wanted(inbox, batch.number, range(len(batch.counts)))
             answers = msgspec.Raw(self._compact.recommend_compact(batch, wanted))
             return messages.PackedReply(batch.number, answers, kept_bytes=self._kept_bytes())

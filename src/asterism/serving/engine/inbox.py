@@ -32,6 +32,7 @@ class Inbox:
         self._ready.register(source, select.POLLIN)
         self._bytes = bytearray()  # of a message that has not come to its end
         self._has_ended = False
+        self._broken: Exception | None = None  # why what came is no message
         self._decode: Callable[[bytes], Message] = messages.decode_to_engine
         self._orders: deque[Order] = deque()
         self._batch = 0  # the newest that was taken
@@ -42,10 +43,12 @@ class Inbox:
         self._decode = decode
 
     def take(self) -> Order | None:
-        """The next batch or change, when it comes; None when the service has gone."""
+        """The next batch or change, when it comes; None when the service has gone. Raises where what came is none."""
         while not self._orders and not self._has_ended:
             self._read()
         if not self._orders:
+            if self._broken is not None:
+                raise self._broken
             return None
         order = self._orders.popleft()
         if isinstance(order, messages.Batch | CompactBatch):
@@ -68,8 +71,13 @@ class Inbox:
             end = messages.LENGTH_BYTES + int.from_bytes(self._bytes[: messages.LENGTH_BYTES], "big")
             if len(self._bytes) < end:
                 return
-            message = self._decode(bytes(memoryview(self._bytes)[messages.LENGTH_BYTES : end]))
-            del self._bytes[:end]
+            body = bytes(memoryview(self._bytes)[messages.LENGTH_BYTES : end])
+            del self._bytes[:end]  # before it is read: what cannot be must not hide what comes after it
+            try:
+                message = self._decode(body)
+            except Exception as error:
+                self._broken, self._has_ended = error, True  # told where nobody else's batch fails by it
+                return
             if not isinstance(message, messages.Withdrawn):
                 self._orders.append(message)
             elif message.batch >= self._batch:  # else it was answered already

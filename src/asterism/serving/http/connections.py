@@ -35,9 +35,9 @@ class PatientConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Expect the rest of what has begun to arrive."""
         super().data_received(data)
-        if self._is_between:
+        if self._is_between and self.cycle is not None and not self.cycle.response_complete:
             self._expect_nothing()
-        elif self._timer is None:
+        elif self._timer is None:  # half a request, or an empty line, which ended the wait for another one
             self._expect_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -98,7 +98,7 @@ class QuickConnection(PatientConnection):
         else:
             begun = self._begun
             super().data_received(data)
-            if self._begun == begun + 1 and self._is_between:
+            if self._begun == begun + 1 and self._is_between and self.cycle is not None:
                 lane.learn(data, self.scope, keeps_alive=self.cycle.keep_alive)
 
     def on_message_begin(self) -> None:

@@ -105,6 +105,7 @@ async def serve(
     config = uvicorn.Config(
         gateway.app,
         http=connection,
+        ws="none",
         log_config=None,
         log_level="warning",
         access_log=False,

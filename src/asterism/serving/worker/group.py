@@ -126,7 +126,8 @@ class Group:
             consumer.commit()
             self.handled += tally.handled
             self.buried += tally.buried
-            if len(batch) < self._batch:
+            self.lag = behind
+            if len(batch) < self._batch and not handler.has_more:
                 self._stop.wait(min(self._longest_gather_seconds, self._gather_seconds * max(1.0, len(batch) / _FEW)))
         elif handler.has_more:
             handler(())

@@ -58,7 +58,7 @@ def fingerprints(histories: HistoryBatch, events: int) -> Tensor:
     compiled = _functions()
     if compiled is None:
         return _fingerprints(columns, histories.mask, events)
-    columns = [one.contiguous() for one in columns]
+    columns = [one[:, max(0, one.shape[1] - events) :].contiguous() for one in columns]
     rows, tokens = columns[0].shape
     found = torch.empty(rows, events, dtype=torch.long)
     at = np.array([one.data_ptr() for one in columns], dtype=np.int64)

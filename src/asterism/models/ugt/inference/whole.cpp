@@ -26,7 +26,7 @@ struct Layer {
 };
 
 struct Encoder {
-    int64_t layers, heads, depth, hidden, buckets;  // `hidden`: the tables' length but one, what is not seen takes
+    int64_t items, layers, heads, depth, hidden, buckets;  // `hidden`: the tables' length but one, what is not seen takes
     const Layer *layer;
     const float *inputs;  // (items, D)
 };
@@ -203,9 +203,12 @@ extern "C" void pack_tiles(const uint16_t *weight, int64_t outputs, int64_t inpu
 
 // What the layers make of the newest events of rows (tokens, the newest last): from `items`, -1 where there is none,
 // or from `vectors` (rows, tokens, D) of them. `kept` (layers) of (rows, tokens, 2 D) values and keys, or null.
-extern "C" void encode(const Encoder *encoder, int64_t rows, int64_t tokens, const int64_t *items, const float *vectors,
+// Returns 1 where an item is none that the model knows, and has then done nothing.
+extern "C" int64_t encode(const Encoder *encoder, int64_t rows, int64_t tokens, const int64_t *items, const float *vectors,
                        const int64_t *moments, float *states, Bfloat16 *const *kept) {
     static thread_local Desk desk;
+    for (int64_t token = 0; !vectors && token < rows * tokens; ++token)
+        if (items[token] >= encoder->items) return 1;
     const Tiles tiles;
     const int64_t width = encoder->heads * encoder->depth;
     for (int64_t row = 0; row < rows; ++row, items += tokens, moments += tokens, states += width) {
@@ -237,13 +240,16 @@ extern "C" void encode(const Encoder *encoder, int64_t rows, int64_t tokens, con
         }
         std::copy_n(desk.states + (shape.tokens - 1) * width, width, states);
     }
+    return 0;
 }
 
 #else
 
 extern "C" int64_t has_tiles() { return 0; }
 extern "C" void pack_tiles(const uint16_t *, int64_t, int64_t, uint16_t *) {}
-extern "C" void encode(const void *, int64_t, int64_t, const int64_t *, const float *, const int64_t *, float *,
-                       Bfloat16 *const *) {}
+extern "C" int64_t encode(const void *, int64_t, int64_t, const int64_t *, const float *, const int64_t *, float *,
+                          Bfloat16 *const *) {
+    return 1;
+}
 
 #endif

@@ -35,7 +35,7 @@ class _Layer(Structure):
 
 class _Encoder(Structure):
     _fields_ = (
-        *((name, c_int64) for name in ("layers", "heads", "depth", "hidden", "buckets")),
+        *((name, c_int64) for name in ("items", "layers", "heads", "depth", "hidden", "buckets")),
         ("layer", c_void_p),
         ("inputs", c_void_p),
     )
@@ -50,7 +50,7 @@ class _Functions(NamedTuple):
 def _functions() -> _Functions | None:
     has_tiles = function(_SOURCE, "has_tiles", (), c_int64)
     pack = function(_SOURCE, "pack_tiles", (c_void_p, c_int64, c_int64, c_void_p))
-    encode = function(_SOURCE, "encode", (c_void_p, c_int64, c_int64, *[c_void_p] * 5))
+    encode = function(_SOURCE, "encode", (c_void_p, c_int64, c_int64, *[c_void_p] * 5), c_int64)
     if has_tiles is None or pack is None or encode is None or not has_tiles():
         return None
     return _Functions(pack, encode)
@@ -68,7 +68,7 @@ class WholeEncoder:
         hidden = blocks[0].max_events * TIME_BUCKETS
         heads = blocks[0].heads
         at = (addressof(self._layers), self._hold(inputs))
-        self._encoder = _Encoder(len(blocks), heads, self._width // heads, hidden, TIME_BUCKETS, *at)
+        self._encoder = _Encoder(len(inputs), len(blocks), heads, self._width // heads, hidden, TIME_BUCKETS, *at)
 
     @classmethod
     def of(cls, model: UGT, inputs: Tensor, precision: Precision) -> WholeEncoder | None:
@@ -84,7 +84,10 @@ class WholeEncoder:
     def newest(
         self, items: Tensor, vectors: Tensor | None, timestamps: Tensor, *, keep: bool
     ) -> tuple[Tensor, list[Tensor]]:
-        """Events (B, T), or their vectors (B, T, D) → (B, D) of the newest, and by layer (B, T, 2 D) if to be kept."""
+        """Events (B, T), or their vectors (B, T, D) → (B, D) of the newest, and by layer (B, T, 2 D) if to be kept.
+
+        Raises `IndexError` on an item that the model does not know.
+        """
         rows, tokens = items.shape
         items, timestamps = items.contiguous(), timestamps.contiguous()
         vectors = None if vectors is None else vectors.contiguous()
@@ -92,7 +95,7 @@ class WholeEncoder:
         made = len(self._layers) if keep else 0
         kept = [torch.zeros(rows, tokens, 2 * self._width, dtype=torch.bfloat16) for _ in range(made)]
         at = np.array([one.data_ptr() for one in kept], dtype=np.int64)
-        self._functions.encode(
+        failed = self._functions.encode(
             addressof(self._encoder),
             rows,
             tokens,
@@ -102,6 +105,8 @@ class WholeEncoder:
             states.data_ptr(),
             at.ctypes.data if keep else None,
         )
+        if failed:
+            raise IndexError(f"an event's item is none of the {self._encoder.items} that the model knows")
         return states, kept
 
     def _layer(self, block: PointwiseAttentionBlock) -> _Layer:

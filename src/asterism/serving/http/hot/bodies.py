@@ -16,7 +16,7 @@ from msgspec import Meta
 from asterism.core.drawn_ids import drawn_id
 from asterism.core.records import Action
 from asterism.data.item_attributes import Predicate
-from asterism.serving.pages import PageKey
+from asterism.serving.pages import PageKey, page_key_of
 from asterism.serving.recommendation import Boost, RecommendRequest
 from asterism.stores.event_log import Event
 from asterism.stores.user_state import Visitor
@@ -122,8 +122,9 @@ def page_key(body: bytes) -> PageKey | None:
     except ValueError:
         return None
     says_more = read.exclude or read.boosts or read.cursor is not None or read.explain or read.filters != _NO_FILTERS
-    visitor = Visitor(read.user_id, read.session_id).key
-    return None if says_more or visitor is None else PageKey(visitor, read.scene, read.context.device, read.count)
+    if says_more:
+        return None
+    return page_key_of(Visitor(read.user_id, read.session_id), read.scene, read.context.device, read.count)
 
 
 def recommend_request(body: bytes) -> RecommendRequest | None:

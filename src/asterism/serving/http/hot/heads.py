@@ -41,7 +41,7 @@ class Known(NamedTuple):
 
 
 class Heads:
-    """The heads of plain requests to one path; a head is kept from its second time on, the oldest leaves first."""
+    """The heads of plain requests to one path, kept from their second time on; which came longest ago leaves first."""
 
     def __init__(self, path: str, own_lines: Callable[[Headers], bytes]) -> None:
         """`own_lines` are those of an answer that depend on its request's headers."""
@@ -53,8 +53,11 @@ class Heads:
     def get(self, head: bytes) -> Known | None:
         """What a head says, its empty line included."""
         bare, trace = _without_trace(head)
-        known = self._heads.get(bare)
-        return None if known is None else Known(known, trace)
+        known = self._heads.pop(bare, None)
+        if known is None:
+            return None
+        self._heads[bare] = known  # behind those that came longer ago
+        return Known(known, trace)
 
     def learn(self, data: bytes, scope: Any, *, keeps_alive: bool) -> None:
         """Remember the head of a whole request, which the parser made this ASGI scope of, if it is a plain one."""

@@ -5,6 +5,7 @@ Whatever is not quite so plain goes the ordinary way, and nothing was counted fo
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Any, Final
@@ -38,6 +39,7 @@ class PageLane:
         self._callers, self._limits, self._cors = entrance
         self._tracer = service.telemetry.tracer
         metrics = service.telemetry.metrics
+        self._state_in = metrics.stages.state.observe
         self._guarded_in = metrics.stages.guard.observe
         self._encoded_in = metrics.stages.encode.observe
         self._answered_in = metrics.requests.observe
@@ -45,8 +47,10 @@ class PageLane:
         self._read_server(())
 
     def learn(self, data: bytes, scope: Any, *, keeps_alive: bool) -> None:
-        """See `Heads.learn`."""
-        self._heads.learn(data, scope, keeps_alive=keeps_alive)
+        """See `Heads.learn`; of whoever may not come in nothing is learnt."""
+        with contextlib.suppress(AsterismError):
+            self._callers.key_id_of("POST", dict(scope["headers"]), RECOMMEND)
+            self._heads.learn(data, scope, keeps_alive=keeps_alive)
 
     def answer(self, data: bytes, server_headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
         """The answer to a whole request, with the headers that the server adds to each, as they are made anew each
@@ -69,10 +73,12 @@ class PageLane:
         started = perf_counter()
         head, traceparent = known
         key_id = self._callers.key_id_of("POST", head.headers, RECOMMEND)
+        looked = perf_counter()
         key = page_key(body)  # a body that is read has no depth that a limit would mind
         page = self._recommender.page_for(key) if key is not None else None
         if page is None or page.answer.encoded.parts is None:
             return None
+        found = perf_counter()
         context = continued(traceparent)
         if self._tracer is not None:
             if context.parent_span is None and self._tracer.chooses():
@@ -88,7 +94,8 @@ class PageLane:
         trace = context.trace_id.encode(), context.traceparent.encode()
         whole = _HEAD % (self._server_lines, len(written), *trace, head.own_lines, written)
         ended = perf_counter()
-        self._guarded_in(passed - started)
+        self._guarded_in(passed - found + looked - started)
+        self._state_in(found - looked)
         self._encoded_in(ended - made)
         self._answered_in(PATH, "POST", 200, ended - started)
         return whole
