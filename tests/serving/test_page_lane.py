@@ -27,8 +27,9 @@ from asterism.serving.http.hot.page_lane import PageLane
 from asterism.serving.http.middleware.key_ring import KeyRing
 from asterism.serving.service import Service, ServiceSettings, open_service
 from asterism.stores.api_keys import LocalApiKeys, new_key
+from asterism.stores.user_state import Visitor as Visited
 from serving.running import ENGINE, environment
-from serving.small_market import write_bundle
+from serving.small_market import DELAY_FILE, write_bundle
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
@@ -538,6 +539,32 @@ def test_of_whoever_may_not_come_in_no_head_is_learnt(house: House) -> None:
 
     house.run(story())
     gate.close()
+
+
+def test_nothing_is_kept_of_a_user_who_was_forgotten_while_the_model_was_asked(house: House) -> None:
+    service, delay = house.service, house.service.bundle.path.parent / DELAY_FILE
+
+    async def story() -> str:
+        async with house.door() as door:
+            asking, forgetting = await door.enter(), await door.enter()
+            wire = request({"user_id": "u12"})
+            delay.write_text("60")
+            asked = asyncio.create_task(asking.ask(wire))
+            while not service.engine.status.figures.under_way:
+                await asyncio.sleep(0.005)
+            gone = asyncio.create_task(forgetting.ask(request(b"", method="DELETE", path="/api/v1/user/u12")))
+            while service.hot.states.get(Visited("u12")).recent:
+                await asyncio.sleep(0.005)
+            delay.unlink()
+            answer = await asked
+            assert answer.status == 200
+            assert (await gone).status == 200
+            return str(json.loads(answer.body)["data"]["attribution_id"])
+
+    given = house.run(story())
+    service.exposures.forget({}).result()  # comes behind what waits
+    assert given not in {one.attribution_id for one in service.exposures.replay()}
+    assert not [key for key in service.recommender._pages._kept if key.visitor == Visited("u12")]
 
 
 class Drawing:

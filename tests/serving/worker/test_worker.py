@@ -263,3 +263,30 @@ def test_kill_9_of_the_worker_loses_nothing_and_counts_nothing_twice(
     cold = subprocess.run(command, capture_output=True, text=True, env=environment())
     assert sorted(cold.stdout.split()) == sorted(one.event_id for one in events), cold.stderr
     bus.close()
+
+
+def test_a_group_does_not_wait_while_its_handler_has_more(bus: LocalEventBus, tmp_path: Path) -> None:
+    class Slow(Keeper):
+        """Deals with one at a time."""
+
+        def __init__(self) -> None:
+            super().__init__([], [])
+            self.left: list[str] = []
+
+        @property
+        def has_more(self) -> bool:  # type: ignore[override]
+            return bool(self.left)
+
+        def __call__(self, batch: Sequence[Arrival]) -> None:
+            self.left += [one.event.event_id for one in batch]
+            self.taken.append(self.left.pop(0))
+
+    handler = Slow()
+    bus.publish([event(number) for number in range(5)]).result(30)
+    where = tmp_path / "events"
+    group = Group("slow", lambda: LocalConsumer(where, "slow"), lambda: handler, gather_seconds=600.0, batch=100)
+    group.start()
+    wait_until(lambda: len(handler.taken) == 5)
+    group.stop()
+    assert group.join(30)
+    bus.close()
