@@ -34,6 +34,8 @@ BODY: Final[Message] = {"type": "http.response.body", "body": b"{}"}
 class Hot:
     """States and slates of nobody."""
 
+    is_local = True
+
     def __init__(self) -> None:
         self.states, self.slates = self, Slates()
 
@@ -73,6 +75,9 @@ class Exposures:
     def record(self, exposure: Exposure) -> None:
         """Nothing."""
 
+    def record_again(self) -> None:
+        """Nothing."""
+
 
 class Feedback:
     """Is not asked here."""
@@ -88,6 +93,9 @@ class Parts:
         self.hot: Any = Hot()
         self.engine, self.reranker, self.exposures, self.feedback = Engine(), Reranker(), Exposures(), Feedback()
         self.recommender = self
+
+    def again(self) -> None:
+        """Is asked by the lane, which this is not."""
 
     async def recommend(self, visitor: Visitor) -> Recommendation:
         """As the short road of a kept answer: the state, and the exposure."""

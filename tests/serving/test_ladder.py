@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from asterism.config.loading import parse_reranking_config
 from asterism.core.errors import OverloadedError
 from asterism.core.records import Action
 from asterism.serving.recommendation import Source
-from asterism.stores.exposure_log import Exposure
+from asterism.stores.exposure_log import Exposure, Shown
 from asterism.stores.user_state import Visitor
 from serving.one_process import Shop, ids, in_loop, opened
 from serving.small_market import ITEM_IDS, SOLD_OUT, category_of
@@ -164,6 +165,9 @@ def test_a_full_exposure_log_stops_nobody(shop: Shop, caplog: pytest.LogCaptureF
             if self.is_full:
                 raise OverloadedError("10000 writes wait for the disk already")
             self.taken.append(exposure)
+
+        def record_again(self, shown: Shown, attribution_id: str, timestamp: int) -> None:
+            self.record(replace(shown.exposure, attribution_id=attribution_id, timestamp=timestamp))
 
     async def story(shop: Shop) -> None:
         log = Full()
