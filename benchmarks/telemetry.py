@@ -31,23 +31,14 @@ START: Final[Message] = {"type": "http.response.start", "status": 200, "headers"
 BODY: Final[Message] = {"type": "http.response.body", "body": b"{}"}
 
 
-class Hot:
+class Visits:
     """States and slates of nobody."""
 
-    is_local = True
-
-    def __init__(self) -> None:
-        self.states, self.slates = self, Slates()
-
-    def get(self, visitor: Visitor) -> UserState:
+    async def of(self, visitor: Visitor) -> UserState:
         """An empty state."""
         return NO_STATE
 
-
-class Slates:
-    """No slates."""
-
-    def get(self, visitor: Visitor) -> None:
+    async def slate(self, visitor: Visitor) -> None:
         """None."""
 
 
@@ -90,7 +81,7 @@ class Parts:
     """A gateway whose parts do nothing, so that what is left is telemetry."""
 
     def __init__(self) -> None:
-        self.hot: Any = Hot()
+        self.visits: Any = Visits()
         self.engine, self.reranker, self.exposures, self.feedback = Engine(), Reranker(), Exposures(), Feedback()
         self.recommender = self
 
@@ -99,7 +90,7 @@ class Parts:
 
     async def recommend(self, visitor: Visitor) -> Recommendation:
         """As the short road of a kept answer: the state, and the exposure."""
-        self.hot.states.get(visitor)
+        await self.visits.of(visitor)
         self.exposures.record(EXPOSURE)
         return ANSWER
 

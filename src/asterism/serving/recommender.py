@@ -102,6 +102,11 @@ class Recommender:
         return self._reranker
 
     @property
+    def visits(self) -> Visits:
+        """What reads the states and slates of visitors."""
+        return self._visits
+
+    @property
     def item_ids(self) -> IdMap:
         """The items that it chooses from."""
         return self._facts.ids

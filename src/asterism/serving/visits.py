@@ -32,7 +32,6 @@ class Visits:
 
     def __init__(self, hot: HotState) -> None:
         self._hot = hot
-        self._look = hot.states.get  # as it is before it is measured: a look is not a request's read
         self._states = Outage("users' states", "what was known of them is used")
         self._slates = Outage("users' slates", "nothing is fallen back on")
         self._writing: set[asyncio.Task[None]] = set()
@@ -56,7 +55,7 @@ class Visits:
         """As `of`, by a visitor's key and without waiting; None where states are elsewhere, or cannot be read."""
         if not self._hot.is_local:
             return None
-        state = self._states.spared(partial(self._look, key))
+        state = self._states.spared(partial(self._hot.states.get, key))
         return None if state is None else Visit(key, state)
 
     async def slate(self, key: Visitor) -> Slate | None:

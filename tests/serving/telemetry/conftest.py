@@ -44,10 +44,12 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     folder = tmp_path_factory.mktemp("observed")
     write_bundle(folder / "bundle")
     port = two_free_ports()
-    with Collector() as collector, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
-        patch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
-        with Server(folder / "bundle", folder / "state", "--metrics-port", str(port), *PATIENT) as server:
+    with Collector() as collector:
+        with pytest.MonkeyPatch.context() as patch:  # for this server alone: other tests' services run meanwhile
+            patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+            patch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
+            started = Server(folder / "bundle", folder / "state", "--metrics-port", str(port), *PATIENT)
+        with started as server:
             running = Observed(server, collector, port)
             wait_until(lambda: works(running))
             yield running

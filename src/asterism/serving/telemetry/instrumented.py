@@ -33,20 +33,12 @@ from asterism.serving.telemetry.tracing import open_tracer, trace_settings
 from asterism.stores.event_log import Event
 
 
-class _Hot(Protocol):
-    @property
-    def is_local(self) -> bool: ...
-
-    @property
-    def states(self) -> object: ...
-
-    @property
-    def slates(self) -> object: ...
-
-
 class _Recommender(Protocol):
     @property
     def reranker(self) -> object: ...
+
+    @property
+    def visits(self) -> object: ...
 
 
 class _Exposures(Protocol):
@@ -61,9 +53,6 @@ class _Engine(Protocol):
 
 class Parts(Protocol):
     """The parts of a gateway that are measured."""
-
-    @property
-    def hot(self) -> _Hot: ...
 
     @property
     def engine(self) -> _Engine: ...
@@ -118,9 +107,8 @@ def instrument(parts: Parts, telemetry: Telemetry) -> None:
     metrics, stages = telemetry.metrics, telemetry.metrics.stages
     EngineCollector(lambda: parts.engine.status, metrics.registry)
     BreakerCollector(parts.engine, metrics.registry)
-    (states, read_state), (slates, read_slate) = _reads(parts.hot)
-    replace_method(states, read_state, timed(stages.state))
-    replace_method(slates, read_slate, timed(stages.slate))
+    replace_method(parts.recommender.visits, "of", timed(stages.state))
+    replace_method(parts.recommender.visits, "slate", timed(stages.slate))
     engine = parts.engine.inner if isinstance(parts.engine, GuardedEngine) else parts.engine
     if isinstance(engine, EnginePool):
         engine.watch_batches(BatchTelemetry(metrics.registry, telemetry.tracer))
@@ -136,17 +124,9 @@ def instrument(parts: Parts, telemetry: Telemetry) -> None:
         _trace(parts, telemetry.tracer)
 
 
-def _reads(hot: _Hot) -> tuple[tuple[object, str], tuple[object, str]]:
-    """Where states and slates are read, a request at a time: of stores elsewhere, by whom they are gathered."""
-    if hot.is_local:
-        return (hot.states, "get"), (hot.slates, "get")
-    return (hot, "read_state"), (hot, "read_slate")
-
-
 def _trace(parts: Parts, tracer: Tracer) -> None:
-    (states, read_state), (slates, read_slate) = _reads(parts.hot)
-    replace_method(states, read_state, traced(tracer, "state"))
-    replace_method(slates, read_slate, traced(tracer, "slate"))
+    replace_method(parts.recommender.visits, "of", traced(tracer, "state"))
+    replace_method(parts.recommender.visits, "slate", traced(tracer, "slate"))
     replace_method(parts.engine, "recommend", with_trace)
     replace_method(parts.engine, "recommend", traced(tracer, "engine", SpanKind.CLIENT))
     replace_method(parts.feedback, "accept", _with_trace)
