@@ -96,3 +96,20 @@ def test_what_cannot_be_made_durable_is_not_heard() -> None:
         assert not seen(hot)
 
     asyncio.run(story())
+
+
+def test_what_fails_after_its_sender_has_gone_is_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        intake, bus, hot = made()
+        leaving = asyncio.ensure_future(intake.accept([CLICK]))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        bus.taken[0].set_exception(StorageError("the disk is full"))
+        async with asyncio.timeout(30):
+            while not caplog.messages:
+                await asyncio.sleep(0.001)
+        assert not seen(hot)
+
+    asyncio.run(story())
+    assert "nobody waits for any more was not taken in: the disk is full" in caplog.messages[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
 
@@ -14,6 +15,8 @@ from asterism.stores.event_bus import EventBus, Receipt
 from asterism.stores.event_log import Event
 from asterism.stores.remembered_catalogue import RememberedCatalogue
 from asterism.stores.user_state import Visitor
+
+logger = logging.getLogger(__name__)
 
 _MAX_CLOCK_AHEAD_SECONDS = 86_400  # how far a client's clock may run ahead of ours
 
@@ -67,7 +70,9 @@ class FeedbackIntake:
                 receipts = written.result()
                 self._hot.take_in_here(events, receipts)
             except Exception as error:
-                if not told.done():
+                if told.done():  # whoever sent it has gone
+                    logger.warning("feedback that nobody waits for any more was not taken in: %s", error)
+                else:
                     told.set_exception(error)
                 return
             if not told.done():
