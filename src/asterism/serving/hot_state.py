@@ -84,19 +84,11 @@ class HotState:
 
     async def read_state(self, key: Visitor) -> UserState | None:
         """The state under a visitor's key where stores are elsewhere; None where it cannot be had just now."""
-        try:
-            return await self._state_reads.of(key)
-        except StorageError as error:
-            logger.warning("a user's state cannot be read: %s", error)
-            return None
+        return await _read(self._state_reads, key)
 
     async def read_slate(self, key: Visitor) -> Slate | None:
         """The slate under a visitor's key where stores are elsewhere; None where there is none, or no answer."""
-        try:
-            return await self._slate_reads.of(key)
-        except StorageError as error:
-            logger.warning("a user's slate cannot be read: %s", error)
-            return None
+        return await _read(self._slate_reads, key)
 
     async def known_ids(self, events: Sequence[Event]) -> list[bool]:
         """Whether each event's id was accepted within the last day; False where nobody can tell."""
@@ -206,6 +198,14 @@ class HotState:
         if now >= self._asked_again_at:
             logger.warning("users' states are not known just now: %s", reason)
         self._asked_again_at = now + _REST_SECONDS
+
+
+async def _read(reads: GatheredReads[Visitor, T], key: Visitor) -> T | None:
+    try:
+        return await reads.of(key)
+    except StorageError as error:  # this one's alone, so the store is asked on
+        logger.warning("what is kept of a user cannot be read: %s", error)
+        return None
 
 
 def recent_event(event: Event) -> RecentEvent:

@@ -43,9 +43,15 @@ class Known(NamedTuple):
 class Heads:
     """The heads of plain requests to one path, kept from their second time on; which came longest ago leaves first."""
 
-    def __init__(self, path: str, own_lines: Callable[[Headers], bytes]) -> None:
-        """`own_lines` are those of an answer that depend on its request's headers."""
+    def __init__(
+        self, path: str, own_lines: Callable[[Headers], bytes], may_enter: Callable[[Headers], bool] = lambda _: True
+    ) -> None:
+        """`own_lines` are those of an answer that depend on its request's headers.
+
+        Of whoever may not enter nothing is learnt, so that strangers cannot drive out what is known.
+        """
         self._path = path
+        self._may_enter = may_enter
         self._own_lines = own_lines
         self._heads: dict[bytes, Head] = {}
         self._seen: set[int] = set()
@@ -79,7 +85,7 @@ class Heads:
             and headers.pop(_TRACE, None) == trace
             and _PARTICULAR.isdisjoint(headers)
         )
-        if not is_plain:
+        if not (is_plain and self._may_enter(headers)):
             return
         self._heads[head] = Head(headers, len(data) - len(whole), self._own_lines(headers))
         if len(self._heads) > _MOST_HEADS:

@@ -5,7 +5,6 @@ Whatever is not quite so plain goes the ordinary way, and nothing was counted fo
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Any, Final
@@ -43,14 +42,12 @@ class PageLane:
         self._guarded_in = metrics.stages.guard.observe
         self._encoded_in = metrics.stages.encode.observe
         self._answered_in = metrics.requests.observe
-        self._heads = Heads(PATH, self._own_lines)
+        self._heads = Heads(PATH, self._own_lines, self._may_enter)
         self._read_server(())
 
     def learn(self, data: bytes, scope: Any, *, keeps_alive: bool) -> None:
-        """See `Heads.learn`; of whoever may not come in nothing is learnt."""
-        with contextlib.suppress(AsterismError):
-            self._callers.key_id_of("POST", dict(scope["headers"]), RECOMMEND)
-            self._heads.learn(data, scope, keeps_alive=keeps_alive)
+        """See `Heads.learn`."""
+        self._heads.learn(data, scope, keeps_alive=keeps_alive)
 
     def answer(self, data: bytes, server_headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
         """The answer to a whole request, with the headers that the server adds to each, as they are made anew each
@@ -99,6 +96,13 @@ class PageLane:
         self._encoded_in(ended - made)
         self._answered_in(PATH, "POST", 200, ended - started)
         return whole
+
+    def _may_enter(self, headers: Headers) -> bool:
+        try:
+            self._callers.key_id_of("POST", headers, RECOMMEND)
+        except AsterismError:
+            return False
+        return True
 
     def _own_lines(self, headers: Headers) -> bytes:
         return _lines(secured(self._cors.headers_for(headers.get(b"origin"))))
