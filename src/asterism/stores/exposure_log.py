@@ -19,7 +19,7 @@ import msgspec
 from asterism.core.errors import OverloadedError, StorageError
 from asterism.stores.group_commit import GroupCommit
 from asterism.stores.segments import LinePlace, SegmentFiles
-from asterism.stores.used_features import FeatureReader, FeatureWriter, UsedFeatures, WrittenFeatures
+from asterism.stores.used_features import FeatureReader, FeatureWriter, KnownState, UsedFeatures, WrittenFeatures
 from asterism.stores.user_state import Visitor
 from asterism.stores.users import digest_of
 
@@ -45,12 +45,12 @@ class Exposure:
 class Shown:
     """An answer that may be given again, to the same visitor: what it shows, and what the log made of that once."""
 
-    __slots__ = ("behind", "exposure", "owner")
+    __slots__ = ("exposure", "owner", "written")
 
     def __init__(self, exposure: Exposure) -> None:
         self.exposure = exposure
         self.owner = _owner(exposure)
-        self.behind: bytes | None = None  # its line from the items on, for the thread that writes
+        self.written: _Written | None = None  # once it is on the disk
 
 
 class ExposureLog(Protocol):
@@ -88,7 +88,9 @@ class ExposureLog(Protocol):
 class LocalExposureLog:
     """Implements `ExposureLog` on local segment files; the last tenth of a second before a crash may be missing.
 
-    Exposures are gathered, encoded and written by a thread, many at once: `record` itself costs a microsecond.
+    Exposures are gathered, encoded and written by a thread, many at once: `record` itself costs a microsecond. A line
+    that can be joined of what is on the disk already is joined by whoever records it: a thread that makes thousands
+    holds the interpreter for milliseconds.
     """
 
     def __init__(
@@ -121,7 +123,11 @@ class LocalExposureLog:
 
     def record_again(self, shown: Shown, attribution_id: str, timestamp: int) -> None:
         """See `ExposureLog.record_again`; its line is joined of parts that are encoded once."""
-        self._queue(_Again(shown, attribution_id, timestamp))
+        written = shown.written
+        if written is None or not written.still_stands():
+            self._queue(_Again(shown, attribution_id, timestamp))
+        else:
+            self._queue(_joined(attribution_id, timestamp, written.behind))
 
     def _queue(self, entry: _Entry) -> None:
         if self._closing.is_set():
@@ -188,25 +194,26 @@ class LocalExposureLog:
         return results
 
     def _write(self, batches: list[Any]) -> list[int]:
-        lines = [self._line_of(one) for batch in batches for one in batch]
+        fresh: list[tuple[Shown, _Written]] = []
+        lines = [one if type(one) is bytes else self._line_of(one, fresh) for batch in batches for one in batch]
         try:
             self._files.append(b"\n".join(lines))
         except StorageError:
             self._features.start_anew()
             raise
+        for shown, written in fresh:
+            shown.written = written
         return [len(batch) for batch in batches]
 
-    def _line_of(self, entry: _Entry) -> bytes:
+    def _line_of(self, entry: Exposure | _Again, fresh: list[tuple[Shown, _Written]]) -> bytes:
         if isinstance(entry, Exposure):
             return _encode(_line(entry, self._features))
         shown = entry.shown
-        behind = shown.behind
-        if behind is None or not self._features.has_written(shown.owner, shown.exposure.used):
-            line = _line(shown.exposure, self._features)
-            behind = _behind(line)
-            line.state = None  # it is in the log from now on
-            shown.behind = _behind(line)
-        return b'{"attribution_id":%b,"timestamp":%d%b' % (_encode(entry.attribution_id), entry.timestamp, behind)
+        line = _line(shown.exposure, self._features)
+        behind = _behind(line)
+        line.state = None  # it is in the log from now on
+        fresh.append((shown, _Written(_behind(line), self._features.known(shown.owner, shown.exposure.used))))
+        return _joined(entry.attribution_id, entry.timestamp, behind)
 
     def _erase(self, forgets: list[Any]) -> list[int]:
         until = {digest: at for one in forgets for digest, at in one.items()}
@@ -225,7 +232,21 @@ class _Again(NamedTuple):
     timestamp: int
 
 
-_Entry = Exposure | _Again
+class _Written(NamedTuple):
+    """What is behind an answer's id and time in its line, and the state that it names, if it names one."""
+
+    behind: bytes
+    state: KnownState | None
+
+    def still_stands(self) -> bool:
+        """Whether a line made of this can be read; says that it is made."""
+        if self.state is None:
+            return True
+        self.state.was_named = True
+        return self.state.is_known
+
+
+_Entry = Exposure | _Again | bytes
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
@@ -256,6 +277,10 @@ def _behind(line: _Line) -> bytes:
     """A line without its id and its time, which stand first; a quote within a text is escaped, so this is no text."""
     encoded = _encode(line)
     return encoded[encoded.index(b',"item_ids":') :]
+
+
+def _joined(attribution_id: str, timestamp: int, behind: bytes) -> bytes:
+    return b'{"attribution_id":%b,"timestamp":%d%b' % (_encode(attribution_id), timestamp, behind)
 
 
 def _line(exposure: Exposure, features: FeatureWriter) -> _Line:

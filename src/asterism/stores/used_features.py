@@ -18,7 +18,8 @@ from asterism.stores.user_state import NO_STATE, RecentEvent, UserState, Visitor
 #: Of the features as they are logged; it grows with every change that an older reader would misread.
 SCHEMA: Final = 1
 _WRITTEN: Final = 20_000  # states that the writer knows to be in the log
-_READ: Final = 100_000  # states that a reader keeps; more, so that none is missed
+_SPARED: Final = 50  # at most, for each that comes, so that no look at them all holds the interpreter
+_READ: Final = 100_000  # states that a reader keeps; more, so that none is missed that was named late
 
 
 class Bounds(NamedTuple):
@@ -66,11 +67,25 @@ class _Packed(msgspec.Struct, array_like=True):
 _decode: Final = msgspec.msgpack.Decoder(_Packed).decode
 
 
+class KnownState:
+    """A state that was written to the log, by its digest; `is_known` until its writer no longer knows of it.
+
+    Whoever names it sets `was_named`, from any thread, and so it stays known for longer.
+    """
+
+    __slots__ = ("is_known", "name", "was_named")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_known = True
+        self.was_named = False
+
+
 class FeatureWriter:
     """From features to what a line holds; for one thread."""
 
     def __init__(self) -> None:
-        self._written: OrderedDict[tuple[Visitor, int], str] = OrderedDict()
+        self._written: OrderedDict[tuple[Visitor, int], KnownState] = OrderedDict()
 
     def written(self, visitor: Visitor, used: UsedFeatures) -> tuple[WrittenFeatures, bytes | None]:
         """The features, and the packed state where it is not in the log yet."""
@@ -89,18 +104,16 @@ class FeatureWriter:
         )
         return line, packed
 
-    def has_written(self, visitor: Visitor | None, used: UsedFeatures | None) -> bool:
-        """Whether the log holds the state that these name, if they name any; then it is one that was used just now."""
-        if visitor is None or used is None or used.state is NO_STATE:
-            return True
-        key = (visitor, used.state.revision)
-        if key not in self._written:
-            return False
-        self._written.move_to_end(key)
-        return True
+    def known(self, visitor: Visitor | None, used: UsedFeatures | None) -> KnownState | None:
+        """The state that these name, as the log holds it; None where they name none, or none that is known."""
+        if visitor is None or used is None:
+            return None
+        return self._written.get((visitor, used.state.revision))
 
     def start_anew(self) -> None:
         """What was written last may not be in the log: write every state again."""
+        for one in self._written.values():
+            one.is_known = False
         self._written.clear()
 
     def _named(self, visitor: Visitor, state: UserState) -> tuple[str, bytes | None]:
@@ -109,13 +122,26 @@ class FeatureWriter:
         key = (visitor, state.revision)
         known = self._written.get(key)
         if known is not None:
-            self._written.move_to_end(key)
-            return known, None
+            known.was_named = True
+            return known.name, None
         plain = msgspec.msgpack.encode(_Packed(list(state.recent), sorted(state.seen), list(state.negative)))
-        name = self._written[key] = hashlib.blake2b(plain, digest_size=8).hexdigest()
+        name = hashlib.blake2b(plain, digest_size=8).hexdigest()
+        self._written[key] = KnownState(name)
         while len(self._written) > _WRITTEN:
-            self._written.popitem(last=False)
+            self._let_go()
         return name, zlib.compress(plain, 1)
+
+    def _let_go(self) -> None:
+        """Of the oldest that was not named since it was last about to leave, if one of a few is such."""
+        for _ in range(_SPARED):
+            key, oldest = self._written.popitem(last=False)
+            if not oldest.was_named:
+                break
+            oldest.was_named = False
+            self._written[key] = oldest
+        else:
+            _, oldest = self._written.popitem(last=False)
+        oldest.is_known = False
 
 
 class FeatureReader:

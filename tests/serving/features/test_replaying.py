@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -151,7 +152,8 @@ def test_a_state_is_written_once_for_all_answers_made_from_it(tmp_path: Path) ->
     assert {one.used for one in exposures_in(tmp_path)} == {UsedFeatures(many, 9.5, 30)}
 
 
-def test_what_is_shown_again_is_logged_as_if_it_were_recorded_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("each_written", [False, True])
+def test_what_is_shown_again_is_logged_as_if_it_were_recorded_anew(tmp_path: Path, each_written: bool) -> None:
     text = 'a ","item_ids":[ of é'
     first = Exposure(text, 7, ("a", 'b"'), "model", "ada", None, "home", "v1", None, UsedFeatures(STATE, 9.5, 30))
     anonymous = Exposure("x", 7, ("a",), "model", None, "one visit", used=UsedFeatures(STATE, 9.5, 30))
@@ -170,6 +172,9 @@ def test_what_is_shown_again_is_logged_as_if_it_were_recorded_anew(tmp_path: Pat
             else:
                 log.record(replace(exposure, attribution_id=f"{number} {text}", timestamp=number))
             expected.append(replace(exposure, attribution_id=f"{number} {text}", timestamp=number))
+            if each_written:
+                log.forget({}).result()  # comes behind what waits
+        assert (shown.written is not None) is each_written
     log.close()
     assert exposures_in(tmp_path) == expected
     lines = b"".join(file.read_bytes() for file in tmp_path.glob("*.log"))
@@ -201,6 +206,54 @@ def test_a_state_that_left_the_log_or_the_memory_of_its_writer_is_written_again(
     assert {one.used for one in found} == {UsedFeatures(STATE, 9.5, 30)}, "each can be read by itself"
     lines = b"".join(file.read_bytes() for file in tmp_path.glob("*.log"))
     assert lines.count(b'"state":"') == 7
+
+
+def test_lines_joined_beforehand_are_read_where_the_write_between_failed_and_states_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(used_features, "_WRITTEN", 2)
+    log = LocalExposureLog(tmp_path, gathering_seconds=60.0)  # so that what waits is written where we say
+    used = {user: UsedFeatures(replace_seen(STATE, number), 9.5, 30) for number, user in enumerate("abcdef", 1)}
+    shown = [Shown(Exposure("x", 1, ("a",), "model", user, used=used[user])) for user in used]
+    append, drawn = log._files.append, random.Random(0)
+    expected: list[str] = []
+    failures: list[int] = []
+
+    def now_and_then(payload: bytes) -> object:
+        if drawn.random() < 0.3:
+            failures.append(payload.count(b"attribution_id"))
+            log.record_again(drawn.choice(shown), f"meanwhile {len(failures)}", 7)
+            raise StorageError("the disk is full")
+        expected.extend(json.loads(line)["attribution_id"] for line in payload.splitlines())
+        return append(payload)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log._files, "append", now_and_then)
+        for number in range(600):
+            log.record_again(drawn.choice(shown), f"{number}", number)
+            if drawn.random() < 0.2:
+                log.forget({}).result()
+        log.forget({}).result()
+    log.close()
+    found = exposures_in(tmp_path)
+    assert log.lost == sum(failures) > 50
+    assert [one.attribution_id for one in found] == expected
+    assert all(one.used == used[one.user_id] for one in found if one.user_id), "each can be read by itself"
+
+
+def test_a_state_that_is_named_again_stays_known_while_others_leave() -> None:
+    writer, used = FeatureWriter(), UsedFeatures(STATE, 1.0, 3)
+    writer.written(ADA, used)
+    known = writer.known(ADA, used)
+    assert known is not None
+    for number in range(3 * used_features._WRITTEN):
+        known.was_named = True
+        writer.written(Visitor(f"{number}", None), used)
+    assert known.is_known
+    for number in range(2 * used_features._WRITTEN + 1):
+        writer.written(Visitor(f"more {number}", None), used)
+    assert not known.is_known
+    assert writer.known(ADA, used) is None
 
 
 def replace_seen(state: UserState, count: int) -> UserState:
