@@ -86,7 +86,7 @@ class ExposureLog(Protocol):
 
 
 class LocalExposureLog:
-    """Implements `ExposureLog` on local segment files; the last tenth of a second before a crash may be missing.
+    """Implements `ExposureLog` on local segment files; the last twentieth of a second before a crash may be missing.
 
     Exposures are gathered, encoded and written by a thread, many at once: `record` itself costs a microsecond. A line
     that can be joined of what is on the disk already is joined by whoever records it: a thread that makes thousands
@@ -99,7 +99,7 @@ class LocalExposureLog:
         *,
         segment_bytes: int = 64 << 20,
         max_pending: int = 10_000,
-        gathering_seconds: float = 0.1,
+        gathering_seconds: float = 0.05,
     ) -> None:
         """Open or create the log; raises `StorageError` where it is damaged or in use."""
         self._files = SegmentFiles(folder, segment_bytes)
@@ -197,7 +197,7 @@ class LocalExposureLog:
         fresh: list[tuple[Shown, _Written]] = []
         lines = [one if type(one) is bytes else self._line_of(one, fresh) for batch in batches for one in batch]
         try:
-            self._files.append(b"\n".join(lines))
+            self._files.append(*lines[:-1], lines[-1].rstrip())
         except StorageError:
             self._features.start_anew()
             raise
@@ -207,7 +207,7 @@ class LocalExposureLog:
 
     def _line_of(self, entry: Exposure | _Again, fresh: list[tuple[Shown, _Written]]) -> bytes:
         if isinstance(entry, Exposure):
-            return _encode(_line(entry, self._features))
+            return _encode(_line(entry, self._features)) + b"\n"
         shown = entry.shown
         line = _line(shown.exposure, self._features)
         behind = _behind(line)
@@ -280,7 +280,7 @@ def _behind(line: _Line) -> bytes:
 
 
 def _joined(attribution_id: str, timestamp: int, behind: bytes) -> bytes:
-    return b'{"attribution_id":%b,"timestamp":%d%b' % (_encode(attribution_id), timestamp, behind)
+    return b'{"attribution_id":%b,"timestamp":%d%b\n' % (_encode(attribution_id), timestamp, behind)
 
 
 def _line(exposure: Exposure, features: FeatureWriter) -> _Line:

@@ -191,7 +191,7 @@ def test_a_state_that_left_the_log_or_the_memory_of_its_writer_is_written_again(
         log.record_again(shown[turn % 2], f"{turn}", turn)
     log.forget({}).result()  # comes behind what waits
 
-    def full(_: object) -> None:
+    def full(*_: object) -> None:
         raise StorageError("the disk is full")
 
     with monkeypatch.context() as patch:
@@ -219,13 +219,13 @@ def test_lines_joined_beforehand_are_read_where_the_write_between_failed_and_sta
     expected: list[str] = []
     failures: list[int] = []
 
-    def now_and_then(payload: bytes) -> object:
+    def now_and_then(*lines: bytes) -> object:
         if drawn.random() < 0.3:
-            failures.append(payload.count(b"attribution_id"))
+            failures.append(len(lines))
             log.record_again(drawn.choice(shown), f"meanwhile {len(failures)}", 7)
             raise StorageError("the disk is full")
-        expected.extend(json.loads(line)["attribution_id"] for line in payload.splitlines())
-        return append(payload)
+        expected.extend(json.loads(line)["attribution_id"] for line in lines)
+        return append(*lines)
 
     with monkeypatch.context() as patch:
         patch.setattr(log._files, "append", now_and_then)
