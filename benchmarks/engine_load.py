@@ -28,6 +28,7 @@ from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from uvicorn.loops.auto import auto_loop_factory
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import AsterismError, OverloadedError
@@ -81,9 +82,8 @@ class Outcomes:
 
     def _asked(self, request: EngineRequest, deadline: float) -> EngineRequest:
         self._requests += 1
-        if not self._strangers:
-            return replace(request, deadline=deadline)
-        return replace(request, deadline=deadline, user_id=f"stranger-{id(self)}-{self._requests}")
+        user_id = f"stranger-{id(self)}-{self._requests}" if self._strangers else request.user_id
+        return EngineRequest(request.history, request.count, request.excluded, user_id, deadline=deadline)
 
     async def of(self, engine: EnginePool, request: EngineRequest, due: float) -> None:
         """Ask, and note the outcome; `due` is when the request should have been sent."""
@@ -224,13 +224,17 @@ async def measure(bundle: Bundle, arguments: Any) -> Row:
     requests = make_requests(arguments.items, arguments.seed)
     limits = EngineLimits(engines=arguments.engines, pin=arguments.pin, min_beam=arguments.beam)
 
-    async def capacity(engine: EnginePool) -> Row:
+    async def warm_up(engine: EnginePool) -> None:
         await closed_loop(engine, requests, min(2.0, arguments.seconds), arguments)
+
+    async def capacity(engine: EnginePool) -> Row:
+        await warm_up(engine)
         found = await closed_loop(engine, requests, min(10.0, arguments.seconds), arguments)
         return {"capacity": round(found, 1), "lone_ms": round(engine.status.figures.lone_ms, 2)}
 
     async def loads(engine: EnginePool) -> Row:
         rows = []
+        await warm_up(engine)  # who returns was there before: an engine that just began has everyone's history to read
         for share in arguments.loads:
             row = {
                 "share": share,
@@ -283,7 +287,8 @@ def main() -> None:
             seed=arguments.seed,
             precision=arguments.precision,
         )
-        found = asyncio.run(measure(bundle, arguments))
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:  # as engines run
+            found = runner.run(measure(bundle, arguments))
     print(f"one thread in each of {arguments.engines} engines; load and engines share {os.cpu_count()} cores")
     print(
         json.dumps(
