@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import grpc
 
 from asterism.serving.grpc.message_room import in_messages
-from asterism.serving.grpc.message_stream import MessageStream
+from asterism.serving.grpc.outbox import Outbox, WritableStream
 from asterism.serving.grpc.proto import model_pb2
 
 _SETTLED_SECONDS: Final = 0.05  # what was sent before the other side heard of the end has come by then
@@ -18,15 +18,11 @@ _MOST_UNDER_WAY: Final = 4096  # of one stream, before it is read on
 Answer = Callable[[model_pb2.Query], Awaitable[model_pb2.Result]]
 
 
-class AskingStream(Protocol):
-    """What is used of a stream: gRPC's own, or a `MessageStream`."""
+class AskingStream(WritableStream, Protocol):
+    """A stream that is read as well."""
 
     async def read(self) -> Any:
         """The next `Asked`, or `grpc.aio.EOF`."""
-        ...
-
-    async def write(self, message: Any) -> None:
-        """Send an `Answered`."""
         ...
 
 
@@ -39,13 +35,12 @@ class AnsweringStream:
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._ready: list[tuple[int, model_pb2.Result]] = []
         self._unsent = 0
-        self._something = asyncio.Event()
-        self._is_leaving = False  # what is ready leaves at the end of this turn of the loop
+        self._outbox = Outbox(stream, self._gathered, self._note_sent)
         self._room = asyncio.Event()
 
     async def run(self, draining: asyncio.Event) -> None:
         """Answer until the other side ends, or until all is answered once it was told to drain."""
-        writing = asyncio.create_task(self._write())
+        writing = asyncio.create_task(self._outbox.run())
         reading = asyncio.create_task(self._read())
         ending = asyncio.create_task(draining.wait())
         try:
@@ -78,36 +73,18 @@ class AnsweringStream:
             result = await self._answer(query)
             self._ready.append((number, result))
             self._unsent += 1
-            if not self._is_leaving:
-                self._is_leaving = True
-                asyncio.get_running_loop().call_soon(self._leave)
+            self._outbox.leave_soon()
         finally:
             self._under_way.pop(number, None)
             self._room.set()
-
-    def _leave(self) -> None:
-        """Put on the stream what became ready in this turn of the loop; where it takes no more now, wait for that."""
-        self._is_leaving = False
-        if not isinstance(self._stream, MessageStream) or not self._stream.has_room:
-            self._something.set()
-            return
-        for message in self._gathered():
-            self._stream.put(message)
-            self._unsent -= len(message.numbers)
-
-    async def _write(self) -> None:
-        """Write what has gathered while the last message was on its way."""
-        while True:
-            await self._something.wait()
-            self._something.clear()
-            for message in self._gathered():
-                await self._stream.write(message)
-                self._unsent -= len(message.numbers)
 
     def _gathered(self) -> Iterator[model_pb2.Answered]:
         ready, self._ready = self._ready, []
         for some in in_messages(ready, _bytes_of, _MOST_UNDER_WAY):
             yield model_pb2.Answered(numbers=[one for one, _ in some], results=[one for _, one in some])
+
+    def _note_sent(self, message: model_pb2.Answered) -> None:
+        self._unsent -= len(message.numbers)
 
 
 def _bytes_of(ready: tuple[int, model_pb2.Result]) -> int:

@@ -13,7 +13,7 @@ import grpc
 
 from asterism.core.errors import ModelError, OverloadedError, RequestError
 from asterism.serving.grpc.message_room import LARGEST_PART_BYTES, in_messages
-from asterism.serving.grpc.message_stream import MessageStream
+from asterism.serving.grpc.outbox import Outbox
 from asterism.serving.grpc.proto import model_pb2
 from asterism.serving.grpc.queries import answer_of, query_of
 from asterism.serving.ports import EngineAnswer, EngineRequest
@@ -39,8 +39,7 @@ class Conversation:
         self._waiting: dict[int, asyncio.Future[EngineAnswer]] = {}
         self._asked: list[tuple[int, model_pb2.Query]] = []
         self._withdrawn: list[int] = []
-        self._something = asyncio.Event()
-        self._is_leaving = False  # what is asked leaves at the end of this turn of the loop
+        self._outbox = Outbox(stream, self._gathered)
         self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._receive())]
         self.is_over = False
 
@@ -66,7 +65,7 @@ class Conversation:
         waiting: asyncio.Future[EngineAnswer] = loop.create_future()
         self._waiting[number] = waiting
         self._asked.append((number, query))
-        self._leave_soon(loop)
+        self._outbox.leave_soon()
         seconds = _NO_DEADLINE_SECONDS if request.deadline is None else request.deadline - time.monotonic()
         timer = loop.call_later(seconds + _LATE_SECONDS, _give_up, waiting)
         try:
@@ -74,7 +73,7 @@ class Conversation:
         except (asyncio.CancelledError, OverloadedError):
             if number in self._waiting:
                 self._withdrawn.append(number)
-                self._leave_soon(loop)
+                self._outbox.leave_soon()
             raise
         finally:
             timer.cancel()
@@ -91,28 +90,9 @@ class Conversation:
             if not future.done():
                 future.set_exception(EngineLostError(reason))
 
-    def _leave_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._is_leaving:
-            self._is_leaving = True
-            loop.call_soon(self._leave)
-
-    def _leave(self) -> None:
-        """Put on the stream what was asked in this turn of the loop; where it takes no more now, wait for that."""
-        self._is_leaving = False
-        if not isinstance(self._stream, MessageStream) or not self._stream.has_room:
-            self._something.set()
-            return
-        for message in self._gathered():
-            self._stream.put(message)
-
     async def _send(self) -> None:
-        """Write what has gathered while the last message was on its way."""
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # `_receive` tells why
-            while True:
-                await self._something.wait()
-                self._something.clear()
-                for message in self._gathered():
-                    await self._stream.write(message)
+            await self._outbox.run()
 
     def _gathered(self) -> Iterator[model_pb2.Asked]:
         asked, self._asked = self._asked, []
