@@ -101,15 +101,22 @@ def test_a_request_for_many_items_keeps_the_beam_wide() -> None:
 
 def test_of_those_for_whom_nobody_waits_a_batch_takes_few() -> None:
     scheduler = make()
-    for _ in range(20):
-        scheduler.line.add(Ticket(next(NUMBERS), 0.0, 1.0, 10, background=True))
+    for _ in range(40):
+        scheduler.line.add(Ticket(next(NUMBERS), 0.0, 9.0, 10, background=True))
     for _ in range(2):
-        ask(scheduler, 0.0, budget=1.0)
-    first = begun(scheduler, 0.0)
-    assert [one.background for one in first.tickets] == [False] * 2 + [True] * 16
-    scheduler.finish(first, 0.0)
-    ask(scheduler, 0.0, budget=1.0)
-    assert [one.background for one in begun(scheduler, 0.0).tickets] == [False] + [True] * 4
+        ask(scheduler, 0.0, budget=9.0)
+
+    def taken(now: float) -> list[bool]:
+        batch = begun(scheduler, now)
+        scheduler.finish(batch, now)
+        return [one.background for one in batch.tickets]
+
+    assert taken(0.0) == [False] * 2 + [True] * 4
+    assert taken(0.04) == [True] * 4, "another one may come in person"
+    assert taken(0.06) == [True] * 16, "nobody has for a while"
+    ask(scheduler, 1.0, budget=9.0)
+    assert taken(1.0) == [False] + [True] * 4
+    assert taken(2.0) == [True] * 12
     assert not len(scheduler.line)
 
 

@@ -26,6 +26,7 @@ _BACKGROUND_SHARE: Final = 4  # of the line's length: what nobody waits for in p
 _JUST_ARRIVED_SECONDS: Final = 2e-3  # after it waited for company
 _COMPANY: Final = 4  # requests, from which on a batch's fixed cost is shared by enough of them
 _WORTH_WAITING: Final = 1.5  # times what a batch takes whoever is in it
+_JUST_NOW_SECONDS: Final = 0.05
 _GAP_STEP: Final = 0.1  # of the way from the old mean gap between arrivals to the newest
 _LONGEST_GAP_SECONDS: Final = 1.0
 
@@ -38,6 +39,7 @@ class SchedulerLimits:
     max_waiting: int = 512
     gather_seconds: float = 0.0  # for which an idle engine waits for company at most
     max_background: int = 16  # of a batch: who comes meanwhile in person does not wait long for it
+    max_beside: int = 4  # the same where somebody came in person just now, so that another one is likely
 
 
 class ScheduledBatch(NamedTuple):
@@ -79,6 +81,7 @@ class Scheduler:
         self.tally = tally if tally is not None else Tally()
         self._running: dict[int, ScheduledBatch] = {}
         self._newest_arrival = -math.inf
+        self._newest_in_person = -math.inf
         self._gap = _LONGEST_GAP_SECONDS  # mean seconds between arrivals
         self._numbers = 0
 
@@ -97,6 +100,8 @@ class Scheduler:
         gap = min(now - self._newest_arrival, _LONGEST_GAP_SECONDS)
         self._gap += _GAP_STEP * (gap - self._gap)
         self._newest_arrival = now
+        if not ticket.background:
+            self._newest_in_person = now
         if ticket.budget <= 0:
             self._refuse("the deadline has passed already")
         if len(self.line) >= self.limits.max_waiting // (_BACKGROUND_SHARE if ticket.background else 1):
@@ -123,7 +128,7 @@ class Scheduler:
         until = self._gathers_until()
         if now < until:
             return Dispatch(None, late, until)
-        share = self._share()
+        share = self._share(now)
         while True:
             rows, width = self._choose(now, share)
             if 2 * rows >= share or len(self.line) == 1 or 2 * rows >= self._room():
@@ -158,9 +163,11 @@ class Scheduler:
         took = self.costs.likely_seconds(_COMPANY, self._narrowest())
         return min(one.arrived + min(seconds, (one.budget - took) / 2) for one in self.line.tickets)
 
-    def _share(self) -> int:
+    def _share(self, now: float) -> int:
         """How many an engine may take: its part of the line, and only some of those for whom nobody waits in person."""
-        return min(math.ceil(len(self.line) / self.idle), self.line.in_person() + self.limits.max_background)
+        just_now = now - self._newest_in_person < _JUST_NOW_SECONDS
+        background = self.limits.max_beside if just_now else self.limits.max_background
+        return min(math.ceil(len(self.line) / self.idle), self.line.in_person() + background)
 
     def _room(self) -> int:
         """How many fit into half of the first one's time."""
