@@ -68,3 +68,18 @@ def test_what_an_older_asterism_wrote_is_read(tmp_path: Path) -> None:
     log = LocalExposureLog(tmp_path)
     assert list(log.replay()) == [shown]
     log.close()
+
+
+def test_a_thousand_are_enough_to_be_written_at_once(tmp_path: Path) -> None:
+    log = LocalExposureLog(tmp_path, gathering_seconds=600.0)
+    for number in range(2500):
+        log.record(Exposure(f"a{number}", number, ("x",), "model"))
+        if number == 999:
+            end = time.monotonic() + 60
+            while sum(1 for _ in log.replay()) < 1000:
+                assert time.monotonic() < end, "they wait for the end of their time"
+                time.sleep(0.01)
+    log.close()
+    again = LocalExposureLog(tmp_path)
+    assert [one.attribution_id for one in again.replay()] == [f"a{number}" for number in range(2500)]
+    again.close()

@@ -86,7 +86,7 @@ class ExposureLog(Protocol):
 
 
 class LocalExposureLog:
-    """Implements `ExposureLog` on local segment files; the last twentieth of a second before a crash may be missing.
+    """Implements `ExposureLog` on local segment files; the last tenth of a second before a crash may be missing.
 
     Exposures are gathered, encoded and written by a thread, many at once: `record` itself costs a microsecond. A line
     that can be joined of what is on the disk already is joined by whoever records it: a thread that makes thousands
@@ -99,7 +99,7 @@ class LocalExposureLog:
         *,
         segment_bytes: int = 64 << 20,
         max_pending: int = 10_000,
-        gathering_seconds: float = 0.05,
+        gathering_seconds: float = 0.1,
     ) -> None:
         """Open or create the log; raises `StorageError` where it is damaged or in use."""
         self._files = SegmentFiles(folder, segment_bytes)
@@ -113,6 +113,7 @@ class LocalExposureLog:
         )
         self._handing_over = threading.Lock()
         self._has_some = threading.Event()
+        self._has_enough = threading.Event()  # so that they are written before their time is over
         self._closing = threading.Event()
         self._gatherer = threading.Thread(target=self._gather, name="exposures", daemon=True)
         self._gatherer.start()
@@ -137,6 +138,8 @@ class LocalExposureLog:
         self._waiting.append(entry)
         if not self._has_some.is_set():
             self._has_some.set()
+        if len(self._waiting) == _ENOUGH:
+            self._has_enough.set()
 
     def replay(self) -> Iterator[Exposure]:
         """See `ExposureLog.replay`."""
@@ -154,14 +157,18 @@ class LocalExposureLog:
         """See `ExposureLog.close`."""
         self._closing.set()
         self._has_some.set()
+        self._has_enough.set()
         self._gatherer.join()
         self._hand_over()
         self._group.close()
         self._files.close()
 
     def _gather(self) -> None:
-        while self._has_some.wait() and not self._closing.wait(self._gathering_seconds):
+        while not self._closing.is_set():  # looked at behind the clearing: `close` sets it before the other two
+            self._has_some.wait()
+            self._has_enough.wait(self._gathering_seconds)
             self._has_some.clear()
+            self._has_enough.clear()
             written = self._hand_over()
             if written is not None:
                 wait([written])  # what comes meanwhile is bounded, so a slow disk is felt by `record`
@@ -263,6 +270,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     state: bytes | None = None  # that `used` names, where it was not written before
 
 
+_ENOUGH: Final = 1_000  # lines; more at once would hold the interpreter for too long
 _PLAIN: Final = tuple(one for one in _Line.__struct_fields__ if one not in {"used", "state"})
 _plain_of: Final = attrgetter(*_PLAIN)
 _encode = msgspec.json.Encoder().encode
