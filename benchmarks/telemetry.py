@@ -34,7 +34,7 @@ BODY: Final[Message] = {"type": "http.response.body", "body": b"{}"}
 class Visits:
     """States and slates of nobody."""
 
-    async def of(self, visitor: Visitor) -> UserState:
+    async def under(self, visitor: Visitor) -> UserState:
         """An empty state."""
         return NO_STATE
 
@@ -90,7 +90,7 @@ class Parts:
 
     async def recommend(self, visitor: Visitor) -> Recommendation:
         """As the short road of a kept answer: the state, and the exposure."""
-        await self.visits.of(visitor)
+        await self.visits.under(visitor)
         self.exposures.record(EXPOSURE)
         return ANSWER
 

@@ -163,6 +163,18 @@ def test_who_was_asked_for_longest_ago_is_compressed_then_thrown_away() -> None:
     assert cache.bytes <= room
 
 
+def test_nobody_is_compressed_where_one_call_reads_a_history() -> None:
+    policy = InferenceUGT(make_model(width=32), "bf16")
+    hot = StateCache(policy, CacheLimits(max_bytes=PLENTY))._hot.user_bytes
+    limits = CacheLimits(max_bytes=8 * hot, compressed_share=0.5)
+    places = [StateCache(policy, limits)]
+    policy.encoder.work_by_layer()
+    places.append(StateCache(policy, limits))
+    is_whole = InferenceUGT(make_model(width=32), "bf16").encoder.is_whole
+    assert (places[0]._hot.capacity, places[0]._cold.capacity == 0) == ((8, True) if is_whole else (4, False))
+    assert (places[1]._hot.capacity, places[1]._cold.capacity == 0) == (4, False)
+
+
 def test_a_compressed_user_is_answered_nearly_as_well() -> None:
     model = make_model(width=32)
     policy = InferenceUGT(model)

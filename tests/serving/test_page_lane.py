@@ -245,20 +245,34 @@ def test_an_idle_connection_is_closed_and_a_busy_one_is_not(house: House) -> Non
     house.run(story())
 
 
+def _come(heads: Heads, wire: bytes) -> None:
+    lines = wire.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    scope = {
+        "method": "POST",
+        "path": "/api/v1/recommend",
+        "raw_path": b"/api/v1/recommend",
+        "http_version": "1.1",
+        "query_string": b"",
+        "headers": [(name, value) for name, _, value in (one.partition(b": ") for one in lines)],
+    }
+    heads.learn(wire, scope, keeps_alive=True)
+
+
+def test_who_may_not_enter_keeps_nobody_from_being_known() -> None:
+    heads = Heads("/api/v1/recommend", lambda _: b"", lambda headers: b"x-key" in headers)
+    regular = request({"user_id": "u1"}, "x-key: good")
+    _come(heads, regular)
+    for number in range(10_000):
+        _come(heads, request({"user_id": "u1"}, f"x-request-id: {number}"))
+    _come(heads, regular)
+    assert heads.get(regular.partition(b"\r\n\r\n")[0] + b"\r\n\r\n") is not None
+
+
 def test_who_sends_another_head_each_time_drives_nobody_out() -> None:
     heads = Heads("/api/v1/recommend", lambda _: b"")
 
     def come(wire: bytes) -> None:
-        lines = wire.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
-        scope = {
-            "method": "POST",
-            "path": "/api/v1/recommend",
-            "raw_path": b"/api/v1/recommend",
-            "http_version": "1.1",
-            "query_string": b"",
-            "headers": [(name, value) for name, _, value in (one.partition(b": ") for one in lines)],
-        }
-        heads.learn(wire, scope, keeps_alive=True)
+        _come(heads, wire)
 
     regular = request({"user_id": "u1"})
     for _ in range(2):

@@ -129,3 +129,24 @@ def test_a_failed_write_adds_nothing_and_the_log_recovers(tmp_path: Path, monkey
     log.append(b"next")
     log.close()
     assert read(tmp_path) == [b"first", b"next"]
+
+
+def test_a_write_that_fails_leaves_the_log_to_be_written_on_while_its_error_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = SegmentFiles(tmp_path)
+    files.append(b"first")
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(StorageError, match="No space left") as held:
+            files.append(b"lost")
+    files.append(b"se", b"cond" * 1000)
+    files.append(b"x" * (5 << 20))  # more than is kept of memory
+    files.append(b"third")
+    assert "No space left" in str(held.value)
+    assert list(files.replay()) == [b"first", b"se" + b"cond" * 1000, b"x" * (5 << 20), b"third"]
+    files.close()

@@ -57,7 +57,8 @@ class StateCache:
     """Keeps users' keys and values for one model; another model, or another version of it, has a cache of its own.
 
     At most `max_bytes` are held: a part of them users as they are, the rest users that were not asked for lately,
-    compressed to int8. Who was asked for longest ago is compressed, then thrown away. A user is found by key and by
+    compressed to int8. Who was asked for longest ago is compressed, then thrown away; where one compiled call reads a
+    whole history (`InferenceEncoder.is_whole`) nobody is compressed. A user is found by key and by
     fingerprints of all events that the model reads: any other history than the remembered one, followed by a few new
     events, is computed anew. While a history is no longer than the model reads, the answer is that of a full
     computation, up to rounding. Beyond that an event leaves with each that comes; after `most_slides` of these all
@@ -76,7 +77,9 @@ class StateCache:
         self._encoder = policy.encoder
         self._most_slides = limits.most_slides
         self._lock = threading.Lock()
-        cold_bytes = int(max_bytes * limits.compressed_share)
+        # To take a user out of compression, and another one in, costs several times what one compiled call costs that
+        # reads a history anew: there all room is for users as they are.
+        cold_bytes = 0 if self._encoder.is_whole else int(max_bytes * limits.compressed_share)
         hot = memory_shape(self._encoder, compressed=False)
         if self.resumes and max_bytes - cold_bytes < hot.bytes:
             raise ConfigError(

@@ -38,9 +38,10 @@ class Visits:
 
     async def of(self, visitor: Visitor) -> Visit:
         """The visitor's state now, or the last one that this process knows."""
-        key = visitor.key
-        if key is None:
-            return _NOBODY
+        return _NOBODY if visitor.key is None else await self.under(visitor.key)
+
+    async def under(self, key: Visitor) -> Visit:
+        """The same, by a visitor's key."""
         if self._hot.is_local:
             state = self._states.spared(partial(self._hot.states.get, key))
         else:

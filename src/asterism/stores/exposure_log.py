@@ -205,7 +205,7 @@ class LocalExposureLog:
         lines = [one if type(one) is bytes else self._line_of(one, fresh) for batch in batches for one in batch]
         try:
             self._files.append(*lines[:-1], lines[-1].rstrip())
-        except StorageError:
+        except Exception:
             self._features.start_anew()
             raise
         for shown, written in fresh:

@@ -251,14 +251,15 @@ class _Room:
     @contextlib.contextmanager
     def framed(self, parts: Iterable[bytes]) -> Iterator[memoryview]:
         """A frame of these parts of its payload."""
-        self._file.seek(_HEADER.size)
-        self._file.writelines(parts)
-        end = self._file.tell()
-        with self._file.getbuffer() as whole, whole[:end] as frame:
+        file, self._file = self._file, BytesIO()  # where writing fails, the error's traceback may hold on to its memory
+        file.seek(_HEADER.size)
+        file.writelines(parts)
+        end = file.tell()
+        with file.getbuffer() as whole, whole[:end] as frame:
             frame[: _HEADER.size] = _header(frame[_HEADER.size :])
             yield frame
-        if end > _ROOM_BYTES:
-            self._file = BytesIO()
+        if end <= _ROOM_BYTES:
+            self._file = file
 
 
 def _header(payload: bytes | memoryview) -> bytes:

@@ -157,7 +157,7 @@ def test_what_is_shown_again_is_logged_as_if_it_were_recorded_anew(tmp_path: Pat
     text = 'a ","item_ids":[ of é'
     first = Exposure(text, 7, ("a", 'b"'), "model", "ada", None, "home", "v1", None, UsedFeatures(STATE, 9.5, 30))
     anonymous = Exposure("x", 7, ("a",), "model", None, "one visit", used=UsedFeatures(STATE, 9.5, 30))
-    log = LocalExposureLog(tmp_path)
+    log = LocalExposureLog(tmp_path, gathering_seconds=60.0)
     expected = []
     for exposure in (
         first,

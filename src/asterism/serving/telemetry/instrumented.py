@@ -107,7 +107,7 @@ def instrument(parts: Parts, telemetry: Telemetry) -> None:
     metrics, stages = telemetry.metrics, telemetry.metrics.stages
     EngineCollector(lambda: parts.engine.status, metrics.registry)
     BreakerCollector(parts.engine, metrics.registry)
-    replace_method(parts.recommender.visits, "of", timed(stages.state))
+    replace_method(parts.recommender.visits, "under", timed(stages.state))
     replace_method(parts.recommender.visits, "slate", timed(stages.slate))
     engine = parts.engine.inner if isinstance(parts.engine, GuardedEngine) else parts.engine
     if isinstance(engine, EnginePool):
@@ -125,7 +125,7 @@ def instrument(parts: Parts, telemetry: Telemetry) -> None:
 
 
 def _trace(parts: Parts, tracer: Tracer) -> None:
-    replace_method(parts.recommender.visits, "of", traced(tracer, "state"))
+    replace_method(parts.recommender.visits, "under", traced(tracer, "state"))
     replace_method(parts.recommender.visits, "slate", traced(tracer, "slate"))
     replace_method(parts.engine, "recommend", with_trace)
     replace_method(parts.engine, "recommend", traced(tracer, "engine", SpanKind.CLIENT))

@@ -71,7 +71,7 @@ class Heads:
             return
         whole = data[: data.find(END) + len(END)]
         head, trace = _without_trace(whole)
-        if len(head) > _MOST_BYTES or head in self._heads or not self._was_seen(head):
+        if len(head) > _MOST_BYTES or head in self._heads:
             return
         headers = dict(scope["headers"])
         is_plain = (
@@ -85,7 +85,7 @@ class Heads:
             and headers.pop(_TRACE, None) == trace
             and _PARTICULAR.isdisjoint(headers)
         )
-        if not (is_plain and self._may_enter(headers)):
+        if not (is_plain and self._may_enter(headers) and self._was_seen(head)):
             return
         self._heads[head] = Head(headers, len(data) - len(whole), self._own_lines(headers))
         if len(self._heads) > _MOST_HEADS:
