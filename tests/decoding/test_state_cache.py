@@ -170,8 +170,8 @@ def test_nobody_is_compressed_where_one_call_reads_a_history() -> None:
     places = [StateCache(policy, limits)]
     policy.encoder.work_by_layer()
     places.append(StateCache(policy, limits))
-    is_whole = InferenceUGT(make_model(width=32), "bf16").encoder.is_whole
-    assert (places[0]._hot.capacity, places[0]._cold.capacity == 0) == ((8, True) if is_whole else (4, False))
+    whole = InferenceUGT(make_model(width=32), "bf16").encoder.whole
+    assert (places[0]._hot.capacity, places[0]._cold.capacity == 0) == ((8, True) if whole else (4, False))
     assert (places[1]._hot.capacity, places[1]._cold.capacity == 0) == (4, False)
 
 

@@ -59,8 +59,8 @@ class Tier:
                 found.append(key)
         return found
 
-    def put(self, keys: Sequence[str], users: Users) -> None:
-        """Take in new users (n,), for whom there is room."""
+    def admit(self, keys: Sequence[str]) -> Tensor:
+        """(n,) the slots of new users, for whom there is room; what stands there is still somebody else's."""
         slots = [self._free.pop() for _ in keys]
-        self.memory.put(torch.tensor(slots, dtype=torch.long), users)
         self._slots.update(zip(keys, slots, strict=True))
+        return torch.tensor(slots, dtype=torch.long)

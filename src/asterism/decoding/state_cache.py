@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -15,15 +15,18 @@ from asterism.decoding.cache_tiers import Tier
 from asterism.decoding.doorkeeper import Doorkeeper
 from asterism.models.histories import HistoryBatch
 from asterism.models.ugt.inference import InferenceUGT
-from asterism.models.ugt.inference.memory import Users
 from asterism.models.ugt.inference.resumption import (
+    Limits,
+    NewEvents,
     advance,
     can_resume,
     count_new,
     fingerprints,
     memory_shape,
-    remembered,
+    remember,
+    rows_of,
 )
+from asterism.models.ugt.inference.whole import Keeping
 
 #: A user with more new events than this is computed anew, which then costs little more.
 _MOST_NEW: Final = 8
@@ -58,7 +61,7 @@ class StateCache:
 
     At most `max_bytes` are held: a part of them users as they are, the rest users that were not asked for lately,
     compressed to int8. Who was asked for longest ago is compressed, then thrown away; where one compiled call reads a
-    whole history (`InferenceEncoder.is_whole`) nobody is compressed. A user is found by key and by
+    whole history (`InferenceEncoder.whole`) nobody is compressed. A user is found by key and by
     fingerprints of all events that the model reads: any other history than the remembered one, followed by a few new
     events, is computed anew. While a history is no longer than the model reads, the answer is that of a full
     computation, up to rounding. Beyond that an event leaves with each that comes; after `most_slides` of these all
@@ -75,11 +78,11 @@ class StateCache:
         self.resumes = can_resume(policy.encoder.model.shape.model)
         self._policy = policy
         self._encoder = policy.encoder
-        self._most_slides = limits.most_slides
+        self._limits = Limits(_MOST_NEW, limits.most_slides)
         self._lock = threading.Lock()
         # To take a user out of compression, and another one in, costs several times what one compiled call costs that
         # reads a history anew: there all room is for users as they are.
-        cold_bytes = 0 if self._encoder.is_whole else int(max_bytes * limits.compressed_share)
+        cold_bytes = int(max_bytes * limits.compressed_share) if self._encoder.whole is None else 0
         hot = memory_shape(self._encoder, compressed=False)
         if self.resumes and max_bytes - cold_bytes < hot.bytes:
             raise ConfigError(
@@ -128,29 +131,35 @@ class StateCache:
         self._warm([key for key in row_of if key in self._cold], row_of)
         prints = fingerprints(histories, self._encoder.max_events)
         new = self._new_events(row_of, prints)
-        missed = [key for key in row_of if key not in new]
+        if len(new) == len(histories):  # then they are in the order of rows
+            return self._resumed(histories, prints, row_of, new)
+        missed = {key: row for key, row in row_of.items() if key not in new}
+        if not new:
+            return self._read(histories, prints, missed, row_of)
+        found = torch.empty(len(histories), self._hot.memory.shape.width)
+        held = [row_of[key] for key in new]
+        found[held] = self._resumed(histories, prints, row_of, new)
+        rows = sorted(set(range(len(histories))).difference(held))
+        place_of = {row: place for place, row in enumerate(rows)}
+        placed = {key: place_of[row] for key, row in missed.items()}
+        found[rows] = self._read(rows_of(histories, torch.tensor(rows)), prints[rows], placed, row_of)
+        return found
+
+    def _read(self, histories: HistoryBatch, prints: Tensor, missed: dict[str, int], busy: dict[str, int]) -> Tensor:
+        """(n, D) of histories that are read anew; of the `missed` users' rows, those are kept that may enter."""
         entering = [key for key in missed if self._may_enter(key)]
         self.counts.missed += len(missed)
         self.counts.passing += len(missed) - len(entering)
-        kept = {row_of[key] for key in (*new, *entering)}
-        plain = [row for row in range(len(histories)) if row not in kept]
-        if len(plain) == len(histories):
-            return self._encoder.blocks_of(histories, keep=False).states
-        if len(new) == len(histories):  # then they are in the order of rows
-            return self._resumed(histories, prints, row_of, new)
-        found = torch.zeros(len(histories), self._hot.memory.shape.width)
-        if new:
-            found[[row_of[key] for key in new]] = self._resumed(histories, prints, row_of, new)
-        if entering:
-            rows = torch.tensor([row_of[key] for key in entering])
-            users = remembered(self._encoder, _rows(histories, rows), prints[rows])
-            found[rows] = users.states
-            self._hot.forget([key for key in entering if key in self._hot])
-            self._keep(entering, users, row_of)
-        if plain:
-            rows = torch.tensor(plain)
-            found[rows] = self._encoder.blocks_of(_rows(histories, rows), keep=False).states
-        return found
+        if not entering:
+            return self._encoder.newest(histories)
+        self._hot.forget([key for key in entering if key in self._hot])
+        slots = torch.full((len(histories),), -1)
+        slots[[missed[key] for key in entering]] = self._make_room(entering, busy)
+        try:
+            return remember(self._encoder, histories, Keeping(self._hot.memory, slots, prints))
+        except BaseException:  # what stands in their slots is not theirs
+            self._hot.forget(entering)
+            raise
 
     def _may_enter(self, key: str) -> bool:
         return self._doorkeeper is None or key in self._hot or self._doorkeeper.lets_in(key)
@@ -168,14 +177,9 @@ class StateCache:
         held = [key for key in row_of if key in self._hot]
         if not held:
             return {}
-        slots = self._hot.slots_of(held)
-        memory, events = self._hot.memory, prints.shape[1]
-        new = count_new(memory, slots, prints, torch.tensor([row_of[key] for key in held]), _MOST_NEW)
-        if not bool(new.any()):  # all come back with what they had
-            return dict.fromkeys(held, 0)
-        slides = memory.slides[slots] + (memory.lengths[slots] + new - events).clamp(min=0)
-        usable = (new >= 0) & ((new == 0) | (slides <= self._most_slides))
-        return {key: count for key, count, fine in zip(held, new.tolist(), usable.tolist(), strict=True) if fine}
+        rows = torch.tensor([row_of[key] for key in held])
+        new = count_new(self._hot.memory, self._hot.slots_of(held), prints, rows, self._limits).tolist()
+        return {key: count for key, count in zip(held, new, strict=True) if count >= 0}
 
     def _resumed(self, histories: HistoryBatch, prints: Tensor, row_of: dict[str, int], new: dict[str, int]) -> Tensor:
         """(n, D) of the users that are held, once their new events are taken in, the oldest of these first."""
@@ -184,46 +188,28 @@ class StateCache:
         for back in range(max(new.values()), 0, -1):
             keys = [key for key, count in new.items() if count >= back]
             rows = torch.tensor([row_of[key] for key in keys])
-            stop = histories.items.shape[1] - back + 1
-            two = _rows(histories, rows, slice(max(0, stop - 2), stop))
-            advance(self._encoder, self._hot.memory, self._hot.slots_of(keys), two, prints[rows, -back])
+            slots = self._hot.slots_of(keys)
+            advance(self._encoder, self._hot.memory, slots, NewEvents(histories, prints, rows, back))
         return self._hot.memory.states[self._hot.slots_of(list(new))]
 
     def _warm(self, keys: list[str], busy: dict[str, int]) -> None:
         if keys:
             self.counts.warmed += len(keys)
-            self._keep(keys, self._cold.take(keys), busy)
+            users = self._cold.take(keys)
+            self._hot.memory.put(self._make_room(keys, busy), users)
 
-    def _keep(self, keys: list[str], users: Users, busy: dict[str, int]) -> None:
-        """Take users in; those asked for longest ago make room, and in turn take that of compressed ones."""
+    def _make_room(self, keys: list[str], busy: dict[str, int]) -> Tensor:
+        """(n,) slots for users who come in, for whom those asked for longest ago leave, none of the `busy` ones.
+
+        Who leaves is compressed, and in turn takes the room of compressed ones.
+        """
         leaving = self._hot.oldest(len(keys), busy)
-        cooled = self._hot.take(leaving) if leaving else None
-        self._hot.put(keys, users)
-        if cooled is None:
-            return
         lost = max(0, len(leaving) - self._cold.capacity)
-        gone = self._cold.oldest(len(leaving) - lost, ())
+        cooled = leaving[lost:]
+        self._hot.forget(leaving[:lost])
+        gone = self._cold.oldest(len(cooled), ())
         self._cold.forget(gone)
         self.counts.evicted += lost + len(gone)
-        if leaving[lost:]:
-            self._cold.put(leaving[lost:], cooled.after(lost))
-
-
-def _rows(histories: HistoryBatch, rows: Tensor, columns: slice = slice(None)) -> HistoryBatch:
-    """Some rows and columns of histories without what is asked and without older events."""
-
-    def part(column: Tensor | None) -> Tensor | None:
-        return None if column is None else column[rows, columns]
-
-    return replace(
-        histories,
-        items=histories.items[rows, columns],
-        timestamps=histories.timestamps[rows, columns],
-        actions=histories.actions[rows, columns],
-        values=part(histories.values),
-        scenes=part(histories.scenes),
-        devices=part(histories.devices),
-        attributes=None,
-        asked=None,
-        older=None,
-    )
+        if cooled:
+            self._cold.memory.put(self._cold.admit(cooled), self._hot.take(cooled))
+        return self._hot.admit(keys)

@@ -15,7 +15,7 @@ from asterism.models.ugt.experts import FeedForward
 from asterism.models.ugt.inference.bias import BiasRows
 from asterism.models.ugt.inference.blocks import InferenceBlock
 from asterism.models.ugt.inference.linear import Precision, activation_type
-from asterism.models.ugt.inference.whole import WholeEncoder
+from asterism.models.ugt.inference.whole import Keeping, WholeEncoder
 from asterism.models.ugt.model import UGT
 
 #: Positions that a batch must save by being split by length; a further call of all layers costs about as much.
@@ -55,14 +55,15 @@ class InferenceEncoder:
         with torch.no_grad():
             vectors = model.items.all()
             self._inputs = vectors if model.seen is None else vectors + model.seen.weight
-            self._plain = not (self.prefix or model.events.action or model.events.context or model.events.norm)
+            #: Whether an event is its item's vector and no more.
+            self.is_plain = not (self.prefix or model.events.action or model.events.context or model.events.norm)
             self._whole = WholeEncoder.of(model, self._inputs, precision)
             self._directions = None if model.pooling is None else functional.normalize(vectors, dim=-1)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether all layers are one call of compiled code."""
-        return self._whole is not None
+    def whole(self) -> WholeEncoder | None:
+        """All layers as one call of compiled code, where there is one."""
+        return self._whole
 
     def work_by_layer(self) -> None:
         """Leave that call alone from now on."""
@@ -70,13 +71,18 @@ class InferenceEncoder:
 
     def encode(self, histories: HistoryBatch) -> Tensor:
         """(B, S) the state after the newest event; of a user without events, the start state."""
-        return self.finish(histories, self.blocks_of(histories, keep=False).states)
+        return self.finish(histories, self.newest(histories))
+
+    def newest(self, histories: HistoryBatch, keeping: Keeping | None = None) -> Tensor:
+        """(B, D) what the blocks make of the newest event of each row; `keeping` needs all layers in one call."""
+        if self._whole is None:
+            assert keeping is None
+            return self.blocks_of(histories, keep=False).states
+        vectors = None if self.is_plain else self.event_tokens(histories)
+        return self._whole.newest(histories.items, vectors, histories.timestamps, keeping)
 
     def blocks_of(self, histories: HistoryBatch, *, keep: bool) -> Encoded:
-        """What the blocks make of the newest event of each row."""
-        if self._whole is not None:
-            vectors = None if self._plain else self.event_tokens(histories)
-            return Encoded(*self._whole.newest(histories.items, vectors, histories.timestamps, keep=keep))
+        """What the blocks make of the newest event of each row, one layer after the other."""
         rows = self._rows(histories)
         if keep or len(rows.states) == 1:
             return self._through(rows, keep)
@@ -100,7 +106,7 @@ class InferenceEncoder:
         """(B, T, D) the events' vectors as the blocks read them, zero where padded."""
         mask = histories.mask
         vectors = self._inputs.index_select(0, histories.items.clamp(min=0).flatten())
-        if not self._plain:
+        if not self.is_plain:
             flat = mask.flatten()
             made = self.model.events(vectors[flat], histories)
             vectors = torch.zeros_like(vectors)

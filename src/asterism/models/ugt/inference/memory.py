@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes import Structure, addressof, c_int64, c_void_p
 from typing import Final, NamedTuple
 
 import torch
@@ -39,10 +40,14 @@ class Users(NamedTuple):
     slides: Tensor  # (n,) long, events that have left since all was computed
     states: Tensor  # (n, D) fp32, what the blocks made of the newest event
 
-    def after(self, count: int) -> Users:
-        """All but the first `count` users."""
-        layers, *others = self
-        return Users([one[count:] for one in layers], *(one[count:] for one in others))
+
+class _Rings(Structure):
+    """As compiled code reads a memory (`layers.h`)."""
+
+    _fields_ = (
+        ("events", c_int64),
+        *((name, c_void_p) for name in ("layers", "prints", "moments", "newest", "lengths", "slides", "states")),
+    )
 
 
 class Memory:
@@ -55,7 +60,8 @@ class Memory:
         self.shape = shape
         kind = torch.int8 if shape.kind == torch.int8 else shape.kind
         size = (capacity, shape.events, 2 * shape.width)
-        self.layers = [torch.empty(size, dtype=kind) for _ in range(shape.layers)]
+        # Zeroed, for what is read of a place without an event is multiplied by zero, and must be a number.
+        self.layers = [torch.zeros(size, dtype=kind) for _ in range(shape.layers)]
         scales = (capacity, shape.events, 2) if kind == torch.int8 else (0, 0, 2)
         self._scales = [torch.empty(scales) for _ in range(shape.layers)]
         self.prints = torch.zeros(capacity, shape.events, dtype=torch.long)
@@ -64,6 +70,14 @@ class Memory:
         self.lengths = torch.zeros(capacity, dtype=torch.long)
         self.slides = torch.zeros(capacity, dtype=torch.long)
         self.states = torch.zeros(capacity, shape.width)
+        self._at_layers = (c_void_p * shape.layers)(*(one.data_ptr() for one in self.layers))
+        counted = (self.prints, self.moments, self.newest, self.lengths, self.slides, self.states)
+        self._rings = _Rings(shape.events, addressof(self._at_layers), *(one.data_ptr() for one in counted))
+
+    @property
+    def rings(self) -> int:
+        """Where compiled code finds all this, while the memory is there."""
+        return addressof(self._rings)
 
     def put(self, slots: Tensor, users: Users) -> None:
         """Write users (n,) to slots (n,), which differ."""

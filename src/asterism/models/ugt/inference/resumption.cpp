@@ -27,14 +27,18 @@ extern "C" void fingerprints(int64_t rows, int64_t tokens, int64_t events, int64
 }
 
 // How many events each of `users` rows has beyond those remembered in its slot, at most `most`; -1 where the others are
-// none of these.
-extern "C" void count_new(int64_t users, int64_t events, int64_t most, const int64_t *rows, const int64_t *prints,
-                          const int64_t *slots, const int64_t *remembered, const int64_t *newest, int64_t *counts) {
+// none of these, or where more than `most_slides` would have left the ring with these.
+extern "C" void count_new(int64_t users, int64_t events, int64_t most, int64_t most_slides, const int64_t *rows,
+                          const int64_t *prints, const int64_t *slots, const int64_t *remembered,
+                          const int64_t *newest, const int64_t *lengths, const int64_t *slides, int64_t *counts) {
     for (int64_t user = 0; user < users; ++user) {
-        const int64_t *now = prints + rows[user] * events, *ring = remembered + slots[user] * events;
-        const int64_t first = (newest[slots[user]] + 1) % events;  // where the oldest event stands
+        const int64_t slot = slots[user];
+        const int64_t *now = prints + rows[user] * events, *ring = remembered + slot * events;
+        const int64_t first = (newest[slot] + 1) % events;  // where the oldest event stands
         counts[user] = -1;
         for (int64_t count = 0; count <= most && count < events && counts[user] < 0; ++count) {
+            const int64_t leaving = slides[slot] + std::max<int64_t>(0, lengths[slot] + count - events);
+            if (count && leaving > most_slides) break;
             int64_t alike = 0;
             for (int64_t at = first + count; alike < events - count && now[alike] == ring[at % events]; ++at) ++alike;
             if (alike == events - count) counts[user] = count;

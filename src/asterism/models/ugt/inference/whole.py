@@ -1,4 +1,4 @@
-"""All layers in one call of compiled code (`whole.cpp`), where the processor multiplies tiles of bfloat16."""
+"""All layers in one call of compiled code (`whole.cpp`, `advance.cpp`), where the processor has tiles of bfloat16."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,9 +17,11 @@ from asterism.models.ugt.buckets import TIME_BUCKETS
 from asterism.models.ugt.group_norm import GroupLayerNorm
 from asterism.models.ugt.inference.bias import bias_tables
 from asterism.models.ugt.inference.linear import Precision
+from asterism.models.ugt.inference.memory import Memory
 from asterism.models.ugt.model import UGT
 
 _SOURCE: Final = Path(__file__).with_name("whole.cpp")
+_OF_NEW_EVENTS: Final = Path(__file__).with_name("advance.cpp")
 _STEP: Final = 32  # of widths
 _POINTERS: Final = ("expand", "expand_bias", "contract", "contract_bias", "tables")
 
@@ -41,19 +42,29 @@ class _Encoder(Structure):
     )
 
 
+class Keeping(NamedTuple):
+    """Where rows (B,) are to be remembered once they are read."""
+
+    memory: Memory
+    slots: Tensor  # (B,) long, different ones; -1 for a row that is not
+    prints: Tensor  # (B, T) long, right-aligned, of the events
+
+
 class _Functions(NamedTuple):
     pack_tiles: Function
     encode: Function
+    advance: Function
 
 
 @cache
 def _functions() -> _Functions | None:
     has_tiles = function(_SOURCE, "has_tiles", (), c_int64)
     pack = function(_SOURCE, "pack_tiles", (c_void_p, c_int64, c_int64, c_void_p))
-    encode = function(_SOURCE, "encode", (c_void_p, c_int64, c_int64, *[c_void_p] * 5), c_int64)
-    if has_tiles is None or pack is None or encode is None or not has_tiles():
+    encode = function(_SOURCE, "encode", (c_void_p, c_int64, c_int64, *[c_void_p] * 7), c_int64)
+    advance = function(_OF_NEW_EVENTS, "advance", (c_void_p, c_int64, *[c_void_p] * 6), c_int64)
+    if has_tiles is None or pack is None or encode is None or advance is None or not has_tiles():
         return None
-    return _Functions(pack, encode)
+    return _Functions(pack, encode, advance)
 
 
 class WholeEncoder:
@@ -82,32 +93,55 @@ class WholeEncoder:
         return None if functions is None else cls(blocks, inputs, functions)
 
     def newest(
-        self, items: Tensor, vectors: Tensor | None, timestamps: Tensor, *, keep: bool
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Events (B, T), or their vectors (B, T, D) → (B, D) of the newest, and by layer (B, T, 2 D) if to be kept.
+        self, items: Tensor, vectors: Tensor | None, timestamps: Tensor, keeping: Keeping | None = None
+    ) -> Tensor:
+        """Events (B, T), or their vectors (B, T, D) → (B, D) of the newest; rows with a slot and events are kept there.
 
-        Raises `IndexError` on an item that the model does not know.
+        Raises `IndexError` on an item that the model does not know, and then keeps nobody.
         """
-        rows, tokens = items.shape
         items, timestamps = items.contiguous(), timestamps.contiguous()
         vectors = None if vectors is None else vectors.contiguous()
-        states = torch.empty(rows, self._width)
-        made = len(self._layers) if keep else 0
-        kept = [torch.zeros(rows, tokens, 2 * self._width, dtype=torch.bfloat16) for _ in range(made)]
-        at = np.array([one.data_ptr() for one in kept], dtype=np.int64)
+        states = torch.empty(len(items), self._width)
         failed = self._functions.encode(
             addressof(self._encoder),
-            rows,
-            tokens,
+            *items.shape,
             items.data_ptr(),
             None if vectors is None else vectors.data_ptr(),
             timestamps.data_ptr(),
             states.data_ptr(),
-            at.ctypes.data if keep else None,
+            *((None, None, None) if keeping is None else self._at(keeping)),
         )
         if failed:
-            raise IndexError(f"an event's item is none of the {self._encoder.items} that the model knows")
-        return states, kept
+            raise self._unknown()
+        return states
+
+    def advance(
+        self, items: Tensor, vectors: Tensor | None, timestamps: Tensor, prints: Tensor, memory: Memory, slots: Tensor
+    ) -> None:
+        """Take one new event (B,) each, or its vector (B, D), into the rings in `slots` (B,), which differ.
+
+        Raises `IndexError` on an item that the model does not know, and then changes nothing.
+        """
+        events = [one.contiguous() for one in (timestamps, prints)]
+        items, vectors = items.contiguous(), None if vectors is None else vectors.contiguous()
+        failed = self._functions.advance(
+            addressof(self._encoder),
+            len(items),
+            items.data_ptr(),
+            None if vectors is None else vectors.data_ptr(),
+            *(one.data_ptr() for one in events),
+            memory.rings,
+            slots.data_ptr(),
+        )
+        if failed:
+            raise self._unknown()
+
+    def _at(self, keeping: Keeping) -> tuple[int, int, int]:
+        assert keeping.prints.is_contiguous()
+        return keeping.memory.rings, keeping.slots.data_ptr(), keeping.prints.data_ptr()
+
+    def _unknown(self) -> IndexError:
+        return IndexError(f"an event's item is none of the {self._encoder.items} that the model knows")
 
     def _layer(self, block: PointwiseAttentionBlock) -> _Layer:
         return _Layer(
