@@ -15,6 +15,8 @@ import pytest
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError
+from asterism.serving.engine import messages
+from asterism.serving.engine.child import EngineChild
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
 from serving.engine.stepping import (
@@ -51,6 +53,41 @@ def test_kill_9_of_one_engine_under_load_fails_nobody(bundle: Path) -> None:
         assert [one.starts for one in engine.status.engines] == [2, 1]
 
     run(bundle, work, limits=replace(PATIENT, engines=2))
+
+
+@pytest.mark.parametrize("what", ["another batch", "no message"])
+def test_an_engine_that_answers_what_nobody_asked_is_started_again_and_nobody_waits_in_vain(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Without a deadline, so that nothing but the engine's end can answer."""
+    reply, odd = EngineChild.reply, asyncio.Event()
+
+    async def reply_oddly(child: EngineChild) -> messages.Reply:
+        found = await reply(child)
+        if odd.is_set():
+            return found
+        odd.set()
+        if what == "another batch":
+            return messages.Reply(found.batch + 7)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(EngineChild, "_receive", _nonsense)
+            return await reply(child)
+
+    monkeypatch.setattr(EngineChild, "reply", reply_oddly)
+
+    async def work(engine: EnginePool) -> None:
+        await all_ready(engine)
+        with pytest.raises(ModelError, match="was not given" if what == "another batch" else "is no message"):
+            await asyncio.wait_for(engine.recommend(asked("ann")), 60)
+        await asyncio.wait_for(all_ready(engine), 120)
+        assert engine.status.starts == 2
+        assert (await engine.recommend(asked("ann"))).items
+
+    run(bundle, work)
+
+
+async def _nonsense(_: EngineChild) -> bytes:
+    return b"\xc1"
 
 
 def test_a_request_that_kills_every_engine_that_takes_it_is_not_tried_for_ever(bundle: Path) -> None:

@@ -9,6 +9,8 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from typing import Final
 
+import msgspec
+
 from asterism.core.errors import ModelError
 from asterism.serving.engine import messages
 
@@ -54,10 +56,15 @@ class EngineChild:
             return messages.decode_loaded(await asyncio.wait_for(self._receive(), timeout_seconds))
         except TimeoutError:
             raise ModelError(f"the engine process {self.pid} did not load within {timeout_seconds:g} s") from None
+        except msgspec.MsgspecError as error:
+            raise self._senseless(error) from error
 
     async def reply(self) -> messages.Reply:
-        """The next reply; raises `ModelError` where the process dies."""
-        return messages.decode_reply(await self._receive())
+        """The next reply; raises `ModelError` where the process dies, or says what is no reply."""
+        try:
+            return messages.decode_reply(await self._receive())
+        except msgspec.MsgspecError as error:
+            raise self._senseless(error) from error
 
     def send(self, message: messages.ToEngine) -> None:
         """Hand a message over, without waiting until it is read; what a dying process does not read is lost."""
@@ -79,6 +86,9 @@ class EngineChild:
         except TimeoutError:
             self.kill()
             await self._process.wait()
+
+    def _senseless(self, error: Exception) -> ModelError:
+        return ModelError(f"the engine process {self.pid} sent what is no message ({error})")
 
     async def _receive(self) -> bytes:
         assert self._process.stdout is not None

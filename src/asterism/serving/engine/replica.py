@@ -143,10 +143,11 @@ class Replica:
         self._listener.on_loaded(self, loaded)
         while True:
             reply = await child.reply()
-            batch = self._done()
-            self.kept_bytes = reply.kept_bytes
-            if batch is None or reply.batch != batch.number:
+            if self._batch is None or reply.batch != self._batch.number:
                 raise ModelError(f"the engine process {child.pid} answered batch {reply.batch}, which it was not given")
+            self.kept_bytes = reply.kept_bytes
+            batch = self._done()
+            assert batch is not None
             self._listener.on_reply(self, batch, reply)
 
     def _done(self) -> ScheduledBatch | None:
