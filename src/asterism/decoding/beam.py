@@ -38,6 +38,13 @@ class Generated(NamedTuple):
     code_log_probs: Tensor | None  # (B, k) float, log p(item) = sum over levels of log p(code | prefix)
 
 
+class Sizes(NamedTuple):
+    """How wide each row's beam is, and how many items the row is given; the former is never less."""
+
+    widths: Indices  # (B,)
+    counts: Indices  # (B,)
+
+
 def always() -> bool:
     """Somebody waits for the answer."""
     return True
@@ -68,13 +75,27 @@ def beam_search(
     Raises `ModelError` if the trie is empty, or the policy leaves a row no path or answers NaN, `RequestError` on
     widths or counts that are no such numbers, `AbandonedError` if `wanted` is false before a step.
     """
+    counts = per_row(count, state.shape[0], "count")
+    widths = np.maximum(per_row(width, state.shape[0], "width"), counts)
+    return search(policy, state, view, Sizes(widths, counts), exclusions, filters, scored=scored, wanted=wanted)
+
+
+def search(
+    policy: Policy,
+    state: Tensor,
+    view: TrieSnapshot,
+    sizes: Sizes,
+    exclusions: Exclusions | None = None,
+    filters: Sequence[ItemFilter | None] = (),
+    *,
+    scored: bool = True,
+    wanted: Callable[[], bool] = always,
+) -> Generated:
+    """`beam_search` for sizes that are known to be right."""
     view.require_items()
-    rows = state.shape[0]
-    counts = per_row(count, rows, "count")
-    widths = np.maximum(per_row(width, rows, "width"), counts)
-    most = int(counts.max(initial=0))
     if is_compiled():
-        return _compiled(policy, state, view, (widths, counts), exclusions, filters, scored, wanted)
+        return _compiled(policy, state, view, sizes, exclusions, filters, scored, wanted)
+    rows, (widths, counts) = state.shape[0], sizes
     admission = admission_of(view, rows, exclusions, filters)
     left = np.ones(rows, dtype=np.bool_) if admission is None else admission.rows_left
     beams = Beams.at_root(left)
@@ -90,7 +111,7 @@ def beam_search(
         found = expand(view, level, beams, next_log_probs(policy, state, view, beams.codes), admission)
         beams = _step(view, beams, found, counts if last else widths, last)
         check_dead_end(beams, left, level)
-    items, log_probs = items_of(view, beams, most)
+    items, log_probs = items_of(view, beams, int(counts.max(initial=0)))
     return Generated(torch.from_numpy(items), torch.from_numpy(log_probs) if scored else None)
 
 
@@ -98,14 +119,14 @@ def _compiled(
     policy: Policy,
     state: Tensor,
     view: TrieSnapshot,
-    sizes: tuple[Indices, Indices],
+    sizes: Sizes,
     exclusions: Exclusions | None,
     filters: Sequence[ItemFilter | None],
     scored: bool,
     wanted: Callable[[], bool],
 ) -> Generated:
-    """The same by compiled code, for widths and counts (B,)."""
-    counts = sizes[1]
+    """The same by compiled code."""
+    counts = sizes.counts
     if not scored and _may_be_settled(view, counts, filters):
         admission = admission_of(view, len(counts), exclusions, filters)
         settled = Settled(view, counts, admission)

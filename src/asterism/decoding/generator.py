@@ -15,7 +15,7 @@ from asterism.core.errors import ModelError, RequestError, UnknownIdError
 from asterism.core.progress import track
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
-from asterism.decoding.beam import always, beam_search
+from asterism.decoding.beam import Sizes, always, search
 from asterism.decoding.exclusion import ExcludedPairs, Exclusions
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.item_filter import ItemFilter
@@ -132,7 +132,7 @@ class Generator:
         catalogue never had, `ConfigError` where a head has weight and is not there,
         `ModelError` if no item is left for anyone or the policy fails.
         """
-        check_request(int(np.min(k, initial=1)), mode)
+        check_request(k if isinstance(k, int) else 1, mode)
         counts = per_row(k, len(histories), "k")
         self._check_policy()
         view = self._trie.snapshot()
@@ -162,7 +162,8 @@ class Generator:
                 )
                 for rows in (track(chunks, "recommending") if progress else chunks)
             ]
-        return _joined(parts, int(np.max(k, initial=0)), mode != "rank" and code_log_probs)
+        columns = k if isinstance(k, int) else int(np.max(k, initial=0))
+        return _joined(parts, columns, mode != "rank" and code_log_probs)
 
     @torch.inference_mode()
     def _recommend_chunk(
@@ -179,12 +180,11 @@ class Generator:
         if asked.mode == "rank":
             return Recommendations(*rank(self._policy, state, asked.view, asked.counts, exclusions, filters), None)
         rescored = asked.mode == "rescored"
-        found = beam_search(
+        found = search(
             self._policy,
             state,
             asked.view,
-            asked.widths,
-            asked.widths if rescored else asked.counts,
+            Sizes(asked.widths, asked.widths if rescored else asked.counts),
             exclusions,
             filters,
             scored=asked.scored or not rescored,
@@ -266,7 +266,7 @@ def _rows_of(filters: Filters, rows: Indices) -> Filters:
 
 
 def _check_known(items: Indices, known: int, what: str) -> None:
-    if len(items) and not 0 <= int(items.min()) <= int(items.max()) < known:
+    if len(items) and int(items.view(np.uint64).max()) >= known:  # below zero is beyond all as well
         strange = items[(items < 0) | (items >= known)]
         raise UnknownIdError(f"item index {int(strange[0])} ({what}) is outside the catalogue of {known} items")
 

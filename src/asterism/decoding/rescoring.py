@@ -47,7 +47,7 @@ def fuse(
 
     `code_log_probs` may be None where `code_weight` is 0, `of_history` where no head of the history has weight.
     """
-    fused = config.item_weight * item_scores
+    fused = item_scores if config.item_weight == 1 else config.item_weight * item_scores
     if code_log_probs is not None:
         fused = fused + config.code_weight * code_log_probs
     return fused if of_history is None else fused + of_history

@@ -167,8 +167,8 @@ class StateCache:
     def _row_of(self, histories: HistoryBatch, keys: Sequence[str | None]) -> dict[str, int]:
         """The rows that the cache answers: one a user, none without events, no more than find room."""
         rows: dict[str, int] = {}
-        for row, (key, known) in enumerate(zip(keys, histories.mask[:, -1].tolist(), strict=True)):
-            if key is not None and known and key not in rows and len(rows) < self._hot.capacity:
+        for row, (key, newest) in enumerate(zip(keys, histories.items[:, -1].tolist(), strict=True)):
+            if key is not None and newest >= 0 and key not in rows and len(rows) < self._hot.capacity:
                 rows[key] = row
         return rows
 

@@ -70,8 +70,12 @@ class HistoryBatch:
     def from_sequences(cls, histories: Sequences, layout: HistoryLayout | int) -> HistoryBatch:
         """Keep what the layout says and pad on the left; T is at least 1. A number reads as many newest events."""
         layout = HistoryLayout(layout) if isinstance(layout, int) else layout
-        recent = histories if _is_short(histories, layout.max_events) else histories.last(layout.max_events)
-        pad = _Padding(recent)
+        lengths = histories.lengths
+        recent = histories
+        if not _is_short(histories, int(lengths.max(initial=0)), layout.max_events):
+            recent = histories.last(layout.max_events)
+            lengths = recent.lengths
+        pad = _Padding(recent, lengths)
         batch = cls(
             items=pad.whole(recent.items, fill=-1),
             timestamps=pad.whole(recent.timestamps, fill=0),
@@ -128,17 +132,16 @@ class HistoryBatch:
         )
 
 
-def _is_short(rows: Sequences, most: int) -> bool:
+def _is_short(rows: Sequences, longest: int, most: int) -> bool:
     """Whether all events are read, and there are no others."""
     starts, ends = rows.offsets[:1].tolist(), rows.offsets[-1:].tolist()
-    return starts == [0] and ends == [rows.events] and int(rows.lengths.max(initial=0)) <= most
+    return starts == [0] and ends == [rows.events] and longest <= most
 
 
 class _Padding:
     """Where the events of rows come to stand."""
 
-    def __init__(self, rows: Sequences) -> None:
-        lengths = rows.lengths
+    def __init__(self, rows: Sequences, lengths: NDArray[np.int64]) -> None:
         width = max(1, int(lengths.max(initial=0)))
         self._shape = (len(rows), width)
         self._is_full = rows.events == len(rows) * width  # then there is nothing to pad

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from ctypes import Structure, addressof, byref, c_char_p, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
@@ -131,17 +132,20 @@ class CompactMessages:
         """None where the message is another one, or a request asks for more, or is not as it should be."""
         rows, events = len(body) // _REQUEST_BYTES + 1, len(body) // _EVENT_BYTES + 1
         excluded = len(body) // _EXCLUDED_BYTES + 1
-        of_rows = np.empty((5, rows + 1), dtype=np.int64)
-        deadlines, actions = np.empty(rows, dtype=np.float64), np.empty(events, dtype=np.int8)
-        items, timestamps = np.empty(events, dtype=np.int32), np.empty(events, dtype=np.int64)
-        pairs = np.empty((2, excluded), dtype=np.int64)
-        arrays = (*of_rows[:4], deadlines, items, timestamps, actions, *pairs)
-        found = _Batch(rows, events, excluded, 0, 0, 0, 0, 0, *map(_at, arrays))
+        sizes = (rows + 1, rows, rows, rows, rows, events, events, events, excluded, excluded)
+        stops = [*accumulate(sizes)]
+        room = np.empty(stops[-1], dtype=np.int64)  # one for all: to make each by itself takes as long as to read
+        at = _at(room)
+        found = _Batch(rows, events, excluded, 0, 0, 0, 0, 0, at, *(at + 8 * stop for stop in stops[:-1]))
         arguments = (len(body), byref(self._ids), byref(self._actions), byref(found))
         if not self._functions.read_batch(body, *arguments):
             return None
-        rows, events = found.rows, found.events
-        spans = zip(*(one[:rows].tolist() for one in of_rows[2:4]), strict=True)
+        lengths = (found.rows + 1, *[found.rows] * 4, *[found.events] * 3, *[found.excluded] * 2)
+        parts = [
+            room[stop - size : stop - size + length] for stop, size, length in zip(stops, sizes, lengths, strict=True)
+        ]
+        offsets, counts, starts, ends, deadlines, items, timestamps, actions, *pairs = parts
+        spans = zip(starts.tolist(), ends.tolist(), strict=True)
         try:
             users = [None if start < 0 else body[start : start + length].decode() for start, length in spans]
         except UnicodeDecodeError:
@@ -150,11 +154,11 @@ class CompactMessages:
             body,
             found.number,
             found.beam or None,
-            Sequences(of_rows[0, : rows + 1], items[:events], timestamps[:events], actions[:events]),
-            of_rows[1, :rows],
-            deadlines[:rows],
+            Sequences(offsets, items.view(np.int32)[: found.events], timestamps, actions.view(np.int8)[: found.events]),
+            counts,
+            deadlines.view(np.float64),
             users,
-            (pairs[0, : found.excluded], pairs[1, : found.excluded]),
+            (pairs[0], pairs[1]),
         )
 
     def written(self, counts: Integers, items: Integers, scores: NDArray[np.float32]) -> bytes:

@@ -96,7 +96,7 @@ class InferenceEncoder:
 
     def finish(self, histories: HistoryBatch, newest: Tensor) -> Tensor:
         """(B, D) what the blocks made of the newest events → (B, S) states."""
-        known = histories.mask[:, -1:]
+        known = histories.items[:, -1:] >= 0
         states: Tensor = self.model.norm(newest)
         if self.model.pooling is not None:
             states = torch.cat([states, self._pooled(histories)], dim=-1)
