@@ -14,7 +14,7 @@ import pytest
 from asterism.config.guard import GuardConfig
 from asterism.serving.http.connections import QuickConnection
 from asterism.serving.http.gate import Gate
-from asterism.serving.http.hot.heads import Heads
+from asterism.serving.http.hot.heads import UNREAD, Heads
 from serving.lane_house import (
     Answer,
     Door,
@@ -140,6 +140,59 @@ def test_requests_in_parts_and_several_at_once_are_answered_in_their_order(house
     house.run(story())
 
 
+def test_what_proxies_tell_of_each_request_keeps_nobody_from_the_lane(house: House) -> None:
+    """And what they told of the first is not kept."""
+
+    async def story() -> None:
+        async with house.door() as door, house.door(lane=False) as plain:
+            visitor, ordinary = await door.enter(), await plain.enter()
+            for number in range(6):
+                lines = (
+                    f"X-Request-ID: {number * '7'}{number}",
+                    f"x-forwarded-for: 10.0.{number}.1, 10.0.0.{number}",
+                    f"Cookie: sid={number}; theme=d",
+                    "x-amzn-trace-id:" if number % 2 else "x-amzn-trace-id: Root=1-67891233-abcdef012345678912345678",
+                )
+                wire = request({"user_id": "u3", "count": 4}, *lines)
+                assert (await visitor.ask(wire)).comparable == (await ordinary.ask(wire)).comparable
+                assert door.by_lane[-1] == (number >= 2)
+            kept = list(door.lane._heads._heads.items())
+            assert not any(b"10.0." in head or b"sid" in head or UNREAD & known.headers.keys() for head, known in kept)
+
+    house.run(story())
+
+
+def test_what_stands_behind_names_that_are_read_is_told_apart() -> None:
+    heads = Heads("/api/v1/recommend", lambda _: b"")
+    wire = request({"user_id": "u1"}, "x-request-id: 1", "x-api-key: a")
+    for _ in range(2):
+        _come(heads, wire)
+    head = wire[: wire.find(b"\r\n\r\n") + 4]
+
+    def known(old: bytes, new: bytes) -> bool:
+        assert head.count(old) == 1
+        return heads.get(head.replace(old, new)) is not None
+
+    assert known(b"x-request-id: 1", b"x-request-id: 2 or: more, of; it")
+    assert known(b"x-request-id: 1", b"x-request-id:")
+    for other in (
+        b"x-request-id: 1\x01",
+        b"x-request-id: \xe9",
+        b"x-request-id: 1\r",
+        b"x-request-id : 1",
+        b"x-request-idx: 1",
+    ):
+        assert not known(b"x-request-id: 1", other), other
+    for other in (
+        b"x-request-id: 1\nexpect: 100-continue",
+        b"x-request-id: 1\r\nupgrade: h2c",
+        b"x-request-id: " + b"1" * 2048,
+    ):
+        assert not known(b"x-request-id: 1", other), other
+    assert not known(b"x-api-key: a", b"x-api-key: b")
+    assert not known(b"x-api-key: a", b"x-api-key: a\r\nx-request-id: 7")
+
+
 def test_spoilt_requests_are_not_answered_otherwise_than_by_a_door_without_a_lane(house: House) -> None:
     async def is_by_lane(door: Door, visitor: Visitor, wire: bytes) -> bool:
         looks = len(door.by_lane)
@@ -150,7 +203,7 @@ def test_spoilt_requests_are_not_answered_otherwise_than_by_a_door_without_a_lan
 
     async def story() -> None:
         drawn = random.Random(0)
-        whole = request({"user_id": "u5", "count": 3}, "accept: */*", "host: 127.0.0.1")
+        whole = request({"user_id": "u5", "count": 3}, "accept: */*", "x-request-id: 5", "host: 127.0.0.1")
         whole = whole.replace(b"host: localhost\r\n", b"")
         answered = 0
         async with house.door() as door, house.door(lane=False) as plain:
@@ -263,7 +316,7 @@ def test_who_may_not_enter_keeps_nobody_from_being_known() -> None:
     regular = request({"user_id": "u1"}, "x-key: good")
     _come(heads, regular)
     for number in range(10_000):
-        _come(heads, request({"user_id": "u1"}, f"x-request-id: {number}"))
+        _come(heads, request({"user_id": "u1"}, f"x-number: {number}"))
     _come(heads, regular)
     assert heads.get(regular.partition(b"\r\n\r\n")[0] + b"\r\n\r\n") is not None
 
@@ -278,18 +331,18 @@ def test_who_sends_another_head_each_time_drives_nobody_out() -> None:
     for _ in range(2):
         come(regular)
     for number in range(10_000):
-        come(request({"user_id": "u1"}, f"x-request-id: {number}"))
+        come(request({"user_id": "u1"}, f"x-number: {number}"))
     head = regular.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
     assert heads.get(head) is not None
     assert len(heads._heads) == 1
     for number in range(2_000):  # and twice each
         for _ in range(2):
-            come(request({"user_id": "u1"}, f"x-request-id: again {number}"))
+            come(request({"user_id": "u1"}, f"x-number: again {number}"))
         if number < 1_500:
             assert heads.get(head) is not None, "who comes again stays"
     for number in range(2_000, 4_000):
         for _ in range(2):
-            come(request({"user_id": "u1"}, f"x-request-id: again {number}"))
+            come(request({"user_id": "u1"}, f"x-number: again {number}"))
     assert len(heads._heads) == 1024
     assert heads.get(head) is None, "who came longest ago leaves"
 

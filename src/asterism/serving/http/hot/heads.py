@@ -1,8 +1,8 @@
 """Heads of requests that came before: what they said once they say again, byte for byte, so nobody parses them anew.
 
 Only a head that the server's own parser has read is known here; there is no second reading of HTTP that could differ
-from the first. The one thing that may be another each time is where a trace stands: hexadecimal digits in place of
-others, as many as before.
+from the first. What may be another each time is where a trace stands (hexadecimal digits in place of others, as many as
+before), and the visible characters behind names that nobody here reads: what proxies tell of a request or a visitor.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ _TRACE: Final = b"traceparent"
 _PLACE: Final = re.compile(rb"\r\ntraceparent: (00-[0-9a-f]{32}-[0-9a-f]{16}-0[01])\r\n")
 #: Whoever says one of these wants something of the connection, of the trace, or of the time that an answer takes.
 _PARTICULAR: Final = frozenset({b"expect", b"transfer-encoding", b"upgrade", b"tracestate", b"x-request-timeout-ms"})
+#: What is another one with each request or visitor, and read by nothing that a plain request meets.
+UNREAD: Final = frozenset(
+    b"cookie forwarded x-forwarded-for x-real-ip true-client-ip cf-connecting-ip cf-ray x-request-id x-correlation-id "
+    b"x-amzn-trace-id x-cloud-trace-context".split()
+)
+_UNREAD_LINE: Final = re.compile(rb"(?i)(\r\n(?:%b)):[ -~]*(?=\r\n)" % b"|".join(sorted(UNREAD)))
 
 
 class Head(NamedTuple):
@@ -60,6 +66,9 @@ class Heads:
         """What a head says, its empty line included."""
         bare, trace = _without_trace(head)
         known = self._heads.pop(bare, None)
+        if known is None and len(bare) <= _MOST_BYTES:
+            bare = _without_unread(bare)
+            known = self._heads.pop(bare, None)
         if known is None:
             return None
         self._heads[bare] = known  # behind those that came longer ago
@@ -71,7 +80,7 @@ class Heads:
             return
         whole = data[: data.find(END) + len(END)]
         head, trace = _without_trace(whole)
-        if len(head) > _MOST_BYTES or head in self._heads:
+        if len(head) > _MOST_BYTES or (head := _without_unread(head)) in self._heads:
             return
         headers = dict(scope["headers"])
         is_plain = (
@@ -87,7 +96,8 @@ class Heads:
         )
         if not (is_plain and self._may_enter(headers) and self._was_seen(head)):
             return
-        self._heads[head] = Head(headers, len(data) - len(whole), self._own_lines(headers))
+        told = {name: value for name, value in headers.items() if name not in UNREAD}  # what is said of one visitor
+        self._heads[head] = Head(told, len(data) - len(whole), self._own_lines(told))
         if len(self._heads) > _MOST_HEADS:
             del self._heads[next(iter(self._heads))]
 
@@ -100,6 +110,11 @@ class Heads:
             self._seen.clear()
         self._seen.add(mark)
         return False
+
+
+def _without_unread(head: bytes) -> bytes:
+    """A head without the values that nobody reads."""
+    return _UNREAD_LINE.sub(rb"\1:", head)
 
 
 def _without_trace(head: bytes) -> tuple[bytes, bytes | None]:
