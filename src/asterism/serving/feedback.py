@@ -73,7 +73,7 @@ class FeedbackIntake:
                 if told.done():  # whoever sent it has gone
                     logger.warning("feedback that nobody waits for any more was not taken in: %s", error)
                 else:
-                    told.set_exception(error)
+                    told.set_exception(error.with_traceback(None))  # which would hold this frame, and so the future
                 return
             if not told.done():
                 told.set_result([one.is_new for one in receipts])

@@ -47,10 +47,10 @@ class Ladder:
         if any(scored.unwanted):
             return gathered(chain(_by_wish(scored), self._below(state, eligible)), count, eligible)
         source, found = scored.source, []
-        for item_id, score, semantic_id in scored.items:
-            if item_id in eligible:
-                found.append(Ranked(Recommended(item_id, source, score, semantic_id), _WANTED))
-                if len(found) == count and len({one.item.item_id for one in found}) == count:
+        for one in scored.items:
+            if one.item_id in eligible:
+                found.append(Ranked(Recommended(one.item_id, source, one.score, one.semantic_id), _WANTED))
+                if len(found) == count and len({each.item.item_id for each in found}) == count:
                     return found
         return gathered(chain(found, self._below(state, eligible)), count, eligible)
 

@@ -96,7 +96,7 @@ class ModelAnswers:
     async def _ask(self, asked: EngineRequest, visit: Visit, at_seconds: float, *, is_open: bool) -> Slate:
         answer = await self._engine.recommend(asked)
         slate = Slate(
-            items=tuple([one for one in answer.items if one[0] not in asked.excluded]),
+            items=tuple([one for one in answer.items if one.item_id not in asked.excluded]),
             revision=visit.state.revision if visit.is_current else 0,
             bundle_version=answer.bundle_version or self._version(),
             at_seconds=at_seconds,

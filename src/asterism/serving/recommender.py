@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import msgspec
+
 from asterism.config.reranking import RerankingConfig
 from asterism.core.clock import Clock
 from asterism.core.drawn_ids import drawn_id
@@ -255,7 +257,7 @@ class Recommender:
             return items
         nearest = cosines.argmax(axis=1)
         return tuple(
-            one._replace(because=Because(past[column], float(cosines[row, column])))
+            msgspec.structs.replace(one, because=Because(past[column], float(cosines[row, column])))
             if cosines[row, column] > 0
             else one
             for row, (one, column) in enumerate(zip(items, nearest.tolist(), strict=True))

@@ -11,7 +11,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from asterism.core.clock import Clock
 from asterism.core.errors import StorageError
@@ -22,8 +24,11 @@ from asterism.stores.user_state import Visitor
 MAX_AGE_SECONDS = 3600.0
 
 
-class ScoredItem(NamedTuple):
-    """An item as the model ranked it."""
+class ScoredItem(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An item as the model ranked it.
+
+    Hidden from the garbage collector, as slates keep hundreds of thousands, and none can be part of a cycle.
+    """
 
     item_id: str
     score: float

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,5 +97,30 @@ def test_a_request_whose_time_runs_out_in_the_line_is_told_so_then(bundle: Path)
         (bundle.parent / FINISH).touch()
         await first
         assert engine.status.figures.late == 1
+
+    run(bundle, work)
+
+
+def test_what_was_refused_for_want_of_time_is_freed_at_once(bundle: Path) -> None:
+    async def refused(engine: EnginePool) -> weakref.ref[OverloadedError]:
+        try:
+            await engine.recommend(asked("second", wait=0.5))
+        except OverloadedError as error:
+            return weakref.ref(error)
+        raise AssertionError("it was answered")
+
+    async def work(engine: EnginePool) -> None:
+        take_steps(bundle, ENDLESS)
+        first = asyncio.create_task(engine.recommend(asked("first")))
+        await until(lambda: "first" in begun(bundle))
+        gc.disable()
+        try:
+            found = await asyncio.ensure_future(refused(engine))
+            await asyncio.sleep(0)
+            assert found() is None, "a cycle keeps it until a collection"
+        finally:
+            gc.enable()
+        (bundle.parent / FINISH).touch()
+        await first
 
     run(bundle, work)

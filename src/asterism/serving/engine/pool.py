@@ -146,6 +146,7 @@ class EnginePool:
         finally:
             timer.cancel()
             self._shared.pending.remove(ticket)
+            del pending  # which holds the error, whose traceback holds this frame
 
     @property
     def bundle(self) -> Bundle:

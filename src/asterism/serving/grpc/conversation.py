@@ -78,6 +78,7 @@ class Conversation:
         finally:
             timer.cancel()
             self._waiting.pop(number, None)
+            del waiting  # which holds the error, whose traceback holds this frame
 
     def end(self, reason: str) -> None:
         """Whoever waits hears that the engine was lost, and why."""
@@ -121,7 +122,7 @@ class Conversation:
         try:
             waiting.set_result(answer_of(result))
         except Exception as error:  # what cannot be read must not end the conversation of all others
-            waiting.set_exception(error)
+            waiting.set_exception(error.with_traceback(None))  # which would hold this frame, and so the future
 
 
 def _bytes_of(asked: tuple[int, model_pb2.Query]) -> int:

@@ -43,6 +43,7 @@ class PatientConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Expect nothing any more."""
         self._expect_nothing()
+        self._unset_keepalive_if_required()  # after an error too, or the timer would keep the connection's objects
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:

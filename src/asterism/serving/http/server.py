@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.loops.auto import auto_loop_factory
 
 from asterism.core.errors import ModelError
-from asterism.core.pauses import keep_pauses_short
+from asterism.core.pauses import PacedCollections, keep_pauses_short
 from asterism.serving.grpc.visitor_services import visitor_server
 from asterism.serving.http.app import build_gateway
 from asterism.serving.http.connections import QuickConnection
@@ -123,6 +123,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     announcing = asyncio.create_task(_announce_model(service, say, stop))
+    collecting = asyncio.create_task(PacedCollections(lambda: server.server_state.total_requests).run())
     visitors = visitor_server(address, service.hot) if address is not None else None
     try:
         if visitors is not None:
@@ -130,6 +131,7 @@ async def serve(
         await server.serve(sockets=[taken])
     finally:
         announcing.cancel()
+        collecting.cancel()
         if visitors is not None:
             await visitors.stop(_VISITORS_SECONDS)
         if gate is not None:
