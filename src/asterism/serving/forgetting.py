@@ -73,7 +73,7 @@ class Forgetting:
         self._earlier.forget(user_id)
         events = await asyncio.wrap_future(self._bus.forget(Forget(user_id, now)))
         await self._hot.forget(Visitor(user_id=user_id))
-        self._recommender.forget(Visitor(user_id=user_id))
+        self._recommender.forget([user_id])
         await self._engine.forget([digest_of(user_id)])
         exposures = await asyncio.wrap_future(self._exposures.forget({digest_of(user_id): now}))
         return Erased(had_profile, events if isinstance(events, int) else None, exposures)
