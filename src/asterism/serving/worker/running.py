@@ -116,7 +116,7 @@ def _states(settings: WorkerSettings, stores: StoresConfig) -> States:
 def _shared(settings: WorkerSettings, stores: StoresConfig) -> tuple[Hot, EarlierEvents]:
     bundle = Bundle.open(settings.bundle)
     with closing(open_users(stores.catalogue, stores.timeout_seconds)) as users:
-        earlier = EarlierEvents(read_histories(bundle), users.forgotten())
+        earlier = EarlierEvents(read_histories(bundle), users.forgotten().at_seconds)
     hot = open_hot(
         stores.state,
         timeout_seconds=stores.timeout_seconds / 5,
