@@ -14,8 +14,13 @@ from asterism.core.errors import StoreUnavailableError
 from asterism.serving import forgetting
 from asterism.serving.recommendation import Source
 from asterism.serving.service import Service
+from asterism.serving.worker import running
+from asterism.serving.worker.batches import Arrival
+from asterism.serving.worker.forgotten import APART_SECONDS, ForgottenUsers
+from asterism.serving.worker.handlers import States
+from asterism.serving.worker.settings import WorkerSettings
 from asterism.stores.exposure_log import Exposure
-from asterism.stores.user_state import Visitor
+from asterism.stores.user_state import Offset, Visitor
 from asterism.stores.users import Forgotten, digest_of
 from contracts.deployment import ADA, NOW, Place, event, shown, until
 from serving.small_market import DELAY_FILE, FORGOTTEN_FILE
@@ -223,6 +228,53 @@ def test_who_follows_goes_on_where_the_database_was_down(place: Place, monkeypat
             assert len(refused) == 3
 
     asyncio.run(use())
+
+
+@pytest.mark.parametrize("heard", ["by its mark", "from the database"])
+def test_a_worker_that_never_read_the_record_begins_nothing_anew(place: Place, heard: str) -> None:
+    here, states = place.gateway("here"), open_states(place)
+
+    async def use() -> None:
+        async with answering(here):
+            await here.forgetting.forget("u1")
+            if heard == "from the database":
+                mark = f"asterism:forgotten:{digest_of('u1')}"
+                assert states._hot.client.call(lambda redis: redis.delete(mark)) == 1, "as it is gone after a day"
+                states._forgotten.catch_up()
+            states([Arrival(event(1, "tents-01", visitor=KNOWN), Offset("p", 5))])
+            assert await items_of(here, KNOWN) == ["tents-01"]
+
+    asyncio.run(use())
+    states.close()
+
+
+def test_what_is_surely_from_before_is_not_brought_back_and_what_may_be_new_is(place: Place) -> None:
+    here, states = place.gateway("here"), open_states(place)
+    published = {"mugs-00": NOW - APART_SECONDS - 1, "mugs-01": NOW - APART_SECONDS, "mugs-02": None, "tents-01": NOW}
+    batch = [
+        Arrival(event(number, item_id), Offset("p", number), at)
+        for number, (item_id, at) in enumerate(published.items())
+    ]
+
+    async def use() -> None:
+        async with answering(here):
+            await here.forgetting.forget("ada")
+            states._forgotten.catch_up()
+            states(batch)
+            assert await items_of(here, ADA) == ["mugs-01", "mugs-02", "tents-01"]
+            states.forget("ada")  # the record, behind what came before it
+            states(batch[3:])
+            assert await items_of(here, ADA) == ["tents-01"]
+
+    asyncio.run(use())
+    states.close()
+
+
+def open_states(place: Place) -> States:
+    """The group of states of a worker that hears of others only when a test says so."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ForgottenUsers, "start", lambda _: None)
+        return running._states(WorkerSettings(place.bundle, place.folder / "worker", place.stores), place.stores)
 
 
 def told(place: Place) -> Counter[str]:
