@@ -20,7 +20,7 @@ from asterism.serving.worker.forgotten import APART_SECONDS, ForgottenUsers
 from asterism.serving.worker.handlers import States
 from asterism.serving.worker.settings import WorkerSettings
 from asterism.stores.exposure_log import Exposure
-from asterism.stores.user_state import Offset, Visitor
+from asterism.stores.user_state import NO_STATE, Offset, UserState, Visitor
 from asterism.stores.users import Forgotten, digest_of
 from contracts.deployment import ADA, NOW, Place, event, shown, until
 from serving.small_market import DELAY_FILE, FORGOTTEN_FILE
@@ -95,6 +95,9 @@ def test_who_comes_back_at_once_through_another_gateway_begins_anew(place: Place
             assert await items_of(there, KNOWN) == await items_of(here, KNOWN) == ["tents-01"]
             await there.forgetting.catch_up()
             assert await items_of(there, KNOWN) == await items_of(here, KNOWN) == ["tents-01"], "what is new stays"
+            await shown(there, KNOWN)
+            await there.forgetting.catch_up()
+            assert (len(exposed(there, KNOWN)), remembered(there)) == (1, {"u1"})
 
     asyncio.run(use())
 
@@ -124,6 +127,26 @@ def test_an_answer_that_was_being_made_is_neither_kept_nor_recorded(place: Place
             assert exposed(asked, ADA) == []
             assert remembered(asked) == set()
             assert await asked.hot.read_slate(ADA) is None
+
+    asyncio.run(use())
+
+
+def test_who_hears_of_it_from_the_database_finds_no_state_any_more(place: Place) -> None:
+    here, there = place.gateway("here"), place.gateway("there")
+    forget, found = here.users.forget, list[UserState]()
+
+    def telling(user_id: str, at: int) -> bool:
+        found.append(there.hot.states.get(ADA))
+        return forget(user_id, at)
+
+    async def use() -> None:
+        async with answering(here, there):
+            await here.feedback.accept([event(0, "mugs-00")])
+            assert there.hot.states.get(ADA).seen == {"mugs-00"}
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(here.users, "forget", telling)
+                await here.forgetting.forget("ada")
+            assert found == [NO_STATE]
 
     asyncio.run(use())
 
@@ -180,6 +203,26 @@ def test_what_cannot_be_heard_now_is_heard_later_and_also_by_who_starts_later(pl
                 await again.forgetting.catch_up()
                 assert exposed(again, Visitor("u2")) == []
                 assert (await shown(again, Visitor("u2")))[0] is Source.POPULAR
+
+    asyncio.run(use())
+
+
+def test_what_is_read_of_a_past_while_it_is_looked_for_is_dropped_too(place: Place) -> None:
+    here, there = place.gateway("here"), place.gateway("there")
+    past, states = there.forgetting._earlier, there.hot.states
+    looked_for = past.users
+
+    def read_meanwhile() -> list[str]:
+        states._known.put(KNOWN, b"", NO_STATE)  # type: ignore[attr-defined]
+        return looked_for()
+
+    async def use() -> None:
+        async with answering(here, there):
+            await here.forgetting.forget("u1")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(past, "users", read_meanwhile)
+                await there.forgetting.catch_up()
+            assert (list(past(KNOWN)), states.users_held()) == ([], [])
 
     asyncio.run(use())
 
