@@ -2,17 +2,23 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
 import pytest
 
+from asterism.config.stores import StoresConfig
+from asterism.core.clock import ManualClock
 from contracts.clickhouse_server import start_clickhouse
+from contracts.deployment import NOW, Place
 from contracts.kafka_cluster import start_kafka
 from contracts.milvus_server import MILVUS, start_milvus
 from contracts.postgres_server import MISSING, POSTGRES, Postgres
 from contracts.redis_server import REDIS, start_cluster, start_redis
 from contracts.s3_server import start_s3
 from contracts.servers import ServerProcess
+from serving.running import environment
+from serving.small_market import write_bundle
 
 
 @pytest.fixture(scope="session")
@@ -97,3 +103,28 @@ def clickhouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def prefix(request: pytest.FixtureRequest) -> str:
     """A name of its own for what a test keeps in a shared server."""
     return f"t{zlib.crc32(request.node.nodeid.encode()):x}"
+
+
+@pytest.fixture
+def place(
+    postgres: Postgres,
+    kafka_brokers: str,
+    chdb_url: str,
+    prefix: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Place]:
+    if REDIS is None:
+        pytest.skip("no redis-server on this machine (apt-get install redis-server)")
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    server, port = start_redis(tmp_path / "redis")
+    stores = StoresConfig(
+        catalogue=postgres.database(prefix),
+        state=f"redis://127.0.0.1:{port}/0",
+        bus=f"kafka://{kafka_brokers}/{prefix}",
+        history=chdb_url,
+        timeout_seconds=10.0,
+    )
+    with server:
+        bundle = write_bundle(tmp_path / "bundle").path
+        yield Place(bundle, tmp_path, stores, postgres, server, ManualClock(NOW))

@@ -66,7 +66,7 @@ class Postgres:
         if known is None:
             return self.database("shared")
         with psycopg.connect(self._to("shared"), autocommit=True) as connection:
-            connection.execute("TRUNCATE items, images, users, behaviours, api_keys")
+            connection.execute("TRUNCATE items, images, users, behaviours, api_keys, forgotten_users")
             connection.execute("UPDATE api_key_changes SET number = 0")
         return url
 

@@ -31,7 +31,7 @@ from contracts.postgres_server import MISSING, POSTGRES, Postgres
 from serving.running import wait_until
 
 VEGA = Item("vega", "Vega lamp", categories=("home",))
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -86,7 +86,7 @@ def test_a_schema_newer_than_we_know_is_refused(fresh_url: str) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
     engine.dispose()
-    with pytest.raises(StorageError, match="schema 0999 is newer than the known 0005; upgrade Asterism"):
+    with pytest.raises(StorageError, match="schema 0999 is newer than the known 0006; upgrade Asterism"):
         Database(fresh_url)
 
 

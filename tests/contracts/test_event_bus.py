@@ -88,6 +88,22 @@ def test_a_group_goes_on_where_it_committed_and_another_begins_at_the_start(plac
     bus.close()
 
 
+def test_when_an_event_was_published_is_told_where_the_bus_knows_it(place: Place) -> None:
+    bus = place.opener()
+    before_ms = int(time.time() * 1000)
+    bus.publish([event(1)]).result(60)
+    after_ms = int(time.time() * 1000)
+    consumer = bus.consumer("g")
+    (given,) = read(consumer, 1)
+    if place.kind == "local":
+        assert given.published_at is None
+    else:
+        assert given.published_at is not None
+        assert before_ms <= round(given.published_at * 1000) <= after_ms
+    consumer.close()
+    bus.close()
+
+
 def test_the_events_of_one_visitor_keep_their_order(place: Place) -> None:
     bus = place.opener()
     done = [bus.publish([event(10 * number + user, f"u{user}")]) for number in range(30) for user in range(3)]

@@ -3,107 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
-from asterism.config.stores import StoresConfig
-from asterism.core.clock import ManualClock
 from asterism.core.records import Action
-from asterism.serving.recommendation import RecommendRequest, Source
-from asterism.serving.service import Service, ServiceSettings, open_service
+from asterism.serving.recommendation import Source
 from asterism.serving.worker.group import GroupState
-from asterism.serving.worker.running import Worker, open_worker
-from asterism.serving.worker.settings import WorkerSettings
-from asterism.stores.event_log import Event
 from asterism.stores.opening import open_history, open_hot
 from asterism.stores.user_state import Visitor
-from contracts.postgres_server import Postgres
-from contracts.redis_server import REDIS, start_redis
-from contracts.servers import ServerProcess
-from serving.running import ENGINE, environment, wait_until
-from serving.small_market import write_bundle
-
-NOW = int(time.time())
-ADA = Visitor("ada")
-
-
-@dataclass
-class Place:
-    """A deployment, and the servers that can be taken away."""
-
-    bundle: Path
-    folder: Path
-    stores: StoresConfig
-    postgres: Postgres
-    redis: ServerProcess
-    clock: ManualClock
-
-    def gateway(self, name: str) -> Service:
-        """One more gateway."""
-        settings = ServiceSettings(self.bundle, self.folder / name, ENGINE, deadline_seconds=20.0, stores=self.stores)
-        service = open_service(settings, self.clock)
-        service.hot._patience_seconds = 20.0  # what a slow machine's Redis says late is not taken for silence
-        return service
-
-    def worker(self, *groups: str, timeout_seconds: float = 10.0) -> Worker:
-        """A worker with these groups, started."""
-        stores = self.stores.model_copy(update={"timeout_seconds": timeout_seconds})
-        worker = open_worker(WorkerSettings(self.bundle, self.folder / "worker", stores, groups=groups))
-        worker.start()
-        return worker
-
-
-@pytest.fixture
-def place(
-    postgres: Postgres,
-    kafka_brokers: str,
-    chdb_url: str,
-    prefix: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Place]:
-    if REDIS is None:
-        pytest.skip("no redis-server on this machine (apt-get install redis-server)")
-    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
-    server, port = start_redis(tmp_path / "redis")
-    stores = StoresConfig(
-        catalogue=postgres.database(prefix),
-        state=f"redis://127.0.0.1:{port}/0",
-        bus=f"kafka://{kafka_brokers}/{prefix}",
-        history=chdb_url,
-        timeout_seconds=10.0,
-    )
-    with server:
-        bundle = write_bundle(tmp_path / "bundle").path
-        yield Place(bundle, tmp_path, stores, postgres, server, ManualClock(NOW))
-
-
-def event(number: int, item_id: str, action: Action = Action.CLICK, visitor: Visitor = ADA) -> Event:
-    return Event(f"e{number}", item_id, action, NOW + number, *visitor)
-
-
-async def served(service: Service, use: Callable[[], Awaitable[None]]) -> None:
-    """Use a service whose engine is up, and stop it."""
-    service.start()
-    try:
-        await service.engine.wait_ready()
-        await use()
-    finally:
-        await service.stop()
-
-
-async def shown(service: Service, visitor: Visitor = ADA, count: int = 60) -> tuple[Source, list[str]]:
-    """Where a feed came from, and its items."""
-    answer = await service.recommender.recommend(RecommendRequest(visitor, count))
-    return answer.source, [one.item_id for one in answer.items]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    await asyncio.to_thread(wait_until, condition)
+from contracts.deployment import ADA, NOW, Place, event, served, shown, until
 
 
 def test_two_gateways_and_a_worker_are_one_service(place: Place) -> None:

@@ -384,3 +384,54 @@ def test_a_cluster_that_is_not_there_is_a_sentence() -> None:
     with pytest.raises(StoreUnavailableError, match="cannot be reached"):
         RedisUserStates(client).get_many([ADA])
     client.close()
+
+
+def test_who_another_process_forgot_has_no_past_here_any_more(redis_url: str, prefix: str) -> None:
+    past = {ADA: [click(1, "a"), click(2, "b")], Visitor("bob"): [click(1, "c")]}
+    client = RedisClient(f"{redis_url}?prefix={prefix}", timeout_seconds=30.0)
+    ours, theirs = (RedisUserStates(client, earlier=lambda one: past.get(one, ())) for _ in range(2))
+    for _ in range(2):
+        assert [one.seen for one in (ours.get(ADA), ours.get(Visitor("bob")))] == [{"a", "b"}, {"c"}]
+    theirs.forget(ADA)
+    for _ in range(2):
+        assert (ours.get(ADA), ours.get(Visitor("bob")).seen) == (NO_STATE, {"c"})
+    assert ours.apply(ADA, click(3, "d"))
+    assert ours.get(ADA).seen == theirs.get(ADA).seen == {"d"}
+    assert ours.apply(Visitor("bob"), click(3, "d"))
+    assert ours.get(Visitor("bob")).seen == {"c", "d"}
+    client.close()
+
+
+def test_a_state_that_is_gone_is_not_taken_for_the_past(redis_url: str, prefix: str) -> None:
+    client = RedisClient(f"{redis_url}?prefix={prefix}", timeout_seconds=30.0)
+    ours, theirs = (RedisUserStates(client, earlier=lambda _: [click(1, "a")]) for _ in range(2))
+    assert ours.apply(ADA, click(2, "b"))
+    assert ours.get(ADA).seen == {"a", "b"}
+    theirs.forget(ADA)
+    assert [ours.get(ADA) for _ in range(2)] == [NO_STATE] * 2
+    client.close()
+
+
+def test_a_past_that_is_heard_to_be_forgotten_is_not_answered_from_memory(redis_url: str, prefix: str) -> None:
+    past = {ADA: [click(1, "a")]}
+    client = RedisClient(f"{redis_url}?prefix={prefix}", timeout_seconds=30.0)
+    states = RedisUserStates(client, earlier=lambda one: past.get(one, ()))
+    assert states.get(ADA).seen == states.last_known(ADA).seen == {"a"}
+    assert states.users_held() == ["ada"]
+    del past[ADA]
+    assert states.last_known(ADA) == states.get(ADA) == NO_STATE
+    assert states.users_held() == []
+    client.close()
+
+
+def test_copies_of_states_are_dropped_and_the_states_stay(redis_url: str, prefix: str) -> None:
+    client = RedisClient(f"{redis_url}?prefix={prefix}", timeout_seconds=30.0)
+    states = RedisUserStates(client)
+    for visitor in (ADA, Visitor("bob"), Visitor(session_id="ada")):
+        states.apply(visitor, click(1, "a"))
+        states.get(visitor)
+    assert states.users_held() == ["ada", "bob"]
+    states.let_go(["ada", "nobody"])
+    assert (states.users_held(), states.last_known(ADA)) == (["bob"], NO_STATE)
+    assert states.get(ADA).seen == {"a"}
+    client.close()

@@ -16,7 +16,7 @@ from asterism.stores.json_lines import export_users, import_users
 from asterism.stores.sql_database import Database
 from asterism.stores.sql_users import SqlUsers
 from asterism.stores.user_state import Visitor
-from asterism.stores.users import User, Users, digest_of
+from asterism.stores.users import Forgotten, User, Users, digest_of, those_meant
 from contracts.postgres_server import Postgres
 
 Opener = Callable[[], Users]
@@ -82,8 +82,44 @@ def test_a_forgotten_user_leaves_nothing(opener: Opener) -> None:
     users.record([event(2)])
     assert (users.forget_behaviours("ada"), users.forget_behaviours("ada")) == (True, False)
     assert (users.get("ada"), users.history(Visitor("ada"), 9)) == (ADA, [])
-    assert (users.forgotten(), users.forget("\x00", 9)) == ({digest_of("ada"): 9}, False)
+    assert (users.forgotten().at_seconds, users.forget("\x00", 9)) == ({digest_of("ada"): 9}, False)
     users.close()
+
+
+def test_who_was_forgotten_is_told_once_to_whoever_follows(opener: Opener) -> None:
+    users, others = opener(), opener()
+    first = users.forgotten()
+    assert users.forgotten(first.number) == Forgotten({}, first.number)
+    users.forget("ada", 9)
+    others.forget("bob", 3)
+    both = others.forgotten(first.number)
+    assert both.at_seconds == {digest_of("ada"): 9, digest_of("bob"): 3}
+    assert users.forgotten(both.number).at_seconds == {}
+    others.forget("ada", 9)
+    again = users.forgotten(both.number)
+    assert (again.at_seconds, again.number > both.number) == ({digest_of("ada"): 9}, True), "in the same second too"
+    assert users.forgotten().at_seconds == both.at_seconds
+    for one in (users, others):
+        one.close()
+
+
+def test_of_many_who_are_forgotten_at_once_none_is_passed_over(opener: Opener) -> None:
+    users = opener()
+    heard: list[str] = []
+    number = users.forgotten().number
+    with ThreadPoolExecutor(4) as pool:
+        forgetting = [pool.submit(users.forget, f"u{one}", one) for one in range(40)]
+        while not all(one.done() for one in forgetting) or users.forgotten(number).at_seconds:
+            fresh = users.forgotten(number)
+            heard += fresh.at_seconds
+            number = fresh.number
+    assert sorted(heard) == sorted(digest_of(f"u{one}") for one in range(40))
+    users.close()
+
+
+def test_those_who_are_meant_are_found_by_their_digests() -> None:
+    held = [f"u{number}" for number in range(1_200)]
+    assert those_meant({digest_of("u7"), digest_of("u1199"), digest_of("nobody")}, held) == {"u7", "u1199"}
 
 
 def test_no_byte_of_a_forgotten_user_is_left_in_the_file(tmp_path: Path) -> None:

@@ -127,10 +127,10 @@ class CooccurrenceEngine:
                 time.sleep(0.01)
         return [self._answer(request) for request in requests]
 
-    def forget(self, user_ids: Sequence[str]) -> None:
+    def forget(self, digests: Sequence[str]) -> None:
         """It keeps nothing, and writes down whom it was told to forget."""
         with self._delay_file.with_name(FORGOTTEN_FILE).open("a", encoding="utf-8") as file:
-            file.writelines(f"{one}\n" for one in user_ids)
+            file.writelines(f"{one}\n" for one in digests)
 
     def semantic_ids(self) -> dict[str, SemanticId]:
         return {one: self._path(one) for one in self._items}

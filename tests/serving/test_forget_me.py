@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
+from asterism.stores.users import digest_of
 from serving.running import Server, ids, wait_until
 from serving.small_market import FORGOTTEN_FILE, histories_table, write_bundle
 
@@ -54,7 +55,7 @@ def test_after_forget_me_and_a_restart_no_byte_is_left_and_a_later_event_starts_
         wait_until(lambda: {Path(one).parts[0] for one in files_with(state, ADA)} >= {"events", "exposures"})
         assert forget(server, ADA) == {"profile": True, "events": 4, "exposures": 2}
         wait_until((tmp_path / FORGOTTEN_FILE).is_file)  # the engine was told
-        assert set((tmp_path / FORGOTTEN_FILE).read_text(encoding="utf-8").splitlines()) == {ADA}
+        assert set((tmp_path / FORGOTTEN_FILE).read_text(encoding="utf-8").splitlines()) == {digest_of(ADA)}
         assert server.http.get(f"/api/v1/user/{quote(ADA, safe='')}/profile").json()["code"] == 20003
         assert server.recommend("x" * 9)["source"] == server.recommend(ADA)["source"] == "popular"
         assert forget(server, ADA) == {"profile": False, "events": 0, "exposures": 1}

@@ -329,12 +329,31 @@ def test_a_forgotten_visitor_is_served_nothing_that_was_theirs(shop: Shop) -> No
         assert (await shop.ask("ada")).cached
         shop.hot.states.forget(Visitor("ada"))
         shop.hot.slates.forget(Visitor("ada"))
-        shop.recommender.forget(Visitor("ada"))
+        shop.recommender.forget(["ada"])
         stranger = await shop.ask("ada")
         assert (stranger.source, stranger.cached) == (Source.POPULAR, False)
         shop.tell("ada", "tents-00")
         again = await shop.ask("ada")
         assert (again.cached, ids(again)) == (False, ids(theirs))
+
+    in_loop(story, shop)
+
+
+def test_a_slate_that_is_written_while_its_visitor_is_forgotten_is_taken_back(shop: Shop) -> None:
+    async def story(shop: Shop) -> None:
+        shop.tell("ada", "tents-00")
+        slates: Any = shop.hot.slates
+        keep = slates._part.keep
+
+        def forgotten_meanwhile(visitor: Visitor, slate: Slate) -> None:
+            shop.hot.states.forget(visitor)  # as another process does, whose word on the slate came before
+            keep(visitor, slate)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(slates._part, "keep", forgotten_meanwhile)
+            await shop.ask("ada")
+        assert not shop.hot.states.known(Visitor("ada")), "it was written"
+        assert shop.hot.slates.get(Visitor("ada")) is None
 
     in_loop(story, shop)
 

@@ -17,9 +17,11 @@ from asterism.core.errors import StorageError
 from asterism.core.records import Action
 from asterism.stores.event_bus import consume
 from asterism.stores.event_log import Event, Forget, LocalEventLog
-from asterism.stores.exposure_log import Exposure, LocalExposureLog
+from asterism.stores.exposure_log import Exposure, LocalExposureLog, Shown
 from asterism.stores.local_bus import LocalConsumer, LocalEventBus, buried, erase_buried, read_by_all
 from asterism.stores.segments import EVERYTHING, LinePlace
+from asterism.stores.used_features import UsedFeatures
+from asterism.stores.user_state import RecentEvent, UserState
 from asterism.stores.users import digest_of
 
 ADA = "adä-7e1"
@@ -230,3 +232,18 @@ def test_exposures_are_erased_and_the_rest_is_read_on(tmp_path: Path) -> None:
     assert list(again.replay()) == [*shown[::2], shown[0]]
     again.close()
     assert not [name for name in names(ADA) if name in bytes_in(tmp_path)]
+
+
+def test_what_is_shown_after_names_no_state_that_was_erased(tmp_path: Path) -> None:
+    used = UsedFeatures(UserState((RecentEvent(1, "x", Action.CLICK),), frozenset("x"), revision=4), 1.0, 30)
+    shown = Shown(Exposure("a", 1, ("x",), "model", user_id=ADA, used=used))
+    log = LocalExposureLog(tmp_path)
+    for number in range(3):
+        log.record_again(shown, f"a{number}", number)
+        log.forget({}).result(60)  # comes behind what waits
+    assert log.forget({digest_of(ADA): 2}).result(60) == 3
+    log.record_again(shown, "later", 3)
+    log.close()
+    again = LocalExposureLog(tmp_path)
+    assert [(one.attribution_id, one.used) for one in again.replay()] == [("later", used)]
+    again.close()

@@ -64,9 +64,9 @@ class GuardedEngine:
         """See `EngineHandle.wait_ready`."""
         await self._engine.wait_ready()
 
-    async def forget(self, user_ids: Sequence[str]) -> None:
+    async def forget(self, digests: Sequence[str]) -> None:
         """See `EngineHandle.forget`."""
-        await self.inner.forget(user_ids)
+        await self.inner.forget(digests)
 
     async def swap(self, bundle: Bundle) -> None:
         """See `EngineHandle.swap`."""

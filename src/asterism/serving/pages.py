@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import NamedTuple
 
 from asterism.serving.recommendation import Recommendation
@@ -58,9 +59,13 @@ class Pages:
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
 
-    def forget(self, visitor: Visitor) -> None:
-        """Delete all pages of a visitor; a walk over all of them, as forgetting is rare."""
-        for key in [one for one in self._kept if one.visitor == visitor]:
+    def users(self) -> list[str]:
+        """Users who have pages, once a page."""
+        return [one.visitor.user_id for one in self._kept if one.visitor.user_id is not None]
+
+    def forget(self, visitors: Collection[Visitor]) -> None:
+        """Delete all pages of some visitors; one walk over all pages, as forgetting is rare."""
+        for key in [one for one in self._kept if one.visitor in visitors]:
             del self._kept[key]
 
     def __len__(self) -> int:

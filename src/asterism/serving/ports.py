@@ -104,8 +104,8 @@ class ElasticEngine(Engine, Protocol):
 class Remembering(Protocol):
     """An engine that keeps something of users between their requests."""
 
-    def forget(self, user_ids: Sequence[str]) -> None:
-        """Drop what is kept of these users, known or not."""
+    def forget(self, digests: Sequence[str]) -> None:
+        """Drop what is kept of these users, by their `digest_of`, known or not."""
         ...
 
 
@@ -153,8 +153,8 @@ class EngineHandle(EngineClient, Protocol):
         """Return once an engine is loaded; raises `ModelError` where it refused before it ever was."""
         ...
 
-    async def forget(self, user_ids: Sequence[str]) -> None:
-        """Drop what engines keep of users between their requests; one that is gone has kept nothing."""
+    async def forget(self, digests: Sequence[str]) -> None:
+        """Drop what engines keep of users, by their `digest_of`; one that is gone has kept nothing."""
         ...
 
     async def swap(self, bundle: Bundle) -> None:

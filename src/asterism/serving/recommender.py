@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -27,6 +27,7 @@ from asterism.serving.ports import EngineClient
 from asterism.serving.recommendation import Because, Recommendation, Recommended, RecommendRequest, Source
 from asterism.serving.reranker import Ranked, Reranker, SlateRequest
 from asterism.serving.scroll import Scroll, Scrolls
+from asterism.serving.under_way import Answering, UnderWay
 from asterism.serving.visits import Visit, Visits
 from asterism.stores.catalogue import Catalogue
 from asterism.stores.exposure_log import Exposure, ExposureLog, Shown
@@ -85,6 +86,7 @@ class Recommender:
             settings.slate_items,
         )
         self._pages = Pages()
+        self._under_way = UnderWay()
         self._ladder = Ladder(engine, hot, vectors)
         self._reranker = Reranker(settings.reranking, facts, vectors)
         self._scrolls = Scrolls(facts.ids)
@@ -130,12 +132,13 @@ class Recommender:
     async def recommend(self, request: RecommendRequest) -> Recommendation:
         """The best slate that can be had within the deadline; raises `RequestError` on a category that no item has."""
         started = time.perf_counter()
-        visit = await self._visits.of(request.visitor)
-        key = self._page_key(request, visit)
-        page = self._page(key, visit)
-        if page is None:
-            return await self._made(request, visit, key, started)
-        return _again(page, self._repeated(page), started)
+        with self._under_way.to(request.visitor.key) as answering:
+            visit = await self._visits.of(request.visitor)
+            key = self._page_key(request, visit)
+            page = None if answering.is_void else self._page(key, visit)
+            if page is None:
+                return await self._made(request, visit, key, started, answering)
+            return _again(page, self._repeated(page), started)
 
     def page_for(self, key: PageKey) -> Page | None:
         """What answers a plain request without waiting for anything; None where `recommend` has to be asked."""
@@ -151,10 +154,15 @@ class Recommender:
         self._exposures_down.spared(partial(self._exposures.record_again, page.shown, attribution_id, now))
         return attribution_id
 
-    def forget(self, visitor: Visitor) -> None:
-        """Delete what is kept of a visitor beside their state and their slate."""
-        if visitor.key is not None:
-            self._pages.forget(visitor.key)
+    def users_held(self) -> list[str]:
+        """Users of whom a page is kept or an answer under way, some more than once."""
+        return self._pages.users() + self._under_way.users()
+
+    def forget(self, user_ids: Iterable[str]) -> None:
+        """Delete what is kept of users beside their states and their slates; of answers under way nothing is kept."""
+        visitors = {Visitor(one) for one in user_ids}
+        self._under_way.forget(visitors)
+        self._pages.forget(visitors)
 
     def _page_key(self, request: RecommendRequest, visit: Visit) -> PageKey | None:
         """What an answer may be kept under; None where it holds for this request alone."""
@@ -176,7 +184,7 @@ class Recommender:
         return self._unavailable
 
     async def _made(
-        self, request: RecommendRequest, visit: Visit, key: PageKey | None, started: float
+        self, request: RecommendRequest, visit: Visit, key: PageKey | None, started: float, answering: Answering
     ) -> Recommendation:
         self._check(request)
         scroll, unavailable = self._scrolls.read(request.cursor), self._unavailable_now()
@@ -202,20 +210,13 @@ class Recommender:
             degraded=slate is not None and slate.degraded,
             cached=slate is not None and said.cached,
         )
-        if self._was_forgotten(visit):
+        if answering.is_void:
             return answer  # and nothing is kept of it
         exposure = self._exposure(request, answer, used_features(request, visit.state, slate, more, self._clock.now()))
         self._exposures_down.spared(partial(self._exposures.record, exposure))
         if key is not None and slate is not None and said.source is Source.MODEL:
             self._pages.keep(key, Page(answer, replace(slate, items=()), unavailable, Shown(exposure)))
         return answer
-
-    def _was_forgotten(self, visit: Visit) -> bool:
-        """Whether the visitor was forgotten while the model was asked, as far as this process knows."""
-        if visit.key is None or visit.state.revision == 0:
-            return False
-        now = self._visits.at_once(visit.key)
-        return now is not None and not now.state.came_of(visit.state.revision)
 
     def _check(self, request: RecommendRequest) -> None:
         asked = [request.wanted.categories] if request.wanted else []

@@ -144,7 +144,8 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
     warm = open_warm(stores.catalogue, stores.timeout_seconds)
     catalogue = RememberedCatalogue(warm.catalogue)
     catalogue.sync(table.items, table.images, bundle.version, settings.beside)
-    earlier = EarlierEvents(read_histories(bundle), warm.users.forgotten())
+    forgotten = warm.users.forgotten()
+    earlier = EarlierEvents(read_histories(bundle), forgotten.at_seconds)
     hot_stores = open_hot(
         stores.state,
         clock,
@@ -191,6 +192,7 @@ def open_service(settings: ServiceSettings, clock: Clock | None = None) -> Servi
         recommender=recommender,
         engine=engine,
         earlier=earlier,
+        forgotten=forgotten,
         clock=clock,
     )
     service = Service(

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from asterism.core.errors import AsterismError
 from asterism.serving.hot_state import HotState
+from asterism.serving.slate_inputs import keep_slates
 from asterism.stores.outages import Outage
 from asterism.stores.slates import Slate
 from asterism.stores.user_state import NO_STATE, UserState, Visitor
@@ -67,13 +68,15 @@ class Visits:
 
     def keep(self, key: Visitor, slate: Slate) -> None:
         """Remember a slate, soon; one that cannot be written is lost, and one of a visitor forgotten meanwhile too."""
+        keeping = partial(self._kept, key, slate)
         if self._hot.is_local:
-            self._slates.spared(partial(self._kept, key, slate))
+            self._slates.spared(keeping)
             return
-        task = asyncio.ensure_future(self._hot.asked(partial(self._kept, key, slate)))
+        task = asyncio.ensure_future(self._hot.asked(keeping))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
     def _kept(self, key: Visitor, slate: Slate) -> None:
-        if self._hot.states.get(key).came_of(slate.revision):
-            self._hot.slates.keep(key, slate)
+        for error in keep_slates(self._hot.states, self._hot.slates, [(key, slate)]):
+            if error is not None:
+                raise error

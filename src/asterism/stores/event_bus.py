@@ -34,6 +34,7 @@ class Delivery:
     offset: Offset
     raw: bytes
     forget: Forget | None = None
+    published_at: float | None = None  # Unix seconds, by the clock of who published it; None where the bus cannot tell
 
 
 class Receipt(NamedTuple):

@@ -230,6 +230,8 @@ class LocalExposureLog:
             user_id = raw.get("user_id")
             return user_id is not None and raw["timestamp"] <= until.get(digest_of(user_id), -1)
 
+        if until:
+            self._features.forget(until)
         return [self._files.blank(is_chosen)] + [0] * (len(forgets) - 1)
 
 

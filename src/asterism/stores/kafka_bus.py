@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, ClassVar, Final
 
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka import Consumer as Client
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from asterism.core.errors import OverloadedError, StorageError, StoreUnavailableError
 from asterism.stores.event_bus import Delivery, Receipt
@@ -249,7 +249,7 @@ class KafkaConsumer:
             record = None
         if isinstance(record, Forget):
             return Delivery(None, offset, raw, record)
-        return Delivery(record, offset, raw)
+        return Delivery(record, offset, raw, published_at=_published_at(message))
 
     def _on_lost(self, _: Client, partitions: list[TopicPartition]) -> None:
         """Another member has them now, and goes on from what was committed."""
@@ -289,6 +289,11 @@ class _Written:
 
 def _offset(message: Message) -> Offset:
     return Offset(f"{message.topic()}/{int(message.partition() or 0)}", int(message.offset() or 0))
+
+
+def _published_at(message: Message) -> float | None:
+    kind, milliseconds = message.timestamp()
+    return None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds / 1000
 
 
 def _address(server: str, url: StoreUrl) -> tuple[str, int]:

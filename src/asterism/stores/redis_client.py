@@ -177,6 +177,10 @@ def _reading(key: str, version: bytes) -> Callable[[Commands], Any]:
     return lambda redis: redis.hmget(key, ["version", "value"])
 
 
+def _looking(mark: str) -> Callable[[Commands], Any]:
+    return lambda redis: redis.exists(mark)
+
+
 class Versioned:
     """Values that many clients change: read, change, and set only if nobody was faster.
 
@@ -193,13 +197,17 @@ class Versioned:
         return fields.get(b"value"), fields.get(b"version", b"")
 
     def read_many_unless(
-        self, versions: Sequence[tuple[str, bytes]]
-    ) -> list[tuple[bytes, bytes | None] | StorageError]:
+        self, versions: Sequence[tuple[str, bytes]], marks: Sequence[str] = ()
+    ) -> tuple[list[tuple[bytes, bytes | None] | StorageError], set[str]]:
         """Of each key the version and the value, None where there is none or the version is still the one given.
 
         Or why this one cannot be read. Of a key with a version only the version is asked at first: mostly it is that.
+        Beside them, in the same exchange, which of the `marks` there are.
         """
-        found = self._client.call_together([_reading(key, version) for key, version in versions])
+        looks = [*(_reading(key, version) for key, version in versions), *map(_looking, marks)]
+        found = self._client.call_together(looks)
+        marked = {mark for mark, one in zip(marks, found[len(versions) :], strict=True) if one}
+        del found[len(versions) :]
         for place, (_, version) in enumerate(versions):
             if version and not isinstance(found[place], StorageError):
                 found[place] = [found[place], None]
@@ -211,7 +219,7 @@ class Versioned:
         again = self._client.call_together([_reading(versions[place][0], b"") for place in changed])
         for place, one in zip(changed, again, strict=True):
             found[place] = one
-        return [one if isinstance(one, StorageError) else (one[0] or b"", one[1]) for one in found]
+        return [one if isinstance(one, StorageError) else (one[0] or b"", one[1]) for one in found], marked
 
     def update(self, key: str, change: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
         """Replace a value by what `change` makes of it, atomically; None leaves it as it is.

@@ -27,10 +27,13 @@ from asterism.stores.user_state import (
     Visitor,
     key_of,
 )
+from asterism.stores.users import digest_of
 
 STATE_TTL_SECONDS: Final = 90 * 86_400.0  # since the visitor's last event
 _SAMPLED_USERS: Final = 1_000
 _KNOWN_STATES: Final = 20_000
+#: By then whoever did not hear from the database who was forgotten has heard of it, or was started again.
+_NO_PAST_SECONDS: Final = 86_400
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -56,6 +59,8 @@ class RedisUserStates:
     with their first event. A state leaves `ttl_seconds` after its last event. `sample_users` draws from the
     thousand users whose names hash lowest, which is an even sample of all. Of the 20 000 visitors read last the
     snapshots are kept here, so that of a state which has not changed only the version is asked.
+
+    Who was forgotten lately is named by a digest, for those whose `earlier` events still hold them.
     """
 
     def __init__(
@@ -87,14 +92,18 @@ class RedisUserStates:
         """See `UserStates.get_many`."""
         owners = [key_of(one) for one in visitors]
         keys = [self._client.key("state", one) for one in owners]
-        known = [self._known.get(key) for key in keys]
+        known = [self._known.get(one) for one in owners]
         asked = [(key, b"" if one is None else one[0]) for key, one in zip(keys, known, strict=True)]
+        # Of whom a state was known and is gone, no past is taken up before the next look.
+        marks = ["" if version else self._mark_of(owner) for owner, (_, version) in zip(owners, asked, strict=True)]
+        found, marked = self._values.read_many_unless(asked, [one for one in marks if one])
         states: list[UserState | StorageError] = []
-        for place, found in enumerate(self._values.read_many_unless(asked)):
+        for place, one in enumerate(found):
+            has_past = marks[place] != "" and marks[place] not in marked
             try:
-                if isinstance(found, StorageError):
-                    raise found
-                states.append(self._snapshot(owners[place], keys[place], known[place], found))
+                if isinstance(one, StorageError):
+                    raise one
+                states.append(self._snapshot(owners[place], known[place], one, has_past))
             except StorageError as error:
                 states.append(error)
         return states
@@ -103,15 +112,15 @@ class RedisUserStates:
         """See `UserStates.last_known`."""
         if visitor.key is None:
             return NO_STATE
-        known = self._known.get(self._client.key("state", visitor.key))
-        return self._kept(visitor.key, None).snapshot() if known is None else known[1]
+        known = self._known.get(visitor.key)
+        return known[1] if known is not None and known[0] else self._kept(visitor.key, None).snapshot()
 
     def apply(self, visitor: Visitor, event: RecentEvent, offset: Offset | None = None, *, ahead: bool = False) -> bool:
         """See `UserStates.apply`; atomic among any number of clients."""
         owner = key_of(visitor)
 
         def change(value: bytes | None) -> tuple[bytes, tuple[bool, bool]]:
-            kept = self._kept(owner, value)
+            kept = self._begun(owner) if value is None else self._decode(value)
             if value is None:
                 kept.begin()
             had_history = value is not None and bool(kept.recent)
@@ -132,12 +141,22 @@ class RedisUserStates:
 
     def forget(self, visitor: Visitor) -> None:
         """See `UserStates.forget`."""
-        key = self._client.key("state", key_of(visitor))
-        self._known.drop(key)
-        self._client.call(lambda redis: redis.delete(key))
-        if visitor.user_id is not None:
-            name = tagged(visitor.user_id)
+        owner = key_of(visitor)
+        key = self._client.key("state", owner)
+        if owner.user_id is not None:  # first, so that nobody begins the state anew with what came before
+            mark, name = self._mark(owner.user_id), tagged(owner.user_id)
+            self._client.call(lambda redis: redis.set(mark, b"", px=_NO_PAST_SECONDS * 1000))
             self._client.call(lambda redis: redis.zrem(self._sample_key, name))
+        self._client.call(lambda redis: redis.delete(key))
+        self._known.drop([owner])
+
+    def users_held(self) -> list[str]:
+        """See `UserStates.users_held`."""
+        return self._known.users()
+
+    def let_go(self, user_ids: Iterable[str]) -> None:
+        """See `UserStates.let_go`."""
+        self._known.drop(Visitor(one) for one in user_ids)
 
     def sample_users(self, count: int) -> list[str]:
         """See `UserStates.sample_users`."""
@@ -151,14 +170,36 @@ class RedisUserStates:
         return self._client.call(lambda redis: sum(1 for _ in redis.scan_iter(match=pattern, count=1_000)))
 
     def _snapshot(
-        self, visitor: Visitor, key: str, known: tuple[bytes, UserState] | None, found: tuple[bytes, bytes | None]
+        self,
+        visitor: Visitor,
+        known: tuple[bytes, UserState] | None,
+        found: tuple[bytes, bytes | None],
+        has_past: bool,
     ) -> UserState:
         version, value = found
+        if not version and value is None and not has_past:
+            if known is not None:
+                self._known.drop([visitor])
+            return NO_STATE
         if known is not None and version == known[0] and value is None:
             return known[1]
         state = self._kept(visitor, value).snapshot()
-        self._known.put(key, version, state)
+        self._known.put(visitor, version, state)
         return state
+
+    def _begun(self, visitor: Visitor) -> KeptState:
+        """A state that nobody wrote, without a past that another process forgot while we did not hear it."""
+        mark = self._mark_of(visitor)
+        is_marked = bool(mark) and self._client.call(lambda redis: redis.exists(mark))
+        return KeptState() if is_marked else self._kept(visitor, None)
+
+    def _mark_of(self, visitor: Visitor) -> str:
+        """The key that says of a visitor with earlier events that they were forgotten; empty for all others."""
+        has_past = any(True for _ in self._earlier(visitor))
+        return self._mark(visitor.user_id) if has_past and visitor.user_id is not None else ""
+
+    def _mark(self, user_id: str) -> str:
+        return f"{self._client.prefix}:forgotten:{digest_of(user_id)}"
 
     def _kept(self, visitor: Visitor, value: bytes | None) -> KeptState:
         if value is not None:
@@ -190,26 +231,31 @@ def _encode(kept: KeptState) -> bytes:
 
 
 class _KnownStates:
-    """Snapshots by key with the version they had; of too many, the one read longest ago leaves first."""
+    """Snapshots by visitor with the version they had; of too many, the one read longest ago leaves first."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._kept: OrderedDict[str, tuple[bytes, UserState]] = OrderedDict()
+        self._kept: OrderedDict[Visitor, tuple[bytes, UserState]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: str) -> tuple[bytes, UserState] | None:
-        return self._kept.get(key)
+    def get(self, visitor: Visitor) -> tuple[bytes, UserState] | None:
+        return self._kept.get(visitor)
 
-    def put(self, key: str, version: bytes, state: UserState) -> None:
+    def put(self, visitor: Visitor, version: bytes, state: UserState) -> None:
         with self._lock:
-            self._kept[key] = (version, state)
-            self._kept.move_to_end(key)
+            self._kept[visitor] = (version, state)
+            self._kept.move_to_end(visitor)
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
 
-    def drop(self, key: str) -> None:
+    def users(self) -> list[str]:
         with self._lock:
-            self._kept.pop(key, None)
+            return [one.user_id for one in self._kept if one.user_id is not None]
+
+    def drop(self, visitors: Iterable[Visitor]) -> None:
+        with self._lock:
+            for one in visitors:
+                self._kept.pop(one, None)
 
 
 _KEEP_LOWEST: Final = """

@@ -105,6 +105,15 @@ FORGOTTEN_USERS: Final = Table(
     METADATA,
     Column("digest", text(), primary_key=True, nullable=False),
     Column("at", BigInteger(), nullable=False),
+    Column("change", BigInteger(), nullable=False, server_default="0"),
+    Index("forgotten_users_by_change", "change"),
+)
+#: One row, whose number grows with everybody who is forgotten.
+FORGOTTEN_USER_CHANGES: Final = Table(
+    "forgotten_user_changes",
+    METADATA,
+    Column("only", Integer(), primary_key=True, autoincrement=False),
+    Column("number", BigInteger(), nullable=False),
 )
 API_KEYS: Final = Table(
     "api_keys",

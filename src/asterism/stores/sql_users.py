@@ -6,19 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, delete, func, select
+from sqlalchemy import Connection, Select, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from asterism.core.errors import UnknownIdError
 from asterism.core.records import Action
 from asterism.stores.event_log import Event
 from asterism.stores.sql_database import Database
-from asterism.stores.sql_tables import BEHAVIOURS, FORGOTTEN_USERS, USERS
+from asterism.stores.sql_tables import BEHAVIOURS, FORGOTTEN_USER_CHANGES, FORGOTTEN_USERS, USERS
 from asterism.stores.user_state import Visitor, key_of
-from asterism.stores.users import User, digest_of
+from asterism.stores.users import NOBODY_YET, Forgotten, User, digest_of
 
 _ROWS: Final = 1_000
 _ROWS_PER_SECOND: Final = 500
+_CHANGE: Final = f"SELECT number FROM {FORGOTTEN_USER_CHANGES.name}"  # nosec B608
 
 
 class SqlUsers:
@@ -56,14 +57,12 @@ class SqlUsers:
 
     def forget(self, user_id: str, at: int) -> bool:
         """See `Users.forget`."""
-        digest = self._insert(FORGOTTEN_USERS).values(digest=digest_of(user_id), at=at)
-        digest = digest.on_conflict_do_update(index_elements=["digest"], set_={"at": digest.excluded.at})
 
         def write(connection: Connection) -> bool:
             found = self._delete_behaviours(connection, user_id)
             if "\x00" not in user_id:
                 found += connection.execute(delete(USERS).where(USERS.c.user_id == user_id)).rowcount
-            connection.execute(digest)
+            self._keep_digest(connection, user_id, at)
             return found > 0
 
         return self._scrubbed(self._database.write(write))
@@ -72,10 +71,18 @@ class SqlUsers:
         """See `Users.forget_behaviours`."""
         return self._scrubbed(self._database.write(lambda connection: self._delete_behaviours(connection, user_id) > 0))
 
-    def forgotten(self) -> dict[str, int]:
-        """See `Users.forgotten`."""
-        query = select(FORGOTTEN_USERS.c.digest, FORGOTTEN_USERS.c.at)
-        return self._database.read(lambda connection: {digest: at for digest, at in connection.execute(query)})
+    def forgotten(self, after: int = NOBODY_YET) -> Forgotten:
+        """See `Users.forgotten`; where there is nobody new, that is one number to read."""
+        if self._database.glance(_CHANGE) == after:
+            return Forgotten({}, after)
+
+        def read(connection: Connection) -> Forgotten:
+            now = connection.execute(select(FORGOTTEN_USER_CHANGES.c.number)).scalar_one()
+            query = select(FORGOTTEN_USERS.c.digest, FORGOTTEN_USERS.c.at)
+            fresh = query.where(FORGOTTEN_USERS.c.change > after, FORGOTTEN_USERS.c.change <= now)
+            return Forgotten({digest: at for digest, at in connection.execute(fresh)}, now)
+
+        return self._database.read(read)
 
     def export(self, after: str = "") -> Iterator[User]:
         """See `Users.export`; each page is a transaction of its own."""
@@ -120,6 +127,14 @@ class SqlUsers:
     def close(self) -> None:
         """See `Users.close`."""
         self._database.close()
+
+    def _keep_digest(self, connection: Connection, user_id: str, at: int) -> None:
+        """The counter's row is locked until the transaction ends: who sees a number sees all changes below it."""
+        counted = update(FORGOTTEN_USER_CHANGES).values(number=FORGOTTEN_USER_CHANGES.c.number + 1)
+        number = connection.execute(counted.returning(FORGOTTEN_USER_CHANGES.c.number)).scalar_one()
+        kept = self._insert(FORGOTTEN_USERS).values(digest=digest_of(user_id), at=at, change=number)
+        newer = {"at": kept.excluded.at, "change": kept.excluded.change}
+        connection.execute(kept.on_conflict_do_update(index_elements=["digest"], set_=newer))
 
     def _delete_behaviours(self, connection: Connection, user_id: str) -> int:
         if "\x00" in user_id:  # PostgreSQL keeps none

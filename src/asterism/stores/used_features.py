@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections import OrderedDict
+from collections.abc import Container
 from typing import Final, NamedTuple
 
 import msgspec
 
 from asterism.core.errors import StorageError
 from asterism.stores.user_state import NO_STATE, RecentEvent, UserState, Visitor
+from asterism.stores.users import those_meant
 
 #: Of the features as they are logged; it grows with every change that an older reader would misread.
 SCHEMA: Final = 1
@@ -109,6 +111,13 @@ class FeatureWriter:
         if visitor is None or used is None:
             return None
         return self._written.get((visitor, used.state.revision))
+
+    def forget(self, digests: Container[str]) -> None:
+        """Hold nothing of users, by their `digest_of`; what they are shown after that names no state of before."""
+        users = {visitor.user_id for visitor, _ in self._written if visitor.user_id is not None}
+        meant = those_meant(digests, users)
+        for key in [one for one in self._written if one[0].user_id in meant]:
+            self._written.pop(key).is_known = False
 
     def start_anew(self) -> None:
         """What was written last may not be in the log: write every state again."""

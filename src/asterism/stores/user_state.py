@@ -129,7 +129,15 @@ class UserStates(Protocol):
         ...
 
     def forget(self, visitor: Visitor) -> None:
-        """Delete the visitor's state."""
+        """Delete the visitor's state, which begins without their earlier events where they come back."""
+        ...
+
+    def users_held(self) -> list[str]:
+        """Users of whom this process has a copy of what stands elsewhere."""
+        ...
+
+    def let_go(self, user_ids: Iterable[str]) -> None:
+        """Drop the copies of what was known of users; what stands elsewhere stays."""
         ...
 
     def sample_users(self, count: int) -> list[str]:
@@ -283,6 +291,13 @@ class LocalUserStates:
         """See `UserStates.forget`."""
         with self._lock:
             self._kept.pop(key_of(visitor), None)
+
+    def users_held(self) -> list[str]:
+        """See `UserStates.users_held`; here the states themselves stand."""
+        return []
+
+    def let_go(self, user_ids: Iterable[str]) -> None:
+        """See `UserStates.let_go`."""
 
     def sample_users(self, count: int) -> list[str]:
         """See `UserStates.sample_users`."""

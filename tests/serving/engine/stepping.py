@@ -68,8 +68,8 @@ class SteppingEngine(CooccurrenceEngine):
         self._gone = self._gone - set(names) if available else self._gone | set(names)
         self._note(available=available, items=names)
 
-    def forget(self, user_ids: Sequence[str]) -> None:
-        self._note(forgotten=list(user_ids))
+    def forget(self, digests: Sequence[str]) -> None:
+        self._note(forgotten=list(digests))
 
     def kept_bytes(self) -> dict[str, int]:
         return {"states": 1234}

@@ -23,6 +23,7 @@ from asterism.serving.engine.compact import CompactBatch, CompactMessages
 from asterism.serving.engine.generator import GeneratorEngine, load_engine
 from asterism.serving.engine.inbox import Inbox
 from asterism.serving.ports import EngineRequest, HistoryEvent
+from asterism.stores.users import digest_of
 from reference_shape import item_ids_of, write_reference_bundle
 
 ITEMS = 300
@@ -79,7 +80,7 @@ def replies(engine: GeneratorEngine, batch: messages.Batch) -> tuple[bytes, byte
     assert isinstance(read, CompactBatch)
     found = []
     for one in (read, batch):
-        engine.forget([request.user_id for request in batch.requests if request.user_id is not None])
+        engine.forget([digest_of(request.user_id) for request in batch.requests if request.user_id is not None])
         found.append(messages.pack(answering.reply(one, inbox)))
     return found[0], found[1]
 

@@ -16,6 +16,7 @@ from asterism.serving.engine.generator import GeneratorEngine, load_engine
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.ports import ElasticEngine, Remembering
 from asterism.serving.service import DEFAULT_ENGINE
+from asterism.stores.users import digest_of
 from reference_shape import item_ids_of, write_reference_bundle
 from serving.engine.stepping import run
 
@@ -100,7 +101,7 @@ def test_a_forgotten_user_is_kept_no_longer(engine: GeneratorEngine) -> None:
         found = engine.recommend(asked)
     assert engine.kept_bytes()["states"] > before
     assert isinstance(engine, Remembering)
-    engine.forget(["ann", "nobody"])
+    engine.forget([digest_of("ann"), digest_of("nobody")])
     assert engine.kept_bytes()["states"] == before
     again = engine.recommend(asked)
     assert [item.item_id for item in again[0].items] == [item.item_id for item in found[0].items]

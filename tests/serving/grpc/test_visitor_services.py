@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -33,11 +34,13 @@ from asterism.serving.hot_state import PastEvent, recent_event
 from asterism.serving.slate_inputs import LastSlate, SlateInput, SlateWish, keep_slates
 from asterism.serving.worker import visitors as worker_visitors
 from asterism.serving.worker.batches import Arrival
+from asterism.serving.worker.forgotten import ForgottenUsers
 from asterism.serving.worker.visitors import GatewayVisitors, StoredVisitors, Visitors, Waiting
 from asterism.stores.event_log import Event
-from asterism.stores.opening import Hot
+from asterism.stores.opening import Hot, open_users
 from asterism.stores.slates import ScoredItem, Slate
 from asterism.stores.user_state import Offset, RecentEvent, UserState, Visitor
+from asterism.stores.users import Users
 from serving.grpc.visitor_gateway import Gateway, run
 
 ITEMS = (ScoredItem("é⭐", -0.5, (1, 2, 300)), ScoredItem("b", float("-inf"), (0, 255, 4)))
@@ -57,7 +60,18 @@ def slate(revision: int, scene: str | None = "home") -> Slate:
     return Slate(ITEMS, revision, "v1", time.time(), scene, None, 30, degraded=True)
 
 
-def test_a_round_of_all_kinds_is_read_as_each_alone_in_one_call() -> None:
+@pytest.fixture
+def users(tmp_path: Path) -> Iterator[Users]:
+    found = open_users(f"sqlite:///{tmp_path / 'users.db'}")
+    yield found
+    found.close()
+
+
+def over(stores: Hot, users: Users, past: Iterable[PastEvent] = ()) -> StoredVisitors:
+    return StoredVisitors(stores, ForgottenUsers(users, {}, EarlierEvents(past), stores.states))
+
+
+def test_a_round_of_all_kinds_is_read_as_each_alone_in_one_call(users: Users) -> None:
     async def work(one: Gateway) -> None:
         for number, name in enumerate(("made", "fresh", "first", "late", "disliking")):
             click(one.stores, number, name)
@@ -89,7 +103,7 @@ def test_a_round_of_all_kinds_is_read_as_each_alone_in_one_call() -> None:
         assert found[0].state is not None
         assert found[0].state.revision == one.stores.states.get(Visitor("made")).revision
         assert [(await one.visitors.inputs([each]))[0] for each in asked] == found
-        shared = StoredVisitors(one.stores, EarlierEvents(()))
+        shared = over(one.stores, users)
         assert await shared.inputs(asked) == found, "as over stores that are shared"
         click(one.stores, 9, "late")
         assert (await one.visitors.inputs(asked[5:6]))[0] == SlateInput(one.stores.states.get(Visitor("late")))
@@ -97,24 +111,23 @@ def test_a_round_of_all_kinds_is_read_as_each_alone_in_one_call() -> None:
     run(work)
 
 
-def test_an_event_older_than_that_its_user_was_forgotten_begins_nothing_anew() -> None:
+def test_an_event_older_than_that_its_user_was_forgotten_begins_nothing_anew(users: Users) -> None:
     async def work(one: Gateway) -> None:
         gone = Visitor("gone")
-        earlier = EarlierEvents([PastEvent("gone", recent_event(arrival(0, "gone").event))])
-        visitors = StoredVisitors(one.stores, earlier)
+        visitors = over(one.stores, users, [PastEvent("gone", recent_event(arrival(0, "gone").event))])
         assert await visitors.inputs([Waiting(gone, arrival(1, "gone"))]) == [SlateInput(None, is_late=True)]
         assert one.stores.states.get(gone).recent == ()
         one.stores.slates.keep(gone, slate(1))  # as made of the histories, before this group hears of it
         visitors.forget("gone")
-        assert (earlier(gone), one.stores.slates.get(gone)) == ((), None)
+        assert (visitors._forgotten.earlier(gone), one.stores.slates.get(gone)) == ((), None)
 
     run(work)
 
 
 @pytest.mark.parametrize("way", ["gateway", "stores"])
-def test_slates_are_kept_together_but_of_whom_was_forgotten_since(way: str) -> None:
+def test_slates_are_kept_together_but_of_whom_was_forgotten_since(way: str, users: Users) -> None:
     async def work(one: Gateway) -> None:
-        visitors: Visitors = one.visitors if way == "gateway" else StoredVisitors(one.stores, EarlierEvents(()))
+        visitors: Visitors = one.visitors if way == "gateway" else over(one.stores, users)
         states = {name: click(one.stores, 1, name) for name in (*NAMES, "gone", "back")}
         made = [(Visitor(name), slate(state.revision)) for name, state in states.items()]
         click(one.stores, 2, "bob")  # a slate that is stale already is still something to fall back on

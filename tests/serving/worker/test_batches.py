@@ -69,6 +69,18 @@ def test_who_is_forgotten_is_so_between_what_came_before_and_after(tmp_path: Pat
     bus.close()
 
 
+def test_a_handler_hears_where_and_when_each_event_was_published(consumer: Consumer) -> None:
+    heard: list[Arrival] = []
+
+    class Hearing(Store):
+        def __call__(self, batch: Sequence[Arrival]) -> None:
+            heard.extend(batch)
+
+    deliveries = [Delivery(event(n), Offset("p", n), b"", published_at=at) for n, at in enumerate((7.5, None))]
+    deal_with(consumer, deliveries, Hearing({}))
+    assert heard == [Arrival(event(0), Offset("p", 0), 7.5), Arrival(event(1), Offset("p", 1), None)]
+
+
 def test_a_good_batch_is_handled_at_once(consumer: Consumer) -> None:
     store = Store({})
     assert deal_with(consumer, consumer.poll(10, 1), store) == Tally(5, 0)

@@ -44,7 +44,7 @@ class Answering:
                 continue
             if isinstance(message, messages.Forget):
                 if self._remembering is not None:
-                    self._remembering.forget(message.user_ids)
+                    self._remembering.forget(message.digests)
                 continue
             sink.write(messages.pack(self.reply(message, inbox)))
             sink.flush()

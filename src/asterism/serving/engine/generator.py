@@ -25,6 +25,7 @@ from asterism.decoding.predicates import PredicateFilters
 from asterism.decoding.state_cache import CacheLimits
 from asterism.serving.engine.compact import CompactBatch, CompactMessages
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent, ScoredItem
+from asterism.stores.users import digest_of
 
 #: What the states of returning users may take in one engine; who was asked for longest ago makes room.
 _STATE_BYTES = 256 << 20
@@ -70,7 +71,7 @@ class GeneratorEngine:
             filters=self._filters_of(requests),
             code_log_probs=False,
             beam=beam,
-            users=[request.user_id for request in requests],
+            users=_names([request.user_id for request in requests]),
             wanted=wanted,
         )
         paths = self._table.codes[found.items].tolist()
@@ -94,7 +95,7 @@ class GeneratorEngine:
             excluded=ExcludedPairs(*batch.excluded),
             code_log_probs=False,
             beam=batch.beam or self._beam,
-            users=batch.users,
+            users=_names(batch.users),
             wanted=wanted,
         )
         return self._messages.written(batch.counts, found.items, found.scores)
@@ -108,10 +109,10 @@ class GeneratorEngine:
         for item in self._known(item_ids).tolist():
             self._generator.set_available(item, available)
 
-    def forget(self, user_ids: Sequence[str]) -> None:
+    def forget(self, digests: Sequence[str]) -> None:
         """See `Remembering.forget`."""
         if self._states is not None:
-            self._states.forget(user_ids)
+            self._states.forget(digests)
 
     def kept_bytes(self) -> dict[str, int]:
         """See `ElasticEngine.kept_bytes`: the states of returning users, and filters by category and price."""
@@ -195,6 +196,11 @@ class GeneratorEngine:
                 if item >= 0
             )
         )
+
+
+def _names(user_ids: Sequence[str | None]) -> list[str | None]:
+    """What users are remembered by: whoever is told to forget them may know no more than that."""
+    return [None if one is None else digest_of(one) for one in user_ids]
 
 
 def _codes(labels: Iterable[str | None]) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:

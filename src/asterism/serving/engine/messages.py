@@ -47,9 +47,9 @@ class Availability(msgspec.Struct, tag=True, array_like=True):
 
 
 class Forget(msgspec.Struct, tag=True, array_like=True):
-    """Users of whom nothing is to be kept."""
+    """Users of whom nothing is to be kept, by their `digest_of`."""
 
-    user_ids: tuple[str, ...]
+    digests: tuple[str, ...]
 
 
 class Loaded(msgspec.Struct):

@@ -98,11 +98,11 @@ class EnginePool:
         if self._fleet.refusal is not None:
             raise ModelError(self._fleet.refusal)
 
-    async def forget(self, user_ids: Sequence[str]) -> None:
+    async def forget(self, digests: Sequence[str]) -> None:
         """See `EngineHandle.forget`; in the order of batches, so that none that is begun later finds anything."""
         for fleet in (self._fleet, self._other_fleet):
             for one in fleet.replicas if fleet is not None else ():
-                one.forget(user_ids)
+                one.forget(digests)
 
     async def swap(self, bundle: Bundle) -> None:
         """Serve another bundle: load and measure it beside the served one, then switch; no request is lost.

@@ -94,10 +94,10 @@ class Replica:
         self._child.send(messages.Batch(batch.number, tuple(requests), batch.width or None))
         self._hang_timer = asyncio.get_running_loop().call_later(self._limits.batch_timeout_seconds, self._on_hang)
 
-    def forget(self, user_ids: Sequence[str]) -> None:
-        """Tell the process, if there is one, to drop what it keeps of users."""
+    def forget(self, digests: Sequence[str]) -> None:
+        """Tell the process, if there is one, to drop what it keeps of users, by their `digest_of`."""
         if self._child is not None and self.is_loaded:
-            self._child.send(messages.Forget(tuple(user_ids)))
+            self._child.send(messages.Forget(tuple(digests)))
 
     def withdraw(self, batch: int, row: int) -> None:
         """Tell the process that nobody waits for a row any more, where it still has the batch."""

@@ -20,7 +20,8 @@ class EarlierEvents:
         for one in past:
             self._by_user[one.user_id].append(one.event)
         if forgotten:
-            self.forget_digests(forgotten)
+            for user_id in [one for one in self._by_user if digest_of(one) in forgotten]:
+                self.forget(user_id)
 
     def __call__(self, visitor: Visitor) -> Sequence[RecentEvent]:
         """What a visitor did, in the order of the histories."""
@@ -30,10 +31,9 @@ class EarlierEvents:
         """Leave a user out from now on."""
         self._by_user.pop(user_id, None)
 
-    def forget_digests(self, digests: Container[str]) -> None:
-        """Leave out from now on whose `digest_of` is among these."""
-        for user_id in [one for one in self._by_user if digest_of(one) in digests]:
-            self.forget(user_id)
+    def users(self) -> list[str]:
+        """Of whom there are any."""
+        return list(self._by_user)
 
     def all(self) -> list[PastEvent]:
         """Everything that is left, one user after another."""

@@ -21,7 +21,7 @@ from asterism.serving.grpc.message_stream import opened
 from asterism.serving.grpc.proto import model_pb2
 from asterism.serving.grpc.proto.model_pb2_grpc import ModelServiceStub
 from asterism.serving.grpc.queries import unflattened
-from asterism.serving.grpc.server import MOST_MESSAGE_BYTES
+from asterism.serving.grpc.server import MOST_FORGOTTEN, MOST_MESSAGE_BYTES
 from asterism.serving.ports import EngineAnswer, EngineRequest
 
 _LOOKS: Final = 5  # in vain, and the engine counts as dead; several, as this process may have stood still in one
@@ -89,10 +89,12 @@ class EngineLink:
             raise EngineLostError(self.status.error or f"{self.address} was lost")
         return await self._conversation.ask(request)
 
-    async def forget(self, user_ids: Sequence[str]) -> None:
+    async def forget(self, digests: Sequence[str]) -> None:
         """Let the process drop what it keeps of users; raises what it says, and `StoreUnavailableError`."""
         try:
-            await self._stub.Forget(model_pb2.ForgetRequest(user_ids=user_ids), timeout=_FORGET_SECONDS)
+            for start in range(0, len(digests), MOST_FORGOTTEN):
+                asked = model_pb2.ForgetRequest(digests=digests[start : start + MOST_FORGOTTEN])
+                await self._stub.Forget(asked, timeout=_FORGET_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise error_of_status(error, self.address) from None
 

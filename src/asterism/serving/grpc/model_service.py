@@ -20,6 +20,8 @@ from asterism.serving.grpc.errors import told
 from asterism.serving.grpc.proto import model_pb2
 from asterism.serving.grpc.proto.model_pb2_grpc import ModelServiceServicer
 from asterism.serving.grpc.queries import failure_of, flatten, request_of, result_of
+from asterism.serving.grpc.server import MOST_FORGOTTEN
+from asterism.stores.users import digest_of
 
 MOST_QUERIES: Final = 256
 WATCH_SECONDS: Final = 0.5
@@ -69,9 +71,10 @@ class ModelServicer(ModelServiceServicer):
     @told
     async def Forget(self, message: model_pb2.ForgetRequest, context: ServicerContext) -> model_pb2.ForgetResponse:
         """See model.proto."""
-        if len(message.user_ids) > MOST_QUERIES:
-            raise RequestError(f"{len(message.user_ids)} users came; send {MOST_QUERIES} in a call")
-        await self._pool.forget(message.user_ids)
+        digests = [*message.digests, *map(digest_of, message.user_ids)]
+        if len(digests) > MOST_FORGOTTEN:
+            raise RequestError(f"{len(digests)} users came; send {MOST_FORGOTTEN} in a call")
+        await self._pool.forget(digests)
         return model_pb2.ForgetResponse()
 
     async def Watch(

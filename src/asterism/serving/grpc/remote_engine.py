@@ -78,16 +78,16 @@ class RemoteEngine:
                 return found
         return None
 
-    async def forget(self, user_ids: Sequence[str]) -> None:
+    async def forget(self, digests: Sequence[str]) -> None:
         """See `EngineHandle.forget`; a process that cannot be told is named in the log."""
-        await asyncio.gather(*(self._told_to_forget(one, user_ids) for one in self._links))
+        await asyncio.gather(*(self._told_to_forget(one, digests) for one in self._links))
 
-    async def _told_to_forget(self, one: EngineLink, user_ids: Sequence[str]) -> None:
+    async def _told_to_forget(self, one: EngineLink, digests: Sequence[str]) -> None:
         try:
-            await one.forget(user_ids)
+            await one.forget(digests)
         except AsterismError as error:
             logger.warning(
-                "the engine at %s was not told to forget a user, of whom it keeps what it holds until it has no room "
+                "the engine at %s was not told whom to forget, so it keeps what it holds of them until it has no room "
                 "or is started again: %s",
                 one.address,
                 error,

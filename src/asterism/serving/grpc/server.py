@@ -16,6 +16,7 @@ from asterism.serving.grpc.addresses import checked, make_room, socket_path, tak
 
 #: Ten times the largest request of 10,000 seen items with ids of usual length; no process can be made to hold more.
 MOST_MESSAGE_BYTES: Final = 8 << 20
+MOST_FORGOTTEN: Final = 10_000  # users in one call
 DRAIN_SECONDS: Final = 10.0
 
 _OPTIONS: Final = (

@@ -19,10 +19,11 @@ _ATTEMPTS: Final = 3
 
 
 class Arrival(NamedTuple):
-    """An event that the bus delivered, and where it stood."""
+    """An event that the bus delivered, and where and when it was published."""
 
     event: Event
     offset: Offset
+    published_at: float | None = None  # see `Delivery`
 
 
 class Tally(NamedTuple):
@@ -67,7 +68,7 @@ def deal_with(
     for kind, run in groupby(batch, _kind):
         some = list(run)
         if kind == "event":
-            poison = _dealt_with([Arrival(one.event, one.offset) for one in some if one.event], handler, pause)
+            poison = _dealt_with(_arrivals(some), handler, pause)
             by_offset = {one.offset: one for one in some}
             for arrival, reason in poison:
                 consumer.bury(by_offset[arrival.offset], reason)
@@ -80,6 +81,10 @@ def deal_with(
                 consumer.bury(one, "the bytes are no event")
                 buried += 1
     return Tally(handled, buried)
+
+
+def _arrivals(some: Sequence[Delivery]) -> list[Arrival]:
+    return [Arrival(one.event, one.offset, one.published_at) for one in some if one.event]
 
 
 def _kind(delivery: Delivery) -> str:

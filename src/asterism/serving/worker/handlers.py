@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from asterism.core.records import POSITIVE_ACTIONS
-from asterism.serving.features.earlier import EarlierEvents
 from asterism.serving.hot_state import recent_event
 from asterism.serving.worker.batches import Arrival
+from asterism.serving.worker.forgotten import ForgottenUsers
 from asterism.stores.opening import Hot
 from asterism.stores.user_state import Visitor
 from asterism.stores.users import Users
@@ -61,15 +61,17 @@ class States:
 
     has_more: Final = False
 
-    def __init__(self, hot: Hot, earlier: EarlierEvents) -> None:
+    def __init__(self, hot: Hot, forgotten: ForgottenUsers) -> None:
         self._hot = hot
-        self._earlier = earlier
+        self._forgotten = forgotten
 
     def __call__(self, batch: Sequence[Arrival]) -> None:
-        """See `Handler`."""
+        """See `Handler`; what is surely from before its user was forgotten is left out, until the record comes."""
         wanted: list[str] = []
         try:
-            for event, offset in batch:
+            for event, offset, published_at in batch:
+                if self._forgotten.is_past(event.user_id, published_at):
+                    continue
                 changed = self._hot.states.apply(Visitor(event.user_id, event.session_id), recent_event(event), offset)
                 if changed and event.action in POSITIVE_ACTIONS:
                     wanted.append(event.item_id)
@@ -78,9 +80,10 @@ class States:
 
     def forget(self, user_id: str) -> None:
         """See `Handler.forget`; what is popular stays, as it names nobody."""
-        self._earlier.forget(user_id)
+        self._forgotten.earlier.forget(user_id)
         self._hot.forget(Visitor(user_id=user_id))
 
     def close(self) -> None:
         """See `Handler`."""
+        self._forgotten.close()
         self._hot.close()

@@ -74,6 +74,7 @@ class Nearline:
     ) -> tuple[EngineHandle, Visitors, NearlineSlates]:
         engine, visitors = open_engine(), open_visitors()
         engine.start()
+        visitors.tell_forgotten(lambda digests: self._on_loop(engine.forget(digests)))
         try:
             await asyncio.wait_for(engine.wait_ready(), _READY_SECONDS)
         except (TimeoutError, ModelError) as error:

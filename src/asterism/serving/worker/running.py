@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Final
 
 from asterism.config.stores import StoresConfig
@@ -17,6 +17,7 @@ from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.telemetry.exposition import serving_metrics
 from asterism.serving.telemetry.worker_process import instrument_worker
 from asterism.serving.worker.batches import Handler
+from asterism.serving.worker.forgotten import ForgottenUsers
 from asterism.serving.worker.group import Group
 from asterism.serving.worker.handlers import Behaviours, History, States
 from asterism.serving.worker.nearline_group import Nearline
@@ -113,14 +114,20 @@ def _states(settings: WorkerSettings, stores: StoresConfig) -> States:
     return States(*_shared(settings, stores))
 
 
-def _shared(settings: WorkerSettings, stores: StoresConfig) -> tuple[Hot, EarlierEvents]:
+def _shared(settings: WorkerSettings, stores: StoresConfig) -> tuple[Hot, ForgottenUsers]:
+    """The stores that gateways share, and who is forgotten in them, which is followed from now on."""
     bundle = Bundle.open(settings.bundle)
-    with closing(open_users(stores.catalogue, stores.timeout_seconds)) as users:
-        earlier = EarlierEvents(read_histories(bundle), users.forgotten())
-    hot = open_hot(
-        stores.state,
-        timeout_seconds=stores.timeout_seconds / 5,
-        max_recent=recent_kept(bundle),
-        earlier=earlier,
-    )
-    return hot, earlier
+    with ExitStack() as opened:
+        users = opened.enter_context(closing(open_users(stores.catalogue, stores.timeout_seconds)))
+        known = users.forgotten().at_seconds
+        earlier = EarlierEvents(read_histories(bundle), known)
+        hot = open_hot(
+            stores.state,
+            timeout_seconds=stores.timeout_seconds / 5,
+            max_recent=recent_kept(bundle),
+            earlier=earlier,
+        )
+        opened.pop_all()  # `forgotten` closes them
+    forgotten = ForgottenUsers(users, known, earlier, hot.states)
+    forgotten.start()
+    return hot, forgotten

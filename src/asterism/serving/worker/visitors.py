@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 import grpc
 
 from asterism.core.errors import AsterismError
-from asterism.serving.features.earlier import EarlierEvents
 from asterism.serving.grpc.addresses import checked
 from asterism.serving.grpc.errors import error_of, error_of_status
 from asterism.serving.grpc.message_room import in_messages
@@ -25,6 +24,7 @@ from asterism.serving.grpc.visitor_messages import (
 from asterism.serving.hot_state import recent_event
 from asterism.serving.slate_inputs import SlateInput, SlateWish, keep_slates, read_inputs
 from asterism.serving.worker.batches import Arrival
+from asterism.serving.worker.forgotten import ForgottenUsers
 from asterism.stores.opening import Hot
 from asterism.stores.slates import Slate
 from asterism.stores.user_state import Visitor
@@ -54,6 +54,10 @@ class Visitors(Protocol):
         """Keep nothing of a user that is known here, from any thread; raises `StoreUnavailableError`."""
         ...
 
+    def tell_forgotten(self, tell: Callable[[Sequence[str]], None]) -> None:
+        """Tell somebody, from any thread, the digests of those who are forgotten from now on, wherever that is."""
+        ...
+
     async def close(self) -> None:
         """Let go of all connections."""
         ...
@@ -62,10 +66,10 @@ class Visitors(Protocol):
 class StoredVisitors:
     """Implements `Visitors` over stores that all processes share."""
 
-    def __init__(self, hot: Hot, earlier: EarlierEvents) -> None:
-        """`earlier` is what states of these stores begin with."""
+    def __init__(self, hot: Hot, forgotten: ForgottenUsers) -> None:
+        """`forgotten` holds what states of these stores begin with."""
         self._hot = hot
-        self._earlier = earlier
+        self._forgotten = forgotten
 
     async def inputs(self, waiting: Sequence[Waiting]) -> list[SlateInput | AsterismError]:
         """See `Visitors.inputs`; others bring the event, for here it may be older than that its user was forgotten."""
@@ -78,11 +82,17 @@ class StoredVisitors:
 
     def forget(self, user_id: str) -> None:
         """See `Visitors.forget`; a slate may have been made of the histories a moment ago."""
-        self._earlier.forget(user_id)
+        self._forgotten.earlier.forget(user_id)
+        self._hot.states.let_go([user_id])
         self._hot.slates.forget(Visitor(user_id=user_id))
+
+    def tell_forgotten(self, tell: Callable[[Sequence[str]], None]) -> None:
+        """See `Visitors.tell_forgotten`."""
+        self._forgotten.tell = tell
 
     async def close(self) -> None:
         """See `Visitors.close`."""
+        await asyncio.to_thread(self._forgotten.close)
         self._hot.close()
 
 
@@ -124,6 +134,9 @@ class GatewayVisitors:
 
     def forget(self, user_id: str) -> None:
         """See `Visitors.forget`; the gateway that was told has done so."""
+
+    def tell_forgotten(self, tell: Callable[[Sequence[str]], None]) -> None:
+        """See `Visitors.tell_forgotten`; the gateway tells all whom it asks."""
 
     async def close(self) -> None:
         """See `Visitors.close`."""
