@@ -112,13 +112,34 @@ def test_another_scene_device_visitor_or_bundle_has_no_part_in_it(shop: Shop) ->
 def test_it_grows_old_and_a_clock_that_jumps_makes_it_invalid(shop: Shop) -> None:
     async def story(shop: Shop) -> None:
         await shop.ask()
-        shop.clock.advance(59.9)
+        shop.clock.advance(44.9)
         assert (await shop.ask()).cached
-        shop.clock.advance(0.2)
+        shop.clock.advance(15.2)
         assert not (await shop.ask()).cached
         shop.clock.advance(-100.0)
         assert not (await shop.ask()).cached
         assert (await shop.ask()).cached
+
+    in_loop(story, shop)
+
+
+def test_what_was_made_in_one_moment_does_not_end_in_one(shop: Shop) -> None:
+    """Slates of two hundred visitors end over a quarter of their time, some thirteen a second."""
+
+    async def story(shop: Shop) -> None:
+        left = [f"visitor-{number}" for number in range(200)]
+        for one in left:
+            shop.tell(one, ITEM_IDS[0], Action.CLICK)
+            assert not (await shop.ask(one)).cached
+        ended = []
+        for seconds in [45.0, *[1.0] * 15]:
+            shop.clock.advance(seconds)
+            kept = [one for one in left if (await shop.ask(one)).cached]
+            ended.append(len(left) - len(kept))
+            left = kept
+        assert left == []
+        assert ended[0] == 0
+        assert max(ended) < 30, ended
 
     in_loop(story, shop)
 

@@ -41,8 +41,8 @@ from asterism.stores.vectors import VectorIndex
 class RecommenderSettings:
     """How long the engine may take, how many items it is asked for at least, and what is made of them.
 
-    For `slate_seconds` a visitor's slate is the model's answer, as long as their state, their scene and the bundle are
-    the same; 0 asks the engine every time.
+    For `slate_seconds`, or up to a quarter less, by the visitor, a visitor's slate is the model's answer, as long as
+    their state, their scene and the bundle are the same; 0 asks the engine every time.
     """
 
     deadline_seconds: float = 0.2

@@ -51,7 +51,7 @@ class ServiceSettings:
     state: Path  # the folder of what no store of `stores` keeps
     engine: str = DEFAULT_ENGINE
     deadline_seconds: float = 0.2
-    slate_seconds: float = 60.0  # a visitor's slate is the model's answer for so long, if nothing has changed
+    slate_seconds: float = 60.0  # a visitor's slate is the model's answer for so long at most, if nothing changed
     engines: int = 1  # processes with a model each
     min_beam: int | None = None  # as narrow as the beam may get under load; an eighth of the bundle's by default
     pin: bool = False  # each engine keeps to one core
