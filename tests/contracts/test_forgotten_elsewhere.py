@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import Future
 
 import pytest
 
@@ -90,7 +91,9 @@ def test_who_comes_back_at_once_through_another_gateway_begins_anew(place: Place
     async def use() -> None:
         async with answering(here, there):
             assert len(await items_of(there, KNOWN)) == 5
+            assert there.hot.states.known(KNOWN)
             await here.forgetting.forget("u1")
+            assert not there.hot.states.known(KNOWN)
             assert await there.feedback.accept([event(1, "tents-01", visitor=KNOWN)]) == [True]
             assert await items_of(there, KNOWN) == await items_of(here, KNOWN) == ["tents-01"]
             await there.forgetting.catch_up()
@@ -98,6 +101,41 @@ def test_who_comes_back_at_once_through_another_gateway_begins_anew(place: Place
             await shown(there, KNOWN)
             await there.forgetting.catch_up()
             assert (len(exposed(there, KNOWN)), remembered(there)) == (1, {"u1"})
+
+    asyncio.run(use())
+
+
+def test_neither_a_log_nor_an_engine_that_hangs_keeps_a_gateway_from_hearing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = place.gateway("here"), place.gateway("there")
+    monkeypatch.setattr(forgetting, "_FOLLOW_SECONDS", 0.01)
+    blanked: list[Mapping[str, int]] = []
+
+    def never(forgotten: Mapping[str, int]) -> Future[int]:
+        blanked.append(forgotten)
+        return Future()
+
+    async def for_ever(digests: Sequence[str]) -> None:
+        await asyncio.Event().wait()
+
+    async def use() -> None:
+        async with answering(here, there):
+            with monkeypatch.context() as hanging:
+                hanging.setattr(there.exposures, "forget", never)
+                hanging.setattr(there.engine, "forget", for_ever)
+                following = asyncio.create_task(there.forgetting.follow())
+                for visitor in (KNOWN, Visitor("u2")):
+                    await shown(there, visitor)
+                    assert visitor.user_id in there.recommender.users_held()
+                    await here.forgetting.forget(str(visitor.user_id))
+                    await until(lambda: visitor.user_id not in there.recommender.users_held())  # noqa: B023
+                    await until(lambda: bool(blanked))
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+            assert [one.keys() for one in blanked] == [{digest_of("u1")}]
+            await there.forgetting.catch_up()  # what was not done is done later
+            assert [exposed(there, visitor) for visitor in (KNOWN, Visitor("u2"))] == [[], []]
 
     asyncio.run(use())
 
@@ -238,7 +276,7 @@ def test_engines_are_told_again_as_a_question_may_have_been_under_way(place: Pla
             for rounds, times in ((1, 2), (3, 4)):
                 for _ in range(rounds):
                     for one in (here, there):
-                        await one.forgetting._tell_engines_again()
+                        await one.forgetting._tell()
                 for one in (here, there):
                     await one.engine.forget([str(times)])  # comes behind all that was told
                 await until(lambda: told(place)[str(times)] == 2)  # noqa: B023

@@ -18,6 +18,7 @@ from asterism.core.errors import AbandonedError, ConfigError, ModelError, Reques
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
 from asterism.decoding import Generator, ItemFilter, Mode, Recommendations, generator, recommend_exhaustively
+from asterism.decoding.exclusion import ExcludedPairs
 from decoding.table_policy import TablePolicy, random_histories, random_table
 
 SIZES = [(4, 5), (32, 32, 8), (256, 256, 256, 19), (300, 4, 3)]
@@ -321,6 +322,18 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         make(config=DecodingConfig(item_weight=0.0, code_weight=0.0))
     with pytest.raises(ConfigError, match=r"content_weight is above 0, but there are no item vectors"):
         make(config=DecodingConfig(content_weight=1.0)).recommend(random_histories(3, 10), 2)
+
+
+def test_pairs_of_any_whole_numbers_are_left_out_and_checked() -> None:
+    one, histories = make(), random_histories(3, 10)
+    lists = [[1, 2], [], [5]]
+    expected = one.recommend(histories, 4, excluded=lists)
+    for kind in (np.int16, np.int32, np.uint32, np.int64):
+        pairs = ExcludedPairs(np.array([0, 0, 2], dtype=kind), np.array([1, 2, 5], dtype=kind))
+        np.testing.assert_array_equal(one.recommend(histories, 4, excluded=pairs).items, expected.items)
+        beyond = pairs._replace(items=np.array([1, 2, 10], dtype=kind))
+        with pytest.raises(UnknownIdError, match="item index 10"):
+            one.recommend(histories, 4, excluded=beyond)
 
 
 def test_senseless_requests_are_refused() -> None:

@@ -233,7 +233,7 @@ def _excluded_pairs(
 
 def _pairs_given(excluded: Sequence[ArrayLike] | ExcludedPairs | None, rows: int) -> ExcludedPairs:
     if isinstance(excluded, ExcludedPairs):
-        return excluded
+        return ExcludedPairs(*(np.asarray(one, dtype=np.int64) for one in excluded))
     if excluded is None:
         return ExcludedPairs(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
     if len(excluded) != rows:

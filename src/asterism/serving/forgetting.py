@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from asterism.core.clock import Clock
@@ -67,10 +67,14 @@ class Forgetting:
         self._engine = engine
         self._earlier = earlier
         self._clock = clock
-        self._before = forgotten.at_seconds  # of whom an earlier life of this process may have left something
-        self._heard = forgotten.number  # of the last change in the database that is dealt with
-        self._told: set[str] = set()  # digests that engines were told in this round, and are to be told again
-        self._to_tell: set[str] = set()  # those of the round before
+        self._heard = forgotten.number  # of the last change in the database of which memory holds nothing
+        # Until when exposures of digests are to be blanked: an earlier life of this process may have left some, of
+        # users who came back, and engines may be processes that went on. What is left here when this one ends is done
+        # by the next.
+        self._to_blank = {digest: at + _APART_SECONDS for digest, at in forgotten.at_seconds.items()}
+        self._to_tell = set(self._to_blank)  # digests of which engines have not heard
+        self._told: set[str] = set()  # those of which they heard since the last round
+        self._to_tell_again: set[str] = set()  # and in the round before
 
     async def forget(self, user_id: str) -> Erased:
         """Erase a user, known or not; raises `StorageError`, and then the same call does the rest."""
@@ -86,60 +90,65 @@ class Forgetting:
         await self._hot.forget(Visitor(user_id=user_id))
         self._recommender.forget([user_id])
         exposures = await asyncio.wrap_future(self._exposures.forget({digest: int(self._clock.now())}))
-        await self._tell_engines({digest})
+        self._told.add(digest)
+        await self._engine.forget([digest])
         return Erased(had_profile, events if isinstance(events, int) else None, exposures)
 
     async def follow(self) -> None:
-        """Do what is left, and what other gateways were told, until cancelled."""
+        """Do what is left, and what other gateways were told, until cancelled.
+
+        Whoever was forgotten is let go of in memory, whatever the exposure log or an engine takes meanwhile.
+        """
         await self._tried(self._finish)
-        is_shared = not isinstance(self._bus, LocalEventBus)
-        while True:
-            await asyncio.sleep(_FOLLOW_SECONDS if is_shared else _SETTLE_SECONDS)
-            await self._tried(self._tell_engines_again)
-            await self._tried(self.catch_up if is_shared else self._settle)
+        if isinstance(self._bus, LocalEventBus):
+            await asyncio.gather(self._each(_SETTLE_SECONDS, self._settle), self._each(_SETTLE_SECONDS, self._tell))
+        else:
+            await asyncio.gather(*(self._each(_FOLLOW_SECONDS, one) for one in (self._hear, self._blank, self._tell)))
 
     async def catch_up(self) -> None:
         """Erase here whom other gateways forgot; raises `StorageError`, and then the next call does the rest."""
-        if self._before:
-            await self._erase_of_before()
+        await self._hear()
+        await self._blank()
+        await self._tell()
+
+    async def _each(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await self._tried(action)
+
+    async def _hear(self) -> None:
+        """Let go of whom others forgot: of what is held, of pasts, and of what was made of these meanwhile."""
         fresh = await asyncio.to_thread(self._users.forgotten, self._heard)
         if fresh.at_seconds:
-            await self._erase_here(fresh.at_seconds)
+            held = {*self._hot.states.users_held(), *self._recommender.users_held()}
+            meant = await asyncio.to_thread(those_meant, fresh.at_seconds, held)
+            self._drop(meant)
+            for user_id in await asyncio.to_thread(those_meant, fresh.at_seconds, self._earlier.users()):
+                self._earlier.forget(user_id)
+                meant.add(user_id)
+            self._drop(meant)
+            now = int(self._clock.now())  # all that is recorded here, whatever clock said when it was to be forgotten
+            self._to_blank |= {digest: max(at, now) for digest, at in fresh.at_seconds.items()}
+            self._to_tell |= fresh.at_seconds.keys()
         self._heard = fresh.number
 
-    async def _erase_of_before(self) -> None:
-        """What was recorded since may be of who came back; engines may be processes that went on."""
-        until = {digest: at + _APART_SECONDS for digest, at in self._before.items()}
-        await asyncio.wrap_future(self._exposures.forget(until))
-        await self._tell_engines(set(self._before))
-        self._before = {}
+    async def _blank(self) -> None:
+        """What was recorded of them; what fails is tried again."""
+        until = dict(self._to_blank)
+        if until:
+            await asyncio.wrap_future(self._exposures.forget(until))
+            self._to_blank = {one: at for one, at in self._to_blank.items() if until.get(one) != at}
 
-    async def _erase_here(self, forgotten_at: Mapping[str, int]) -> None:
-        """What is held in memory, pasts, and once more what was made of these meanwhile; then what was recorded."""
-        held = {*self._hot.states.users_held(), *self._recommender.users_held()}
-        meant = await asyncio.to_thread(those_meant, forgotten_at, held)
-        self._drop(meant)
-        for user_id in await asyncio.to_thread(those_meant, forgotten_at, self._earlier.users()):
-            self._earlier.forget(user_id)
-            meant.add(user_id)
-        self._drop(meant)
-        now = int(self._clock.now())  # all that is recorded here, whatever clock said when it was to be forgotten
-        await asyncio.wrap_future(self._exposures.forget({digest: max(at, now) for digest, at in forgotten_at.items()}))
-        await self._tell_engines(set(forgotten_at))
+    async def _tell(self) -> None:
+        """Engines, and once more a round later: a question under way may have brought them what they had forgotten."""
+        new, again = self._to_tell, self._to_tell_again
+        self._to_tell, self._told, self._to_tell_again = set(), new, self._told
+        if new or again:
+            await self._engine.forget(list(new | again))
 
     def _drop(self, user_ids: set[str]) -> None:
         self._hot.states.let_go(user_ids)
         self._recommender.forget(user_ids)
-
-    async def _tell_engines(self, digests: set[str]) -> None:
-        self._told |= digests
-        await self._engine.forget(list(digests))
-
-    async def _tell_engines_again(self) -> None:
-        """A round after they were told: a question under way may have brought them what they had forgotten."""
-        again, self._to_tell, self._told = self._to_tell, self._told, set()
-        if again:
-            await self._engine.forget(list(again))
 
     async def _finish(self) -> None:
         """What a crash may have left of those whose record is in the log."""
@@ -157,3 +166,5 @@ class Forgetting:
             await action()
         except AsterismError as error:
             logger.warning("who was forgotten is not erased everywhere yet, and will be tried again: %s", error)
+        except Exception:  # whatever it is, who is forgotten later must be heard of
+            logger.exception("who was forgotten is not erased everywhere yet, and will be tried again")

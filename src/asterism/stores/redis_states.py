@@ -136,8 +136,10 @@ class RedisUserStates:
         """See `UserStates.known`."""
         if visitor.key is None:
             return False
-        key = self._client.key("state", visitor.key)
-        return bool(self._client.call(lambda redis: redis.exists(key))) or any(True for _ in self._earlier(visitor.key))
+        key, mark = self._client.key("state", visitor.key), self._mark_of(visitor.key)
+        if self._client.call(lambda redis: redis.exists(key)):
+            return True
+        return bool(mark) and not self._client.call(lambda redis: redis.exists(mark))
 
     def forget(self, visitor: Visitor) -> None:
         """See `UserStates.forget`."""

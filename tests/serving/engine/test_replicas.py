@@ -55,7 +55,7 @@ def test_kill_9_of_one_engine_under_load_fails_nobody(bundle: Path) -> None:
     run(bundle, work, limits=replace(PATIENT, engines=2))
 
 
-@pytest.mark.parametrize("what", ["another batch", "no message"])
+@pytest.mark.parametrize("what", ["another batch", "no message", "no text", "a fault of ours"])
 def test_an_engine_that_answers_what_nobody_asked_is_started_again_and_nobody_waits_in_vain(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -69,15 +69,20 @@ def test_an_engine_that_answers_what_nobody_asked_is_started_again_and_nobody_wa
         odd.set()
         if what == "another batch":
             return messages.Reply(found.batch + 7)
+        if what == "a fault of ours":
+            raise LookupError("nobody thought of this")
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(EngineChild, "_receive", _nonsense)
+            patched.setattr(EngineChild, "_receive", _nonsense if what == "no message" else _no_text)
             return await reply(child)
 
     monkeypatch.setattr(EngineChild, "reply", reply_oddly)
 
     async def work(engine: EnginePool) -> None:
         await all_ready(engine)
-        with pytest.raises(ModelError, match="was not given" if what == "another batch" else "is no message"):
+        told = {"another batch": "was not given", "a fault of ours": "nobody thought of this"}.get(
+            what, "is no message"
+        )
+        with pytest.raises(ModelError, match=told):
             await asyncio.wait_for(engine.recommend(asked("ann")), 60)
         await asyncio.wait_for(all_ready(engine), 120)
         assert engine.status.starts == 2
@@ -88,6 +93,10 @@ def test_an_engine_that_answers_what_nobody_asked_is_started_again_and_nobody_wa
 
 async def _nonsense(_: EngineChild) -> bytes:
     return b"\xc1"
+
+
+async def _no_text(_: EngineChild) -> bytes:
+    return b"\x94\x01\x90\xa1\xff\x80"
 
 
 def test_a_request_that_kills_every_engine_that_takes_it_is_not_tried_for_ever(bundle: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import queue
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,6 +63,29 @@ def test_what_is_held_of_the_forgotten_is_dropped_and_told_once(users: Users) ->
         heard.catch_up()
     assert (heard.earlier.users(), copies.held) == (HELD[1:], HELD[1:])
     assert [sorted(one) for one in told] == [sorted(map(digest_of, ("ada", "nobody")))]
+    heard.close()
+
+
+def test_whoever_could_not_be_told_is_told_later_and_following_goes_on(
+    users: Users, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(forgotten, "_FOLLOW_SECONDS", 0.001)
+    told: queue.Queue[list[str]] = queue.Queue()
+    tries = iter([TimeoutError("nobody answered"), None, None])
+
+    def tell(digests: Sequence[str]) -> None:
+        told.put(sorted(digests))
+        if (error := next(tries)) is not None:
+            raise error
+
+    users.forget("ada", 100)
+    heard = heard_by(users, Copies())
+    heard.tell = tell
+    heard.start()
+    assert [told.get(timeout=60) for _ in range(2)] == [[digest_of("ada")]] * 2
+    assert "is not dealt with everywhere" in caplog.text
+    users.forget("bob", 100)
+    assert told.get(timeout=60) == [digest_of("bob")]
     heard.close()
 
 

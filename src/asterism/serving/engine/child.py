@@ -16,6 +16,7 @@ from asterism.serving.engine import messages
 
 _STREAM_LIMIT_BYTES: Final = 64 << 20
 _STOP_SECONDS: Final = 2.0
+_SENSELESS: Final = (msgspec.MsgspecError, UnicodeDecodeError)  # the latter where a text in a message is none
 
 
 class EngineChild:
@@ -56,14 +57,14 @@ class EngineChild:
             return messages.decode_loaded(await asyncio.wait_for(self._receive(), timeout_seconds))
         except TimeoutError:
             raise ModelError(f"the engine process {self.pid} did not load within {timeout_seconds:g} s") from None
-        except msgspec.MsgspecError as error:
+        except _SENSELESS as error:
             raise self._senseless(error) from error
 
     async def reply(self) -> messages.Reply:
         """The next reply; raises `ModelError` where the process dies, or says what is no reply."""
         try:
             return messages.decode_reply(await self._receive())
-        except msgspec.MsgspecError as error:
+        except _SENSELESS as error:
             raise self._senseless(error) from error
 
     def send(self, message: messages.ToEngine) -> None:

@@ -119,6 +119,9 @@ class Replica:
                 await self._live()
             except (OSError, ModelError) as error:
                 self.error = self._hung or str(error)
+            except Exception as error:  # whatever it is, an engine that nobody starts again is lost for good
+                logger.exception("an engine's process was given up")
+                self.error = f"{type(error).__name__}: {error}"
             finally:
                 await self._end()
             if self.has_refused:

@@ -32,6 +32,7 @@ class ForgottenUsers:
         self._users = users
         self._at_seconds = dict(known)
         self._number = NOBODY_YET  # engines may have been here before
+        self._to_tell: set[str] = set()  # digests that could not be told
         self._states = states
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="forgotten-users", daemon=True)
@@ -62,8 +63,11 @@ class ForgottenUsers:
             for user_id in those_meant(fresh.at_seconds, self.earlier.users()):
                 self.earlier.forget(user_id)
             self._states.let_go(those_meant(fresh.at_seconds, self._states.users_held()))
-            self.tell(list(fresh.at_seconds))
+            self._to_tell |= fresh.at_seconds.keys()
         self._number = fresh.number
+        if self._to_tell:
+            self.tell(list(self._to_tell))
+            self._to_tell = set()
 
     def _follow(self) -> None:
         while not self._stop.wait(_FOLLOW_SECONDS):
@@ -71,3 +75,5 @@ class ForgottenUsers:
                 self.catch_up()
             except AsterismError as error:
                 logger.warning("who was forgotten elsewhere is not known just now, and is asked again: %s", error)
+            except Exception:  # whatever it is, who is forgotten later must be heard of
+                logger.exception("who was forgotten elsewhere is not dealt with everywhere, and is tried again")
