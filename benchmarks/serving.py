@@ -85,7 +85,12 @@ def cached_path(address: tuple[str, int], calls: dict[str, list[bytes]], argumen
     warm_up(address, calls)
     capacity = full.counts["answered"] / full.seconds
     steady = open_loop(address, each, arguments.share * capacity, arguments.seconds, seed=arguments.seed)
-    return {"capacity": round(capacity, 1), "closed": full.row(), "share": arguments.share, "steady": steady.row()}
+    found = {"capacity": round(capacity, 1), "closed": full.row(), "share": arguments.share, "steady": steady.row()}
+    for rate in arguments.cached_rates:  # that runs of several days have in common
+        warm_up(address, calls)
+        found[f"at_{rate:g}"] = open_loop(address, each, rate, arguments.seconds, seed=arguments.seed).row()
+        say(f"cached at {rate:g}/s", found[f"at_{rate:g}"])
+    return found
 
 
 def mixed(address: tuple[str, int], calls: dict[str, list[bytes]], rate: float, seconds: float, seed: int) -> Outcomes:
@@ -118,7 +123,7 @@ def long_run(address: tuple[str, int], pid: int, arguments: argparse.Namespace) 
     rows, memory = [], [rss_mb(pid)]
     for minute in track(range(arguments.minutes), "minutes of mixed traffic"):
         calls = calls_of(arguments, 3 + minute)
-        rows.append(mixed(address, calls, arguments.rate, 50.0, arguments.seed + minute).row())
+        rows.append(mixed(address, calls, arguments.rate, 60.0, arguments.seed + minute).row())  # slates end within
         memory.append(rss_mb(pid))
     return {"minutes": rows, "rss_mb": memory}
 
@@ -190,6 +195,7 @@ def main() -> None:
     parser.add_argument("--cached-users", type=int, default=2_000)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each load")
     parser.add_argument("--share", type=float, default=0.7, help="of the cached capacity, for its latencies")
+    parser.add_argument("--cached-rates", type=float, nargs="*", default=[], help="further rates of cached reads")
     parser.add_argument("--rate", type=float, default=2_000.0, help="requests a second of mixed traffic")
     parser.add_argument("--minutes", type=int, default=0, help="of mixed traffic, with the memory of all processes")
     parser.add_argument("--connections", type=int, default=16, help="of the closed loop")

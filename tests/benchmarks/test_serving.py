@@ -24,6 +24,8 @@ def test_the_last_line_tells_capacity_latencies_and_memory() -> None:
         "40",
         "--share",
         "0.3",
+        "--cached-rates",
+        "50",
     ]
     command = [sys.executable, str(ROOT / "benchmarks" / "serving.py"), *small]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
@@ -33,6 +35,7 @@ def test_the_last_line_tells_capacity_latencies_and_memory() -> None:
     assert set(row["rss_mb"]) == set(row["processes"])
     steady = row["cached"]["steady"]
     assert steady["answered"] == steady["requests"] == steady["model"]
+    assert row["cached"]["at_50"]["answered"] == row["cached"]["at_50"]["cached"] == 50
     assert row["cached"]["closed"]["cached"] == row["cached"]["closed"]["answered"] > 0
     mixed = row["mixed"]
     assert set(mixed["kinds"]) == {"cached", "fresh", "feedback"}
