@@ -60,6 +60,7 @@ def test_after_forget_me_and_a_restart_no_byte_is_left_and_a_later_event_starts_
         assert server.recommend("x" * 9)["source"] == server.recommend(ADA)["source"] == "popular"
         assert forget(server, ADA) == {"profile": False, "events": 0, "exposures": 1}
         wait_until(lambda: files_with(state, ADA) == [])
+    told = (tmp_path / FORGOTTEN_FILE).read_bytes()
     with Server(bundle, state) as server:
         assert files_with(state, ADA) == []
         assert server.http.get(f"/api/v1/user/{quote(ADA, safe='')}/profile").json()["code"] == 20003
@@ -69,6 +70,7 @@ def test_after_forget_me_and_a_restart_no_byte_is_left_and_a_later_event_starts_
         profile = server.http.get(f"/api/v1/user/{quote(ADA, safe='')}/profile").json()["data"]
         assert [one["item"]["item_id"] for one in profile["recent"]] == ["tents-05"]
         wait_until(lambda: behaviours(state, ADA) == 1)
+    assert (tmp_path / FORGOTTEN_FILE).read_bytes() == told, "fresh engines hold nothing, and need not be told"
 
 
 def test_the_past_that_the_bundle_holds_does_not_come_back(tmp_path: Path) -> None:

@@ -70,8 +70,9 @@ class Forgetting:
         self._heard = forgotten.number  # of the last change in the database of which memory holds nothing
         # Until when exposures of digests are to be blanked: an earlier life of this process may have left some, of
         # users who came back, and engines may be processes that went on. What is left here when this one ends is done
-        # by the next.
-        self._to_blank = {digest: at + _APART_SECONDS for digest, at in forgotten.at_seconds.items()}
+        # by the next. With a log of this process alone that is done by `_finish`, and nobody else forgets.
+        before = {} if isinstance(bus, LocalEventBus) else forgotten.at_seconds
+        self._to_blank = {digest: at + _APART_SECONDS for digest, at in before.items()}
         self._to_tell = set(self._to_blank)  # digests of which engines have not heard
         self._told: set[str] = set()  # those of which they heard since the last round
         self._to_tell_again: set[str] = set()  # and in the round before
