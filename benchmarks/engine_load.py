@@ -5,7 +5,9 @@ time at the full beam. The open loop is a process of its own: the moments of a P
 told when they come, whatever the engine does; a request's latency runs from the moment at which it should have been
 sent, so that a stall of engine, service or generator is paid for by every request that falls into it. Load, service and
 engine share the machine's cores. Users come again and again, so that their states are kept; with `--strangers` nobody
-comes twice, and every history is read.
+comes twice, and every history is read. A machine that is shared changes its speed within a minute, so that 70 % of a
+capacity measured before may be 100 % of what there is: with `--turns N` the capacity is measured N times for a few
+seconds, each time followed by an Nth of every load at shares of what was just found.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -49,6 +52,7 @@ HEAD_START_SECONDS = 1.0  # in which the sender starts
 PATIENCE_SECONDS = 30.0  # after the last request; whoever has no answer by then hangs
 
 _FEWEST_ANSWERS, _LONGEST_SECONDS = 50, 60.0  # for a capacity
+_CAPACITY_SECONDS, _CAPACITY_OF_A_TURN = 10.0, 2.0
 
 Row = dict[str, Any]
 
@@ -157,96 +161,116 @@ class Sender:
             self._call(number)
 
 
-async def open_loop(
-    engine: EnginePool, requests: list[EngineRequest], rate: float, seconds: float, arguments: Any
-) -> Row:
-    """The outcomes of Poisson arrivals at a rate a second."""
-    drawn = np.random.default_rng(arguments.seed)
-    gaps = drawn.exponential(1.0 / rate, max(1, int(rate * seconds)))
-    chosen = drawn.integers(0, len(requests), len(gaps))
-    outcomes = Outcomes(arguments.deadline_ms / 1000, arguments.strangers)
-    loop = asyncio.get_running_loop()
-    tasks: set[asyncio.Task[None]] = set()
-    pids = [os.getpid(), *(one.pid for one in engine.status.engines)]
-    before, figures = rss_mb(pids), engine.status.figures
+class Load:
+    """The outcomes of Poisson arrivals at a share of the capacity, in one piece or several."""
 
-    def begin(request: EngineRequest, due: float) -> None:
-        task = loop.create_task(outcomes.of(engine, request, due))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+    def __init__(self, share: float, arguments: Any) -> None:
+        self.share = share
+        self._outcomes = Outcomes(arguments.deadline_ms / 1000, arguments.strangers)
+        self._rates: list[float] = []
+        self._requests = self._batches = self._hanging = 0
+        self._rss_mb: list[list[float]] = []
 
-    due = time.monotonic() + HEAD_START_SECONDS + np.cumsum(gaps)
-    with Sender(due, lambda number: begin(requests[chosen[number]], float(due[number]))) as sender:
-        for _ in track(range(math.ceil(seconds)), f"{rate:.0f} requests a second"):
-            await asyncio.sleep(1.0)
-        while not sender.has_ended:
+    async def go_on(
+        self, engine: EnginePool, requests: list[EngineRequest], rate: float, seconds: float, seed: int
+    ) -> None:
+        """Send at a rate a second, and wait for the answers."""
+        drawn = np.random.default_rng(seed)
+        gaps = drawn.exponential(1.0 / rate, max(1, int(rate * seconds)))
+        chosen = drawn.integers(0, len(requests), len(gaps))
+        loop = asyncio.get_running_loop()
+        tasks: set[asyncio.Task[None]] = set()
+        pids = [os.getpid(), *(one.pid for one in engine.status.engines)]
+        before, batches = rss_mb(pids), engine.status.figures.batches
+
+        def begin(request: EngineRequest, due: float) -> None:
+            task = loop.create_task(self._outcomes.of(engine, request, due))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        due = time.monotonic() + HEAD_START_SECONDS + np.cumsum(gaps)
+        with Sender(due, lambda number: begin(requests[chosen[number]], float(due[number]))) as sender:
+            for _ in track(range(math.ceil(seconds)), f"{rate:.0f} requests a second"):
+                await asyncio.sleep(1.0)
+            while not sender.has_ended:
+                await asyncio.sleep(0.05)
+        if sender.left:
+            raise SystemExit("the process that sends has ended too early")
+        end = time.monotonic() + PATIENCE_SECONDS
+        while tasks and time.monotonic() < end:
             await asyncio.sleep(0.05)
-    if sender.left:
-        raise SystemExit("the process that sends has ended too early")
-    end = time.monotonic() + PATIENCE_SECONDS
-    while tasks and time.monotonic() < end:
-        await asyncio.sleep(0.05)
-    now = engine.status.figures
-    return {
-        "rate": round(rate, 1),
-        "requests": len(gaps),
-        **{name: outcomes.counts[name] for name in ("answered", "answered too late", "shed", "late", "failed")},
-        "degraded": outcomes.counts["degraded"],
-        "hanging": len(tasks),
-        "p50_ms": _percentile(outcomes.answered_ms, 50),
-        "p99_ms": _percentile(outcomes.answered_ms, 99),
-        "max_ms": _percentile(outcomes.answered_ms, 100),
-        "refused_p99_ms": _percentile(outcomes.refused_ms, 99),
-        "beams": {str(beam): count for beam, count in sorted(outcomes.beams.items(), reverse=True)},
-        "mean_rows": round(len(outcomes.answered_ms) / max(1, now.batches - figures.batches), 1),
-        "rss_mb_before": before,
-        "rss_mb_after": rss_mb(pids),
-    }
+        self._rates.append(rate)
+        self._requests += len(gaps)
+        self._hanging += len(tasks)
+        self._batches += engine.status.figures.batches - batches
+        self._rss_mb += [before, rss_mb(pids)]
+
+    def row(self) -> Row:
+        """All of it in figures."""
+        found = self._outcomes
+        return {
+            "share": self.share,
+            "rate": round(sum(self._rates) / len(self._rates), 1),
+            "requests": self._requests,
+            **{name: found.counts[name] for name in ("answered", "answered too late", "shed", "late", "failed")},
+            "degraded": found.counts["degraded"],
+            "hanging": self._hanging,
+            "p50_ms": _percentile(found.answered_ms, 50),
+            "p99_ms": _percentile(found.answered_ms, 99),
+            "max_ms": _percentile(found.answered_ms, 100),
+            "refused_p99_ms": _percentile(found.refused_ms, 99),
+            "beams": {str(beam): count for beam, count in sorted(found.beams.items(), reverse=True)},
+            "mean_rows": round(len(found.answered_ms) / max(1, self._batches), 1),
+            "rss_mb_before": self._rss_mb[0],
+            "rss_mb_after": self._rss_mb[-1],
+        }
 
 
 def _percentile(values: list[float], share: float) -> float | None:
     return round(float(np.percentile(values, share)), 2) if values else None
 
 
-async def with_engine(bundle: Bundle, limits: EngineLimits, work: Callable[[EnginePool], Awaitable[Row]]) -> Row:
-    """Do something with an engine that is started for it."""
+@asynccontextmanager
+async def running(bundle: Bundle, limits: EngineLimits) -> AsyncIterator[EnginePool]:
+    """An engine that is ready, and ended afterwards."""
     engine = EnginePool(DEFAULT_ENGINE, bundle, frozenset, limits)
     engine.start()
     try:
         await engine.wait_ready()
-        return await work(engine)
+        yield engine
     finally:
         await engine.stop()
 
 
 async def measure(bundle: Bundle, arguments: Any) -> Row:
-    """Capacity at the full beam, then the two loads with all widths allowed."""
+    """Capacity at the full beam, by engines of its own, and the loads with all widths allowed, by turns."""
     requests = make_requests(arguments.items, arguments.seed)
     limits = EngineLimits(engines=arguments.engines, pin=arguments.pin, min_beam=arguments.beam)
-
-    async def warm_up(engine: EnginePool) -> None:
-        await closed_loop(engine, requests, min(2.0, arguments.seconds), arguments)
-
-    async def capacity(engine: EnginePool) -> Row:
-        await warm_up(engine)
-        found = await closed_loop(engine, requests, min(10.0, arguments.seconds), arguments)
-        return {"capacity": round(found, 1), "lone_ms": round(engine.status.figures.lone_ms, 2)}
-
-    async def loads(engine: EnginePool) -> Row:
-        rows = []
-        await warm_up(engine)  # who returns was there before: an engine that just began has everyone's history to read
-        for share in arguments.loads:
-            row = {
-                "share": share,
-                **await open_loop(engine, requests, share * found["capacity"], arguments.seconds, arguments),
-            }
+    free = replace(limits, min_beam=arguments.min_beam)
+    loads = [Load(share, arguments) for share in arguments.loads]
+    seconds = arguments.seconds / arguments.turns
+    at_capacity = min(_CAPACITY_SECONDS if arguments.turns == 1 else _CAPACITY_OF_A_TURN, arguments.seconds)
+    capacities: list[float] = []
+    async with running(bundle, limits) as wide, running(bundle, free) as engine:
+        for one in (wide, engine):  # who returns was there before: a fresh engine has everyone's history to read
+            await closed_loop(one, requests, min(2.0, arguments.seconds), arguments)
+        for turn in range(arguments.turns):
+            capacities.append(await closed_loop(wide, requests, at_capacity, arguments))
+            lone = wide.status.figures.lone_ms
+            print(f"capacity {capacities[-1]:.0f} requests a second at the full beam; one alone takes {lone:.2f} ms")
+            for load in loads:
+                seed = arguments.seed + 1000 * turn
+                await load.go_on(engine, requests, load.share * capacities[-1], seconds, seed)
+        rows = [load.row() for load in loads]
+        for row in rows:
             print_row(row)
-            rows.append(row)
-        return {"widths": engine.status.widths, "rows": rows}
-
-    found = await with_engine(bundle, limits, capacity)
-    print(f"capacity {found['capacity']} requests a second at the full beam; one alone takes {found['lone_ms']} ms")
-    return found | await with_engine(bundle, replace(limits, min_beam=arguments.min_beam), loads)
+        return {
+            "capacity": round(sum(capacities) / len(capacities), 1),
+            "capacities": [round(one, 1) for one in capacities],
+            "lone_ms": round(lone, 2),
+            "widths": engine.status.widths,
+            "rows": rows,
+        }
 
 
 def print_row(row: Row) -> None:
@@ -267,6 +291,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each load")
     parser.add_argument("--loads", type=float, nargs="+", default=[0.7, 1.5], help="shares of the capacity")
+    parser.add_argument("--turns", type=int, default=1, help="of measuring the capacity and then loading a part of it")
     parser.add_argument("--deadline-ms", type=float, default=50.0)
     parser.add_argument("--clients", type=int, default=32, help="of the closed loop")
     parser.add_argument("--engines", type=int, default=1)

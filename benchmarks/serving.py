@@ -2,7 +2,8 @@
 
 Real processes (`asterism serve`: supervisor, gateway, engine, worker) on a bundle of the reference shape. The load is
 a process of its own, on the same cores as everything else. `cached`: visitors whose slate is valid. `fresh`: requests
-that no kept slate may answer, so that the engine is asked. `feedback`: one click, durable before it is answered.
+that no kept slate may answer, so that the engine is asked. `feedback`: one click, durable before it is answered. On a
+machine whose speed changes, `--turns N` measures the capacity and loads a share of it N times for an Nth of the time.
 """
 
 from __future__ import annotations
@@ -78,14 +79,25 @@ def warm_up(address: tuple[str, int], calls: dict[str, list[bytes]]) -> None:
 
 
 def cached_path(address: tuple[str, int], calls: dict[str, list[bytes]], arguments: argparse.Namespace) -> Row:
-    """Capacity of the cached read path, then its latencies at a share of that."""
+    """Capacity of the cached read path, and its latencies at a share of that, by turns."""
     each = [Call("cached", one) for one in calls["cached"]]
-    warm_up(address, calls)
-    full = closed_loop(address, each, arguments.seconds, connections=arguments.connections)
-    warm_up(address, calls)
-    capacity = full.counts["answered"] / full.seconds
-    steady = open_loop(address, each, arguments.share * capacity, arguments.seconds, seed=arguments.seed)
-    found = {"capacity": round(capacity, 1), "closed": full.row(), "share": arguments.share, "steady": steady.row()}
+    seconds = arguments.seconds / arguments.turns
+    full, steady, capacities = Outcomes(), Outcomes(), []
+    for turn in range(arguments.turns):
+        warm_up(address, calls)
+        closed = closed_loop(address, each, seconds, connections=arguments.connections)
+        capacities.append(closed.counts["answered"] / closed.seconds)
+        warm_up(address, calls)
+        seed = arguments.seed + 1000 * turn
+        steady += open_loop(address, each, arguments.share * capacities[-1], seconds, seed=seed)
+        full += closed
+    found = {
+        "capacity": round(full.counts["answered"] / full.seconds, 1),
+        "capacities": [round(one, 1) for one in capacities],
+        "closed": full.row(),
+        "share": arguments.share,
+        "steady": steady.row(),
+    }
     for rate in arguments.cached_rates:  # that runs of several days have in common
         warm_up(address, calls)
         found[f"at_{rate:g}"] = open_loop(address, each, rate, arguments.seconds, seed=arguments.seed).row()
@@ -194,6 +206,9 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--cached-users", type=int, default=2_000)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each load")
+    parser.add_argument(
+        "--turns", type=int, default=1, help="of measuring the cached capacity and loading a share of it"
+    )
     parser.add_argument("--share", type=float, default=0.7, help="of the cached capacity, for its latencies")
     parser.add_argument("--cached-rates", type=float, nargs="*", default=[], help="further rates of cached reads")
     parser.add_argument("--rate", type=float, default=2_000.0, help="requests a second of mixed traffic")

@@ -43,6 +43,14 @@ class Outcomes:
     lateness_ms: list[float] = field(default_factory=list)  # of the generator itself, before it had a free connection
     seconds: float = 0.0
 
+    def __iadd__(self, other: Outcomes) -> Outcomes:
+        for kind, ms in other.ms.items():
+            self.ms.setdefault(kind, []).extend(ms)
+        self.counts.update(other.counts)  # adds them
+        self.lateness_ms += other.lateness_ms
+        self.seconds += other.seconds
+        return self
+
     def row(self) -> dict[str, Any]:
         """Figures of all requests and of each kind."""
         everything = [one for of_kind in self.ms.values() for one in of_kind]

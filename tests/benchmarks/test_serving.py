@@ -24,6 +24,8 @@ def test_the_last_line_tells_capacity_latencies_and_memory() -> None:
         "40",
         "--share",
         "0.3",
+        "--turns",
+        "2",
         "--cached-rates",
         "50",
     ]
@@ -35,6 +37,7 @@ def test_the_last_line_tells_capacity_latencies_and_memory() -> None:
     assert set(row["rss_mb"]) == set(row["processes"])
     steady = row["cached"]["steady"]
     assert steady["answered"] == steady["requests"] == steady["model"]
+    assert len(row["cached"]["capacities"]) == 2
     assert row["cached"]["at_50"]["answered"] == row["cached"]["at_50"]["cached"] == 50
     assert row["cached"]["closed"]["cached"] == row["cached"]["closed"]["answered"] > 0
     mixed = row["mixed"]
