@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from asterism.decoding.state_cache import CacheLimits, StateCache
 from asterism.models.ugt import UGT
@@ -67,6 +68,21 @@ def test_users_who_return_are_the_same(
         answers.append(cache.encode(whole, ["ann", "bob", "eve"]))
         assert cache.counts.advanced == 3
     torch.testing.assert_close(*answers, rtol=0, atol=CLOSE[precision])
+
+
+def test_silu_is_exact_to_seven_digits_from_end_to_end() -> None:
+    """What is kept of values is their SiLU; as tiny numbers are slow, far below it is zero rather than next to it."""
+    ends = [-3e38, -1e4, -88.0, -87.01, -87.0, 87.0, 88.0, 1e4, 3e38, torch.nan]
+    values = torch.cat([torch.linspace(-20, 20, 16_000), torch.linspace(-86, 86, 374), torch.tensor(ends)])
+    expanded = torch.zeros(1, len(values) // 16, 64)
+    expanded[0, :, 16:32] = values.reshape(-1, 16)
+    attention = FusedAttention(torch.float32, torch.zeros(1, 1), torch.ones(16), torch.zeros(16), 1e-6, 1)
+    _, kept = attention.every(expanded, torch.zeros(1, *[len(values) // 16] * 2, dtype=torch.int32), keep=True)
+    assert kept is not None
+    found = kept[0, :, :16].flatten().double()
+    exact = torch.where(values < -87, 0, functional.silu(values.double()))
+    torch.testing.assert_close(found, exact, rtol=2e-6, atol=2e-7, equal_nan=True)
+    assert (found[values < -87] == 0).all()
 
 
 def test_a_state_that_is_no_number_stays_none() -> None:
