@@ -36,9 +36,10 @@ class Place:
     redis: ServerProcess
     clock: ManualClock
 
-    def gateway(self, name: str, clock: Clock | None = None) -> Service:
+    def gateway(self, name: str, clock: Clock | None = None, timeout_seconds: float = 10.0) -> Service:
         """One more gateway."""
-        settings = ServiceSettings(self.bundle, self.folder / name, ENGINE, deadline_seconds=20.0, stores=self.stores)
+        stores = self.stores.model_copy(update={"timeout_seconds": timeout_seconds})
+        settings = ServiceSettings(self.bundle, self.folder / name, ENGINE, deadline_seconds=20.0, stores=stores)
         service = open_service(settings, clock or self.clock)
         service.hot._patience_seconds = 20.0  # what a slow machine's Redis says late is not taken for silence
         return service

@@ -48,7 +48,7 @@ def test_two_gateways_and_a_worker_are_one_service(place: Place) -> None:
 
 
 def test_feedback_needs_the_bus_alone(place: Place) -> None:
-    gateway = place.gateway("gateway")
+    gateway = place.gateway("gateway", timeout_seconds=2.0)  # so soon it does without
 
     async def use() -> None:
         await gateway.feedback.accept([event(0, "mugs-00")])
