@@ -15,7 +15,7 @@ import pytest
 
 from asterism.core.errors import StorageError
 from asterism.serving.supervisor import child
-from asterism.serving.supervisor.child import ChildSpec
+from asterism.serving.supervisor.child import Child, ChildSpec
 from asterism.serving.supervisor.run_folder import RunFolder
 from asterism.serving.supervisor.supervising import supervise
 
@@ -217,3 +217,46 @@ def test_a_state_has_one_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         RunFolder(tmp_path)
     first.close()
     RunFolder(tmp_path).close()
+
+
+def test_one_that_is_told_to_stop_while_it_is_being_started_stops(tmp_path: Path) -> None:
+    async def main() -> None:
+        for hurry in (False, True):
+            one = Child(ChildSpec("engine", ("sleep", "1000"), stop_seconds=1000.0), folder)
+            keeping = asyncio.create_task(one.keep())
+            await asyncio.sleep(0)  # it is about to have a process
+            one.stop()
+            if hurry:
+                one.kill()
+            assert await asyncio.wait_for(keeping, 120) == 0
+
+    folder = RunFolder(tmp_path)
+    asyncio.run(main())
+    folder.close()
+    assert not list((tmp_path / "run").glob("*.pid"))
+
+
+def test_a_full_disk_keeps_nobody_from_being_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(child, "_FIRST_PAUSE_SECONDS", 0.02)
+    log = tmp_path / "log"
+    dying = script("open({log!r}, 'a').write('up\\n'); import os; os.kill(os.getpid(), 9)", log)
+    (tmp_path / "run" / "worker.pid.new").mkdir(parents=True)  # so that no number can be written down
+    assert run([ChildSpec("worker", dying)], tmp_path, lambda: len(lines(log)) == 3) == 0
+    assert f"{tmp_path / 'run'} does not tell the number of the worker" in caplog.text
+
+
+def test_one_that_cannot_be_started_just_now_is_started_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(child, "_FIRST_PAUSE_SECONDS", 0.02)
+    log, program = tmp_path / "log", tmp_path / "program"
+
+    def appears() -> bool:
+        if not program.exists() and "the worker cannot be started (No such file or directory)" in caplog.text:
+            program.symlink_to(sys.executable)
+        return "worker began" in lines(log)
+
+    specs = [ChildSpec("worker", (str(program), *script(PATIENT, log, "worker")[1:]))]
+    assert run(specs, tmp_path, appears) == 0

@@ -52,6 +52,7 @@ class Child:
         self._folder = folder
         self._process: Process | None = None
         self._stopping = asyncio.Event()
+        self._is_hurried = False  # it is killed rather than asked
         self.was_ready = asyncio.Event()
 
     async def keep(self, after: asyncio.Event | None = None) -> int:
@@ -64,14 +65,18 @@ class Child:
         pause_seconds = _FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             started = time.monotonic()
-            status = await self._live()
+            try:
+                status = await self._live()
+                what = f"ended with status {status}"
+            except OSError as error:  # no memory or no room for another process just now
+                status, what = None, f"cannot be started ({error.strerror})"
             if self._stopping.is_set():
                 break
             if status == REFUSED_STATUS and not self.was_ready.is_set():
                 return status
             if time.monotonic() - started > _HEALTHY_AFTER_SECONDS:
                 pause_seconds = _FIRST_PAUSE_SECONDS
-            logger.error("the %s ended with status %d; it is started again in %g s", self.name, status, pause_seconds)
+            logger.error("the %s %s; it is started again in %g s", self.name, what, pause_seconds)
             await self._unless_stopped(asyncio.sleep(pause_seconds))
             pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
         return 0
@@ -85,6 +90,7 @@ class Child:
 
     def kill(self) -> None:
         """End it at once."""
+        self._is_hurried = True
         self._stopping.set()
         if self._process is not None:
             self._kill(self._process)
@@ -107,6 +113,8 @@ class Child:
             pass_fds=(*self._spec.pass_fds, self._folder.lock),
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
+        if self._stopping.is_set():  # it was said while there was no process yet to hear it
+            (self.kill if self._is_hurried else self.stop)()
         self._folder.note_pid(self.name, process.pid)
         assert process.stdout is not None
         assert process.stderr is not None

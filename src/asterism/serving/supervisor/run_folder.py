@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import time
 from pathlib import Path
@@ -13,6 +14,8 @@ from asterism.core.errors import StorageError
 from asterism.serving.grpc.addresses import socket_in
 
 _PATIENCE_SECONDS: Final = 3.0  # the processes of a supervisor that was killed end by themselves
+
+logger = logging.getLogger(__name__)
 
 
 def engine_address(state: Path) -> str:
@@ -41,14 +44,18 @@ class RunFolder:
         self._take(state)
 
     def note_pid(self, name: str, pid: int) -> None:
-        """Write down the number of a process, in place of the one before it."""
+        """Write down the number of a process, in place of the one before it; a failure is told in the log."""
         fresh = self.path / f"{name}.pid.new"
-        fresh.write_text(f"{pid}\n", encoding="ascii")
-        fresh.replace(self.path / f"{name}.pid")
+        try:
+            fresh.write_text(f"{pid}\n", encoding="ascii")
+            fresh.replace(self.path / f"{name}.pid")
+        except OSError as error:
+            logger.error("%s does not tell the number of the %s: %s", self.path, name, error.strerror)
 
     def forget_pid(self, name: str) -> None:
         """The process is gone."""
-        (self.path / f"{name}.pid").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (self.path / f"{name}.pid").unlink()
 
     def close(self) -> None:
         """Let another supervisor have it."""
