@@ -194,7 +194,7 @@ def gateway(
     service = open_service(settings)
     gate = open_gate(_guard(config), settings.deployment, service.hot.limits, taken.getsockname()[0])
     address = listen or gateway_address(settings.state)
-    server.run(service, taken, lambda line: print(line, flush=True), address, gate)
+    server.run(service, taken, lambda line: print(line, flush=True), address, gate, supervised=supervised)
 
 
 @app.command(name="engine")
@@ -236,6 +236,7 @@ def engine_command(
         limits=EngineLimits(engines=engines, min_beam=min_beam, pin=pin),
         metrics_port=metrics_port,
         metrics_host=metrics_host,
+        supervised=supervised,
     )
     say = (lambda _: None) if supervised else (lambda line: print(line, flush=True))
     run_engine(process, say)
@@ -268,7 +269,7 @@ def worker(
     stop = threading.Event()
 
     def on_signal(*_: object) -> None:
-        if stop.is_set():
+        if stop.is_set() and not supervised:
             os._exit(1)  # a second signal does not wait for the batches in hand; they come again
         stop.set()
 

@@ -1,4 +1,8 @@
-"""SIGTERM and Ctrl-C: the first lets work finish, the second does not."""
+"""SIGTERM and Ctrl-C: the first lets work finish, the second does not.
+
+A process under our supervisor minds the first alone: who ends a service by signalling all of its processes, as systemd
+does, has each told twice, and it is the supervisor that kills what a second signal is to end.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ from typing import Any
 class StopSignals:
     """Listens from now on; for a running event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, supervised: bool = False) -> None:
         self.asked = asyncio.Event()
         self.hurried = asyncio.Event()
+        self._supervised = supervised
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
@@ -29,4 +34,7 @@ class StopSignals:
             working.cancel()
 
     def _on_signal(self) -> None:
-        (self.hurried if self.asked.is_set() else self.asked).set()
+        if not self.asked.is_set():
+            self.asked.set()
+        elif not self._supervised:
+            self.hurried.set()

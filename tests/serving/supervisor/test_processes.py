@@ -131,6 +131,24 @@ def test_a_stop_under_load_cuts_no_request(bundle: Path, tmp_path: Path, keep_al
         assert [one.name for one in running.run_folder.iterdir()] == ["lock"]
 
 
+def test_a_stop_that_signals_every_process_cuts_no_request(bundle: Path, tmp_path: Path) -> None:
+    with Server(bundle, tmp_path / "state") as running, ThreadPoolExecutor(4) as pool:
+        wait_until((running.run_folder / "worker.pid").exists)
+        pids = [running.process.pid, *(running.pid_of(name) for name in ("gateway", "engine", "worker"))]
+        (tmp_path / DELAY_FILE).write_text("600")
+        asking = [pool.submit(running.recommend, f"u{user}", exclude=["lamps-00"]) for user in range(4)]
+        wait_until(lambda: running.engine_figures()["waiting"] + running.engine_figures()["under_way"] == 4)
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        running.wait_deaf()
+        os.kill(pids[1], signal.SIGTERM)  # as the supervisor does, which tells each a second time
+        time.sleep(1)  # in which a gateway that minds that would end
+        (tmp_path / DELAY_FILE).unlink()
+        assert [len(one.result()["items"]) for one in asking] == [10] * 4
+        assert running.process.wait(STOP_SECONDS) == 0
+        assert not any(map(lives, pids))
+
+
 def places(bundle: Path, state: Path) -> tuple[str, ...]:
     return ("--bundle", str(bundle), "--state", str(state))
 

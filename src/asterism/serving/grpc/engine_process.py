@@ -44,6 +44,7 @@ class EngineProcessSettings:
     metrics_host: str = METRICS_HOST
     state: Path | None = None  # where a swap is written down, so that a restart serves the same
     asked: Path | None = None  # the bundle that it was started with, where that is not the one that was deployed
+    supervised: bool = False  # see `stopping`
 
 
 def run_engine(settings: EngineProcessSettings, say: Callable[[str], None]) -> None:
@@ -53,11 +54,11 @@ def run_engine(settings: EngineProcessSettings, say: Callable[[str], None]) -> N
 
 
 async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then let calls finish; a second signal ends at once.
+    """Serve until SIGTERM or SIGINT, then let calls finish; a second signal ends at once, unless it is supervised.
 
     Raises `BundleError`, `ConfigError`, and `ModelError` where the model refuses to load at first.
     """
-    stop = StopSignals()
+    stop = StopSignals(supervised=settings.supervised)
     bundle = Bundle.open(settings.bundle)
     hidden = HiddenItems(settings.catalogue, settings.timeout_seconds)
     pool = EnginePool(settings.factory, bundle, hidden.now, settings.limits)

@@ -80,11 +80,19 @@ class _Server(uvicorn.Server):
         yield
 
 
-def run(service: Service, taken: socket.socket, say: Callable[[str], None], address: str, gate: Gate) -> None:
+def run(
+    service: Service,
+    taken: socket.socket,
+    say: Callable[[str], None],
+    address: str,
+    gate: Gate,
+    *,
+    supervised: bool = False,
+) -> None:
     """`serve` on an event loop of its own: uvloop's where it is installed."""
     keep_pauses_short()
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-        runner.run(serve(service, taken, say, address, gate))
+        runner.run(serve(service, taken, say, address, gate, supervised=supervised))
 
 
 async def serve(
@@ -93,8 +101,10 @@ async def serve(
     say: Callable[[str], None],
     address: str | None = None,
     gate: Gate | None = None,
+    *,
+    supervised: bool = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then let requests finish; a second signal ends at once.
+    """Serve until SIGTERM or SIGINT, then let requests finish; a second signal ends at once, unless it is supervised.
 
     At `address`, features and slates are told to other processes. `say` gets the lines that tell where the
     service is and when its model is loaded. The gate is closed at the end. Raises `ModelError`, and serves no
@@ -117,7 +127,7 @@ async def serve(
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        server.force_exit = server.should_exit
+        server.force_exit = server.should_exit and not supervised  # see `stopping`
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
