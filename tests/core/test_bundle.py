@@ -7,6 +7,7 @@ import pytest
 
 from asterism.core.bundle import MANIFEST, Bundle, BundleWriter
 from asterism.core.errors import BundleError, StorageError
+from unreadable import not_root, open_folder
 
 
 def write(target: Path, text: str = "weights", **facts: object) -> Bundle:
@@ -85,6 +86,27 @@ def test_a_broken_manifest_is_a_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "b" / MANIFEST).write_text(text)
     with pytest.raises(BundleError, match="cannot be read"):
         Bundle.open(tmp_path / "b")
+
+
+@pytest.mark.parametrize("changed", [{"facts": None}, {"created_at": "yesterday"}, {"created_at": None}])
+def test_a_manifest_whose_entries_are_none_is_a_sentence(tmp_path: Path, changed: dict[str, object]) -> None:
+    write(tmp_path / "b")
+    manifest = json.loads((tmp_path / "b" / MANIFEST).read_text())
+    (tmp_path / "b" / MANIFEST).write_text(json.dumps({**manifest, **changed}))
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.open(tmp_path / "b")
+
+
+@pytest.mark.parametrize("closed", ["model.bin", MANIFEST, "."])
+def test_a_bundle_that_belongs_to_somebody_else_is_a_sentence(closed: str) -> None:
+    with open_folder() as folder:
+        write(folder / "b")
+        (folder / "b" / closed).chmod(0)
+        with (
+            not_root(),
+            pytest.raises(BundleError, match=r"cannot be read \(Permission denied\); let this user read it"),
+        ):
+            Bundle.open(folder / "b")
 
 
 def test_a_later_format_is_refused(tmp_path: Path) -> None:

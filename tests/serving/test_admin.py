@@ -14,11 +14,12 @@ import httpx
 import pytest
 
 from asterism.core.bundle import Bundle
-from asterism.core.errors import ModelError, StoreUnavailableError
+from asterism.core.errors import ModelError, StoreUnavailableError, UnknownIdError
 from asterism.serving.deploying import Deployed, Deployer, deployed_bundle
 from asterism.serving.grpc.engine_process import SwapNotes
 from serving.running import Server, ids, wait_until
 from serving.small_market import ITEM_IDS, write_bundle
+from unreadable import not_root, open_folder
 
 ADMIN = "/admin/api/v1"
 LINES = {"content-type": "application/x-ndjson"}
@@ -207,7 +208,8 @@ def test_only_bundles_of_one_folder_can_be_deployed(server: Server, name: str, c
         (market / "broken" / "items.parquet").write_bytes(b"junk")
     answer = deploy(server, {"bundle": name}).json()
     assert answer["code"] == code, answer
-    assert asked(server, "GET", "/model")["name"] == "bundle"
+    status = asked(server, "GET", "/model")
+    assert (status["name"], status["bundles"]) == ("bundle", ["broken", "bundle"]), "what can be deployed, and no more"
 
 
 def test_a_bundle_is_deployed_kept_over_a_restart_and_rolled_back(tmp_path: Path) -> None:
@@ -274,6 +276,22 @@ def test_an_engine_with_a_folder_of_its_own_starts_again_with_what_was_deployed(
     notes(old)  # a rollback, or a deploy that another engine could not follow
     assert deployed_bundle(state, old.path) == old.path.resolve()
     SwapNotes(None, old.path, old)(new)  # nothing to write into
+
+
+def test_folders_that_may_not_be_entered_are_no_bundles(tmp_path: Path) -> None:
+    with open_folder() as folder:
+        served = write_bundle(folder / "bundles" / "a")
+        (folder / "bundles" / "lost+found").mkdir(mode=0o000)
+        (folder / "bundles" / "theirs").mkdir(mode=0o000)
+        deployer = Deployer(
+            served, RefusingEngine(SwapNotes(None, served.path, served), served), DownCatalogue(), tmp_path
+        )  # type: ignore[arg-type]
+        with not_root():
+            assert deployer.status().bundles == ["a"]
+            with pytest.raises(UnknownIdError, match="there is no bundle 'theirs'"):
+                asyncio.run(deployer.deploy("theirs"))
+        shutil.rmtree(folder / "bundles")
+        assert deployer.status().bundles == []
 
 
 class RefusingEngine:

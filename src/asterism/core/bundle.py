@@ -105,9 +105,14 @@ class Bundle:
     @classmethod
     def open(cls, path: Path) -> Bundle:
         """Check and open a bundle; raises `BundleError` naming the part and the reason."""
-        manifest = _read_manifest(path)
-        for name, part in manifest.parts.items():
-            _check_part(path / name, part)
+        try:
+            manifest = _read_manifest(path)
+            for name, part in manifest.parts.items():
+                _check_part(path / name, part)
+        except OSError as error:
+            raise BundleError(
+                f"{error.filename or path} cannot be read ({error.strerror}); let this user read it, or copy it again"
+            ) from error
         return cls(path, manifest)
 
     @property
@@ -189,7 +194,8 @@ def _read_manifest(path: Path) -> Manifest:
         if raw["format"] != FORMAT_VERSION:
             raise BundleError(f"{file}: format {raw['format']} is not {FORMAT_VERSION}, the one this version reads")
         parts = {name: Part(**one) for name, one in raw["parts"].items()}
-        return Manifest(raw["version"], raw["created_at"], parts, raw["facts"])
+        datetime.fromisoformat(raw["created_at"])  # whoever tells its age relies on it
+        return Manifest(raw["version"], raw["created_at"], parts, {**raw["facts"]})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{file} cannot be read ({error!r}); copy the bundle again or train it anew") from error
 

@@ -104,12 +104,11 @@ class Deployer:
 
     def status(self) -> Deployment:
         """What is served, and what could be."""
-        names = sorted(path.name for path in self._folder.iterdir() if (path / MANIFEST).is_file())
         return Deployment(
             version=self._bundle.version,
             name=self._bundle.path.resolve().name,
             previous=Path(self._record.previous).name if self._record else None,
-            bundles=[one for one in names if _NAME.fullmatch(one)],
+            bundles=self._deployable(),
             restart_needed=self._bundle.version != self._started_with.version,
         )
 
@@ -128,11 +127,24 @@ class Deployer:
             raise ConflictError("nothing was deployed since the start, so there is nothing to go back to")
         return await self._change(lambda: Path(self._record.previous) if self._record else self._bundle.path)
 
+    def _deployable(self) -> list[str]:
+        try:
+            return sorted(path.name for path in self._folder.iterdir() if self._holds_bundle(path))
+        except OSError:  # what is served is served all the same
+            return []
+
+    def _holds_bundle(self, path: Path) -> bool:
+        try:
+            is_bundle = (path / MANIFEST).is_file()
+        except OSError:  # a folder of somebody else's, as the `lost+found` of a disk is
+            return False
+        return is_bundle and _NAME.fullmatch(path.name) is not None and path.resolve().parent == self._folder
+
     def _path_of(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise RequestError(f"{name!r} is no name of a bundle; give that of a folder in {self._folder.name}/")
         path = self._folder / name
-        if not (path / MANIFEST).is_file() or path.resolve().parent != self._folder:
+        if not self._holds_bundle(path):
             raise UnknownIdError(f"there is no bundle {name!r}; GET /admin/api/v1/model lists those there are")
         return path
 
