@@ -283,9 +283,8 @@ def test_folders_that_may_not_be_entered_are_no_bundles(tmp_path: Path) -> None:
         served = write_bundle(folder / "bundles" / "a")
         (folder / "bundles" / "lost+found").mkdir(mode=0o000)
         (folder / "bundles" / "theirs").mkdir(mode=0o000)
-        deployer = Deployer(
-            served, RefusingEngine(SwapNotes(None, served.path, served), served), DownCatalogue(), tmp_path
-        )  # type: ignore[arg-type]
+        engine, catalogue = RefusingEngine(SwapNotes(None, served.path, served), served), DownCatalogue()
+        deployer = Deployer(served, engine, catalogue, tmp_path)  # type: ignore[arg-type]
         with not_root():
             assert deployer.status().bundles == ["a"]
             with pytest.raises(UnknownIdError, match="there is no bundle 'theirs'"):
@@ -312,7 +311,8 @@ class DownCatalogue:
     """A catalogue whose store is down when it is told so."""
 
     def __init__(self) -> None:
-        self.is_down, self.synced = False, []
+        self.is_down = False
+        self.synced: list[str] = []
 
     def sync(self, items: object, images: object, version: str) -> None:
         if self.is_down:

@@ -99,10 +99,11 @@ def test_what_cannot_be_done_is_a_sentence(
         CliRunner().invoke(app, ["keys", *arguments], catch_exceptions=False)
 
 
-def test_a_new_catalogue_is_told_of_once(tmp_path: Path) -> None:
-    create = ("create", "--state", str(tmp_path / "state"), "--name", "shop", "--scope", "all")
+@pytest.mark.parametrize("name", ["state", "50%20 of #1"])
+def test_a_new_catalogue_is_told_of_once(name: str, tmp_path: Path) -> None:
+    create = ("create", "--state", str(tmp_path / name), "--name", "shop", "--scope", "all")
     first, second = keys(*create), keys(*create)
-    assert first.startswith(f"made a new catalogue in {tmp_path / 'state'}, where no service ran yet")
+    assert first.startswith(f"made a new catalogue in {tmp_path / name}, where no service ran yet")
     assert "new catalogue" not in second
 
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import unquote
 
 import typer
 
@@ -131,7 +132,7 @@ def _missing_file(catalogue: str) -> Path | None:
     """Where a catalogue in a file would be made anew."""
     if not catalogue.startswith(_FILE):
         return None
-    file = Path(catalogue.removeprefix(_FILE).partition("?")[0])
+    file = Path(unquote(catalogue.removeprefix(_FILE).partition("?")[0]))
     return None if file.exists() else file
 
 

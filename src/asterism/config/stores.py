@@ -40,10 +40,13 @@ class StoresConfig(Section):
 
     @classmethod
     def embedded(cls, folder: Path) -> Self:
-        """The defaults, below a folder."""
+        """The defaults, below a folder; raises `ConfigError` where its path is none that all of them can read."""
+        if "?" in str(folder):
+            raise ConfigError(f"{folder} cannot hold a state, as chDB takes what follows a ? for options; name another")
         below = quote(str(folder))
+        catalogue = str(folder).replace("%", "%25")  # SQLAlchemy before 2.1 would read no other escape
         return cls(
-            catalogue=f"sqlite:///{folder}/catalogue.db",
+            catalogue=f"sqlite:///{catalogue}/catalogue.db",
             bus=f"local:{below}/events",
             history=f"chdb:{below}/history",
             blobs=f"file:{below}/blobs",

@@ -16,19 +16,31 @@ def test_an_address_is_taken_as_it_is(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["", "unix:", "localhost", "host:70000", "http://host:1", "a b:1", f"unix:/{'x' * 101}"]
+    "address",
+    [
+        "",
+        "unix:",
+        "localhost",
+        "host:70000",
+        "http://host:1",
+        "a b:1",
+        f"unix:/{'x' * 101}",
+        "unix:/50%20",
+        "unix:/a?b",
+        "unix:/a#b",
+    ],
 )
 def test_what_is_no_address_is_a_sentence(address: str) -> None:
-    with pytest.raises(ConfigError, match=r"is no address|is longer than"):
+    with pytest.raises(ConfigError, match=r"is no address|is longer than|which gRPC cannot read"):
         checked(address)
 
 
-def test_a_socket_lies_in_its_folder_or_where_the_path_is_short_enough(tmp_path: Path) -> None:
+def test_a_socket_lies_in_its_folder_or_where_its_path_can_be_one(tmp_path: Path) -> None:
     assert socket_in(tmp_path, "a.sock") == f"unix:{tmp_path}/a.sock"
-    deep = tmp_path / ("deep" * 30)
-    short = socket_in(deep, "a.sock")
-    assert checked(short) == short == socket_in(deep, "a.sock")
-    assert short != socket_in(deep, "b.sock")
+    for folder in (tmp_path / ("deep" * 30), tmp_path / "50%20", tmp_path / "C#"):
+        short = socket_in(folder, "a.sock")
+        assert checked(short) == short == socket_in(folder, "a.sock")
+        assert short != socket_in(folder, "b.sock")
 
 
 def test_room_is_made_where_a_dead_process_listened_and_nowhere_else(tmp_path: Path) -> None:

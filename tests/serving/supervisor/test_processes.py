@@ -149,6 +149,23 @@ def test_a_stop_that_signals_every_process_cuts_no_request(bundle: Path, tmp_pat
         assert not any(map(lives, pids))
 
 
+def test_a_state_lies_in_any_folder_but_one_that_a_store_would_take_apart(bundle: Path, tmp_path: Path) -> None:
+    state = tmp_path / "50%20 of #1 für Ян"
+    with Server(bundle, state) as running:
+        assert running.recommend("u1")["source"] == "model"
+        assert {one.name for one in state.iterdir()} >= {"catalogue.db", "events", "exposures", "run"}
+    assert {one.name for one in tmp_path.iterdir()} == {"bundle", "server.log", state.name}, "and nowhere else"
+    refused = subprocess.run(
+        command(*places(bundle, tmp_path / "really?"), "--port", "0"),
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=RUN_SECONDS,
+    )
+    assert (refused.returncode, "really? cannot hold a state" in refused.stderr) == (2, True)
+    assert not (tmp_path / "really").exists()
+
+
 def places(bundle: Path, state: Path) -> tuple[str, ...]:
     return ("--bundle", str(bundle), "--state", str(state))
 

@@ -20,6 +20,7 @@ SLATE_SERVICE: Final = "asterism.v1.SlateService"
 
 _UNIX: Final = "unix:"
 _LONGEST_PATH: Final = 100  # the kernel takes 107 bytes
+_READ_OTHERWISE = re.compile(r"[%?#]")  # gRPC takes what these begin for an escape, a query or a fragment
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
 
@@ -29,6 +30,8 @@ def checked(address: str) -> str:
     if address.removeprefix(_UNIX) and address.startswith(_UNIX):
         if len(os.fsencode(address.removeprefix(_UNIX))) > _LONGEST_PATH:
             raise ConfigError(f"the path of {address} is longer than {_LONGEST_PATH} bytes; name a shorter one")
+        if _READ_OTHERWISE.search(address):
+            raise ConfigError(f"the path of {address} holds %, ? or #, which gRPC cannot read; name another one")
         return address
     if found is None or int(found[2]) > 65_535:
         raise ConfigError(f"{address!r} is no address; write unix:/folder/engine.sock or host:port")
@@ -41,9 +44,9 @@ def socket_path(address: str) -> Path | None:
 
 
 def socket_in(folder: Path, name: str) -> str:
-    """The address of a socket in a folder; in a short folder of this user, where the folder's own path is too long."""
+    """The address of a socket in a folder; in a short folder of this user where its own path can be none."""
     path = folder.resolve() / name
-    if len(os.fsencode(path)) <= _LONGEST_PATH:
+    if len(os.fsencode(path)) <= _LONGEST_PATH and not _READ_OTHERWISE.search(str(path)):
         return f"{_UNIX}{path}"
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     return f"{_UNIX}{Path(tempfile.gettempdir()) / f'asterism-{os.getuid()}' / digest}"
