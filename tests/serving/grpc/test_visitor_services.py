@@ -11,12 +11,14 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asterism.core.errors import RequestError, StorageError, StoreUnavailableError
 from asterism.core.records import Action
 from asterism.serving.features.earlier import EarlierEvents
+from asterism.serving.grpc.addresses import FEATURE_SERVICE, SLATE_SERVICE
 from asterism.serving.grpc.message_room import LARGEST_PART_BYTES, ROOM_BYTES, in_messages
 from asterism.serving.grpc.proto import model_pb2, visitors_pb2
 from asterism.serving.grpc.server import GrpcServer
@@ -30,14 +32,15 @@ from asterism.serving.grpc.visitor_messages import (
     wish_message,
     wish_of,
 )
-from asterism.serving.hot_state import PastEvent, recent_event
+from asterism.serving.grpc.visitor_services import visitor_server
+from asterism.serving.hot_state import HotState, PastEvent, recent_event
 from asterism.serving.slate_inputs import LastSlate, SlateInput, SlateWish, keep_slates
 from asterism.serving.worker import visitors as worker_visitors
 from asterism.serving.worker.batches import Arrival
 from asterism.serving.worker.forgotten import ForgottenUsers
 from asterism.serving.worker.visitors import GatewayVisitors, StoredVisitors, Visitors, Waiting
 from asterism.stores.event_log import Event
-from asterism.stores.opening import Hot, open_users
+from asterism.stores.opening import Hot, open_hot, open_users
 from asterism.stores.slates import ScoredItem, Slate
 from asterism.stores.user_state import Offset, RecentEvent, UserState, Visitor
 from asterism.stores.users import Users
@@ -261,6 +264,22 @@ def test_a_state_that_cannot_be_read_is_told() -> None:
 
 TEXT = st.text(max_size=6)
 MAYBE = st.none() | TEXT
+
+
+def test_both_services_are_healthy(tmp_path: Path) -> None:
+    async def main() -> None:
+        server = visitor_server(f"unix:{tmp_path}/gateway.sock", HotState({}, stores=open_hot("memory")))
+        await server.start()
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            for service in ("", FEATURE_SERVICE, SLATE_SERVICE):
+                answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        await server.stop(0)
+
+    asyncio.run(main())
+
+
 EVENTS = st.builds(
     RecentEvent,
     st.integers(0, 2**40),

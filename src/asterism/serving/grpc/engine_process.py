@@ -64,7 +64,8 @@ async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], Non
     pool = EnginePool(settings.factory, bundle, hidden.now, settings.limits)
     servicer = ModelServicer(pool, SwapNotes(settings.state, settings.asked or bundle.path, bundle))
     telemetry = instrument_engine(pool, servicer)
-    server = GrpcServer(settings.address, [HostedService(MODEL_SERVICE, add_ModelServiceServicer_to_server, servicer)])
+    hosted = HostedService(MODEL_SERVICE, add_ModelServiceServicer_to_server, servicer, is_ready=False)
+    server = GrpcServer(settings.address, [hosted])
     talking = TalkServer(settings.address, servicer.converse)
     telling: asyncio.Task[None] | None = None
     try:

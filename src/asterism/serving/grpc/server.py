@@ -34,10 +34,11 @@ class HostedService(NamedTuple):
     name: str  # with its package
     add: Callable[[Any, grpc.aio.Server], None]
     servicer: Any
+    is_ready: bool = True  # from the start; else once `set_healthy` says so
 
 
 class GrpcServer:
-    """For one event loop; a service is healthy once it was said to be."""
+    """For one event loop."""
 
     def __init__(self, address: str, services: Sequence[HostedService]) -> None:
         """Raises `ConfigError` on an address that is none."""
@@ -55,10 +56,12 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [*(one.name for one in self._services), health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, server)
+        for one in self._services:
+            await self.set_healthy(one.name, one.is_ready)
         self._listen(server)
         await server.start()
         self._server = server
-        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        await self.set_healthy("", True)
 
     async def set_healthy(self, name: str, healthy: bool) -> None:
         """What grpc.health.v1 says of a service."""
