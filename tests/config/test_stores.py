@@ -41,6 +41,31 @@ def test_what_is_wrong_is_told_with_what_is_allowed(tmp_path: Path, text: str, r
     assert reason in str(raised.value)
 
 
+@pytest.mark.parametrize("place", ["ada:secret@host:notaport/x", "host:99999", "[::1/x", "host:1:2", "a:1,b:two"])
+@pytest.mark.parametrize("store", ["catalogue = 'postgresql://", "state = 'redis://", "history = 'clickhouse://"])
+def test_a_host_that_cannot_be_read_is_refused_before_anything_starts(tmp_path: Path, store: str, place: str) -> None:
+    file = tmp_path / "deployment.toml"
+    file.write_text(f"[stores]\n{store}{place}'")
+    with pytest.raises(ConfigError, match=r"its host cannot be read; write it like host:5432") as raised:
+        load_deployment(file)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"catalogue": "postgresql://ada:se/c[r:e?t@host/db"},
+        {"catalogue": "postgresql://"},
+        {"catalogue": "sqlite:////a@[b]:c/catalogue.db"},
+        {"state": "redis+cluster://h1:7000,h2:7001?prefix=x"},
+        {"state": "rediss://:pass@[::1]:6379/0"},
+        {"blobs": "s3://bucket/p@x?endpoint=http://minio:9000"},
+    ],
+)
+def test_hosts_are_found_beside_whatever_stands_around_them(given: dict[str, str]) -> None:
+    assert StoresConfig.model_validate(given).model_dump(include=set(given)) == given
+
+
 def test_a_password_in_a_wrong_url_is_not_told(tmp_path: Path) -> None:
     file = tmp_path / "deployment.toml"
     file.write_text("[stores]\nstate = 'postgres://ada:secret@host'")

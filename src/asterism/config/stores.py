@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -25,6 +26,9 @@ SCHEMES: dict[str, tuple[str, ...]] = {
     "vectors": ("exact", "milvus://"),
     "blobs": ("file:", "s3://"),
 }
+
+
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:]*)(:(?P<port>\d{0,5}))?")
 
 
 class StoresConfig(Section):
@@ -58,6 +62,8 @@ class StoresConfig(Section):
         known = SCHEMES[info.field_name]
         if not any(value == one or (one[-1] in ":/" and value.startswith(one)) for one in known):
             raise ValueError(f"give one of {', '.join(known)}")
+        if not all(_is_host(one) for one in _hosts_of(value)):
+            raise ValueError("its host cannot be read; write it like host:5432 or [::1]:5432, with a port up to 65535")
         return value
 
     @model_validator(mode="after")
@@ -68,6 +74,20 @@ class StoresConfig(Section):
                 "give state a redis:// URL beside this bus, or the bus a local: folder"
             )
         return self
+
+
+def _hosts_of(url: str) -> list[str]:
+    """The hosts that a URL names, with their ports; what stands before them may be a password, and hold anything."""
+    behind = url.partition("://")[2]
+    if behind.startswith("/"):
+        return []
+    place = behind.rpartition("@")[2]
+    return re.split(r"[/?#]", place, maxsplit=1)[0].split(",")
+
+
+def _is_host(text: str) -> bool:
+    found = _HOST.fullmatch(text)
+    return found is not None and int(found["port"] or 0) <= 65_535
 
 
 class DeploymentConfig(Section):
