@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -147,3 +148,18 @@ def test_what_to_install_stays_readable() -> None:
     said = "this store needs clickhouse_connect, which is not installed; run: pip install 'asterism[chdb]'"
     assert Scrubber(b"salt").scrub(said) == said
     assert "ada" not in Scrubber(b"salt").scrub("user 'asterism[ada' is unknown")
+
+
+@pytest.mark.parametrize("said", [None, ""])
+def test_without_a_salt_one_is_drawn(said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SALT_VARIABLE, "")
+    if said is None:
+        monkeypatch.delenv(SALT_VARIABLE)
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        configure_logging("gateway", stream=io.StringIO())
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    assert len(os.environ[SALT_VARIABLE]) == 32

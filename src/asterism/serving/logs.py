@@ -162,7 +162,9 @@ def configure_logging(
     role: str, log_format: str = "text", level: int = logging.WARNING, stream: TextIO | None = None
 ) -> None:
     """Send all records to `stream` (stderr), as `text` or `json`; processes that this one starts share its salt."""
-    salt = os.environ.setdefault(SALT_VARIABLE, secrets.token_hex(16))
+    salt = os.environ[SALT_VARIABLE] = os.environ.get(SALT_VARIABLE) or secrets.token_hex(
+        16
+    )  # an empty one hides nothing
     scrubber = Scrubber(salt.encode())
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter((JsonLines if log_format == "json" else TextLines)(role, scrubber))
