@@ -261,6 +261,7 @@ def worker(
     _check_metrics(metrics_port, metrics_host)
     _begin("worker", log_format, supervised)
     from asterism.serving.deploying import deployed_bundle
+    from asterism.serving.stopping import stop_signals
     from asterism.serving.supervisor.run_folder import engine_address, gateway_address
     from asterism.serving.worker.running import run_worker
     from asterism.serving.worker.settings import WorkerSettings
@@ -273,7 +274,7 @@ def worker(
             os._exit(1)  # a second signal does not wait for the batches in hand; they come again
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         signal.signal(number, on_signal)
     run_worker(
         WorkerSettings(
@@ -297,6 +298,8 @@ def _begin(role: str, log_format: LogFormat, supervised: bool = False) -> None:
     from asterism.serving.logs import configure_logging
     from asterism.serving.supervisor.lifeline import end_with_supervisor
 
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # as an exception in a callback, as of the collector, it is lost
     os.environ[_LOG_FORMAT] = log_format.value  # for the processes that this one starts
     configure_logging(role, log_format.value)
     if supervised:

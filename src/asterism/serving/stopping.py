@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the first lets work finish, the second does not.
+"""SIGTERM, Ctrl-C and a terminal that closes: the first lets work finish, the second does not.
 
 A process under our supervisor minds the first alone: who ends a service by signalling all of its processes, as systemd
 does, has each told twice, and it is the supervisor that kills what a second signal is to end.
@@ -12,6 +12,12 @@ from collections.abc import Coroutine
 from typing import Any
 
 
+def stop_signals() -> list[signal.Signals]:
+    """What asks this process to stop: also that its terminal is gone, unless `nohup` has it outlive that."""
+    outlives = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([] if outlives else [signal.SIGHUP])]
+
+
 class StopSignals:
     """Listens from now on; for a running event loop."""
 
@@ -20,7 +26,7 @@ class StopSignals:
         self.hurried = asyncio.Event()
         self._supervised = supervised
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             loop.add_signal_handler(number, self._on_signal)
 
     async def unless_hurried(self, work: Coroutine[Any, Any, None]) -> None:

@@ -111,8 +111,12 @@ class Load:
             time.sleep(0.005)
 
 
-@pytest.mark.parametrize("keep_alive", [True, False])
-def test_a_stop_under_load_cuts_no_request(bundle: Path, tmp_path: Path, keep_alive: bool) -> None:
+@pytest.mark.parametrize(
+    ("keep_alive", "number"), [(True, signal.SIGTERM), (False, signal.SIGTERM), (True, signal.SIGHUP)]
+)
+def test_a_stop_under_load_cuts_no_request(
+    bundle: Path, tmp_path: Path, keep_alive: bool, number: signal.Signals
+) -> None:
     with Server(bundle, tmp_path / "state") as running:
         wait_until((running.run_folder / "worker.pid").exists)
         pids = [running.pid_of(name) for name in ("gateway", "engine", "worker")]
@@ -121,7 +125,7 @@ def test_a_stop_under_load_cuts_no_request(bundle: Path, tmp_path: Path, keep_al
         with ThreadPoolExecutor(4) as pool:
             asking = [pool.submit(load.ask, user) for user in range(4)]
             wait_until(lambda: len(load.answered) > 40)
-            running.process.send_signal(signal.SIGTERM)
+            running.process.send_signal(number)
             for one in asking:
                 one.result()  # an error of any of them is an error of the test
         assert load.refused == 4
@@ -164,6 +168,18 @@ def test_a_state_lies_in_any_folder_but_one_that_a_store_would_take_apart(bundle
     )
     assert (refused.returncode, "really? cannot hold a state" in refused.stderr) == (2, True)
     assert not (tmp_path / "really").exists()
+
+
+def test_who_is_told_to_stop_before_it_has_begun_ends(bundle: Path, tmp_path: Path) -> None:
+    config = tmp_path / "deployment.toml"
+    os.mkfifo(config)
+    for process in ((), ("gateway",), ("engine",), ("worker",)):
+        started = subprocess.Popen(
+            command(*process, *places(bundle, tmp_path / "state"), "--config", str(config)), env=environment()
+        )
+        with config.open("w"):  # it reads, and waits for the rest
+            started.send_signal(signal.SIGINT)
+            assert started.wait(STOP_SECONDS) == -signal.SIGINT, "by the signal itself: an exception may get lost"
 
 
 def places(bundle: Path, state: Path) -> tuple[str, ...]:

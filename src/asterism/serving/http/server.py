@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from asterism.serving.http.connections import QuickConnection
 from asterism.serving.http.gate import Gate
 from asterism.serving.http.listening import url_of
 from asterism.serving.service import Service
+from asterism.serving.stopping import stop_signals
 
 _DRAIN_SECONDS: Final = 10
 _LINGER_SECONDS: Final = 0.3  # longer than a client takes from one request to the next while it has more to ask
@@ -130,7 +130,7 @@ async def serve(
         server.force_exit = server.should_exit and not supervised  # see `stopping`
         server.should_exit = True
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, stop)
     announcing = asyncio.create_task(_announce_model(service, say, stop))
     collecting = asyncio.create_task(PacedCollections(lambda: server.server_state.total_requests).run())
