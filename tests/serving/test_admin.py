@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from asterism.core.bundle import Bundle
-from asterism.core.errors import ModelError, StoreUnavailableError, UnknownIdError
+from asterism.core.errors import ModelError, StorageError, StoreUnavailableError, UnknownIdError
 from asterism.serving.deploying import Deployed, Deployer, deployed_bundle
 from asterism.serving.grpc.engine_process import SwapNotes
 from serving.running import Server, ids, wait_until
@@ -276,6 +276,20 @@ def test_an_engine_with_a_folder_of_its_own_starts_again_with_what_was_deployed(
     notes(old)  # a rollback, or a deploy that another engine could not follow
     assert deployed_bundle(state, old.path) == old.path.resolve()
     SwapNotes(None, old.path, old)(new)  # nothing to write into
+
+
+def test_what_could_not_be_written_down_is_when_it_is_deployed_again(tmp_path: Path) -> None:
+    first, second = (write_bundle(tmp_path / name, brand=name) for name in ("a", "b"))
+    state = tmp_path / "state"
+    in_the_way = state / "deployed.json.writing"
+    in_the_way.mkdir(parents=True)
+    engine, catalogue = RefusingEngine(SwapNotes(None, first.path, first), first), DownCatalogue()
+    deployer = Deployer(first, engine, catalogue, state)  # type: ignore[arg-type]
+    with pytest.raises(StorageError, match=r"cannot be written \(.*\); the bundle is served until a restart"):
+        asyncio.run(deployer.deploy("b"))
+    in_the_way.rmdir()
+    assert asyncio.run(deployer.deploy("b")).version == second.version
+    assert (deployed_bundle(state, first.path), catalogue.synced) == (second.path.resolve(), [second.version])
 
 
 def test_folders_that_may_not_be_entered_are_no_bundles(tmp_path: Path) -> None:

@@ -117,7 +117,8 @@ class Deployer:
 
         Raises `RequestError` on a name that is none, `UnknownIdError`, `BundleError`, `ModelError` where its model
         cannot be loaded, `ConflictError`; then everything goes on as it was. A catalogue's store that is down is told
-        in the log, and gets the new items at the next start, or when the same bundle is deployed again.
+        in the log, and gets the new items at the next start, or when the same bundle is deployed again, as is what
+        could not be written down.
         """
         return await self._change(lambda: self._path_of(name))
 
@@ -158,6 +159,8 @@ class Deployer:
         bundle, table = await asyncio.to_thread(_read_bundle, path)
         before = self._bundle
         if bundle.version == before.version and bundle.path.resolve() == before.path.resolve():
+            if self._record is not None:
+                await asyncio.to_thread(self._write_down)  # there may have been no room the first time
             await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
             return self.status()
         take_over = await asyncio.to_thread(self._prepare, bundle, table)
