@@ -110,6 +110,31 @@ def test_a_body_that_trickles_in_is_refused() -> None:
     assert (b"connection", b"close") in start["headers"]
 
 
+def test_who_waits_longer_than_a_gateway_that_stops_is_told_to_ask_again() -> None:
+    said: list[Message] = []
+
+    async def main() -> None:
+        began = asyncio.Event()
+
+        async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+            began.set()
+            await asyncio.Event().wait()
+
+        async def hear(message: Message) -> None:
+            said.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []}
+        answering = asyncio.create_task(RequestFrame(waits)(scope, asyncio.Event().wait, hear))  # type: ignore[arg-type]
+        await began.wait()
+        answering.cancel()  # as the server does with what is under way after its last ten seconds
+        await answering
+
+    asyncio.run(main())
+    start, body = said
+    assert (start["status"], json.loads(body["body"])["code"]) == (503, 10004)
+    assert (b"retry-after", b"1") in start["headers"]
+
+
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/api/v1/item/lamps-00"])
 def test_head_is_get_without_its_body(server: Server, path: str) -> None:
     asked = server.http.head(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -9,9 +10,11 @@ from collections.abc import Awaitable
 from typing import Final
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from asterism.serving.http.envelope import unforeseen
+from asterism.core.errors import OverloadedError
+from asterism.serving.http.envelope import failure, unforeseen
 from asterism.serving.http.middleware.cors import PREFLIGHT_HEADERS, Cors
 from asterism.serving.http.middleware.limits import TokenBucket
 from asterism.serving.http.middleware.security_headers import secured
@@ -77,9 +80,9 @@ class RequestFrame:
                 await _answer_preflight(framed)
             else:
                 await self._app(scope, receive, framed)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             if not status:  # else it was answered and logged further in
-                await unforeseen(Request(scope), error)(scope, receive, framed)
+                await _answer_to(Request(scope), error)(scope, receive, framed)
         took = time.perf_counter() - started
         if (status >= 500 or took > self._slow_seconds) and scope["path"] not in _PROBES:
             self._tell(scope, status, took)
@@ -96,6 +99,12 @@ class RequestFrame:
 async def _answer_preflight(send: Send) -> None:
     await send({"type": "http.response.start", "status": 204, "headers": PREFLIGHT_HEADERS})
     await send({"type": "http.response.body", "body": b""})
+
+
+def _answer_to(request: Request, error: Exception | asyncio.CancelledError) -> Response:
+    if isinstance(error, asyncio.CancelledError):  # the server stops, and has waited for as long as it does
+        return failure(request, OverloadedError("this gateway is stopped before it has an answer; send it again"))
+    return unforeseen(request, error)
 
 
 def _room(path: str) -> str:
