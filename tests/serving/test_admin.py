@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from asterism.core.bundle import Bundle
-from asterism.core.errors import ModelError, StorageError, StoreUnavailableError, UnknownIdError
+from asterism.core.errors import ConflictError, ModelError, StorageError, StoreUnavailableError, UnknownIdError
 from asterism.serving.deploying import Deployed, Deployer, deployed_bundle
 from asterism.serving.grpc.engine_process import SwapNotes
 from serving.running import Server, ids, wait_until
@@ -276,6 +276,17 @@ def test_an_engine_with_a_folder_of_its_own_starts_again_with_what_was_deployed(
     notes(old)  # a rollback, or a deploy that another engine could not follow
     assert deployed_bundle(state, old.path) == old.path.resolve()
     SwapNotes(None, old.path, old)(new)  # nothing to write into
+
+
+def test_a_bundle_trained_anew_in_its_folder_leaves_no_way_back(tmp_path: Path) -> None:
+    first = write_bundle(tmp_path / "a", brand="a")
+    engine, catalogue = RefusingEngine(SwapNotes(None, first.path, first), first), DownCatalogue()
+    deployer = Deployer(first, engine, catalogue, tmp_path / "state")  # type: ignore[arg-type]
+    anew = write_bundle(tmp_path / "a", brand="anew")
+    told = asyncio.run(deployer.deploy("a"))
+    assert (told.version, told.previous, engine.served.version) == (anew.version, None, anew.version)
+    with pytest.raises(ConflictError, match="was replaced in its own folder, so what was served before is gone"):
+        asyncio.run(deployer.rollback())
 
 
 def test_what_could_not_be_written_down_is_when_it_is_deployed_again(tmp_path: Path) -> None:

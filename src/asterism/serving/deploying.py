@@ -34,6 +34,11 @@ class Deployed:
     current: str
     previous: str
 
+    @property
+    def leads_back(self) -> bool:
+        """Whether what was served before is another folder: one that was replaced is gone."""
+        return self.previous != self.current
+
 
 class Deployment(NamedTuple):
     """What is served, and what could be."""
@@ -107,7 +112,7 @@ class Deployer:
         return Deployment(
             version=self._bundle.version,
             name=self._bundle.path.resolve().name,
-            previous=Path(self._record.previous).name if self._record else None,
+            previous=Path(self._record.previous).name if self._record and self._record.leads_back else None,
             bundles=self._deployable(),
             restart_needed=self._bundle.version != self._started_with.version,
         )
@@ -126,6 +131,11 @@ class Deployer:
         """Serve what was served before; raises as `deploy`, and `ConflictError` where nothing was deployed."""
         if self._record is None:
             raise ConflictError("nothing was deployed since the start, so there is nothing to go back to")
+        if not self._record.leads_back:
+            raise ConflictError(
+                f"{self._bundle.path.name} was replaced in its own folder, so what was served before is gone; "
+                "deploy another bundle by its name"
+            )
         return await self._change(lambda: Path(self._record.previous) if self._record else self._bundle.path)
 
     def _deployable(self) -> list[str]:
