@@ -144,6 +144,11 @@ def test_users_go_in_and_out_as_lines(server: Server) -> None:
         (b'{"item_id": "x", "title": "y", "created_at": 99999999999999999999}', "larger than a number may be"),
         (b'{"item_id": "x", "title": "y", "\\ud800": 1}', "no database keeps"),
         (b'{"item_id": "\xff", "title": "y"}', "it is no JSON"),
+        (b'{"item_id": "x", "title": "y", "price": 1e999}', "no price"),
+        (b'{"item_id": "x", "title": "y", "price": -5}', "no price"),
+        (b'{"item_id": "%s", "title": "y"}' % (b"x" * 257), "257 characters"),
+        (b'{"item_id": "x", "title": "y", "categories": ["a", ""]}', "empty or no text"),
+        (b'{"item_id": "x", "title": "y", "image": "cover.png"}', "no SVG text"),
     ],
 )
 def test_a_bad_line_is_named_and_those_before_it_are_kept(server: Server, line: bytes, reason: str) -> None:
@@ -161,8 +166,19 @@ def test_a_bad_line_is_named_and_those_before_it_are_kept(server: Server, line: 
     asked(server, "DELETE", "/items/after")
 
 
+@pytest.mark.parametrize("line", [b'{"user_id": "%s"}' % (b"x" * 257), b'{"user_id": "x", "size": 1e999}'])
+def test_a_user_whom_no_request_or_export_could_name_is_refused(server: Server, line: bytes) -> None:
+    assert sent(server, "users", line)["code"] == 20002
+    exported = server.http.get(f"{ADMIN}/export/users").content
+    assert sent(server, "users", exported)["code"] == 0, "what is exported can be imported"
+
+
 def test_a_giant_line_and_another_type_are_refused(server: Server) -> None:
-    assert sent(server, "items", b"x" * ((1 << 20) + 2))["code"] == 20006
+    body = b'{"item_id": "kept", "title": "Kept"}\n\n' + b"x" * ((1 << 20) + 2) + b'\n{"item_id": "x", "title": "y"}'
+    giant = sent(server, "items", body, "skip")
+    assert (giant["code"], "line 3 is larger" in giant["message"]) == (20006, True)
+    asked(server, "DELETE", "/items/kept")
+    asked(server, "GET", "/items/x", None, 20003)
     other = sent(server, "items", b"{}", headers={"content-type": "application/json"})
     assert "application/x-ndjson" in other["message"]
     assert sent(server, "items", b"", on_error="perhaps")["code"] == 20001

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from math import inf, isfinite
 from typing import IO, Any, Final, TypeVar
 
 from asterism.core.errors import DataError
@@ -17,6 +18,7 @@ from asterism.stores.users import User, Users
 T = TypeVar("T")
 
 _BATCH: Final = 1_000
+_ID_CHARACTERS: Final = 256  # what requests can name; a longer one could never be read or deleted again
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "item_id": (str,),
     "title": (str,),
@@ -112,12 +114,16 @@ def stored_item(raw: dict[str, Any]) -> StoredItem:
     for name in ("item_id", "title"):
         if not raw.get(name):
             raise DataError("it is missing or empty; give one", field=name)
+    _check_id("item_id", raw["item_id"])
     categories = raw.pop("categories", [])
-    if not all(isinstance(one, str) for one in categories):
-        raise DataError(f"{categories!r} holds something that is no text; correct it", field="categories")
+    if not all(isinstance(one, str) and one for one in categories):
+        raise DataError(f"{categories!r} holds something that is empty or no text; correct it", field="categories")
     if raw.get("kind", Kind.PRODUCT) not in tuple(Kind):
         raise DataError(f"{raw['kind']!r} is none of {', '.join(Kind)}", field="kind")
+    _check_price(raw.get("price"))
     hidden, image = raw.pop("hidden", False), raw.pop("image", None)
+    if image is not None and not image.lstrip().startswith("<"):
+        raise DataError("it is no SVG text, which begins with `<`; leave it out or correct it", field="image")
     return StoredItem(Item(**raw, categories=tuple(categories), has_image=image is not None), hidden, image)
 
 
@@ -126,7 +132,21 @@ def user_of(raw: dict[str, Any]) -> User:
     user_id = raw.pop("user_id", None)
     if not isinstance(user_id, str) or not user_id:
         raise DataError("it is missing or no text; give one", field="user_id")
+    _check_id("user_id", user_id)
     for name, value in raw.items():
         if not isinstance(value, str | int | float | bool | None):
             raise DataError(f"{value!r} is neither text nor number; flatten it", field=name)
+        if isinstance(value, float) and not isfinite(value):
+            raise DataError("it is larger than a number may be; correct it", field=name)
     return User(user_id, raw)
+
+
+def _check_id(name: str, value: str) -> None:
+    if len(value) > _ID_CHARACTERS:
+        raise DataError(f"it has {len(value)} characters; give one of {_ID_CHARACTERS} at most", field=name)
+
+
+def _check_price(price: float | None) -> None:
+    """Not 1e999 either: it is read as infinite, and no line could hold it when it is exported."""
+    if price is not None and not 0 <= price < inf:
+        raise DataError(f"{price!r} is no price; give one from 0 on", field="price")

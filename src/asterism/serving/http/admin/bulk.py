@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -122,9 +123,9 @@ class _Taker:
 
 
 async def _parts(request: Request) -> AsyncIterator[list[bytes]]:
-    """Lines as they arrive, some at a time; raises `BodyTooLargeError`, `SlowRequestError`."""
+    """Lines as they arrive, some at a time; raises `BodyTooLargeError` behind those before, `SlowRequestError`."""
     chunks = request.stream().__aiter__()
-    rest, size = b"", 0
+    rest, size, given = b"", 0, 0
     waiting: list[bytes] = []
     while True:
         try:
@@ -135,15 +136,26 @@ async def _parts(request: Request) -> AsyncIterator[list[bytes]]:
             raise SlowRequestError(f"nothing arrived for {_PAUSE_SECONDS:g} s; send it without pauses") from None
         size += len(chunk)
         *lines, rest = (rest + chunk).split(b"\n")
-        if size > _MAX_BYTES or len(rest) > _MAX_LINE_BYTES or any(len(one) > _MAX_LINE_BYTES for one in lines):
-            raise BodyTooLargeError(
-                f"a line is larger than {_MAX_LINE_BYTES} bytes, or all are than {_MAX_BYTES}; send less at once"
-            )
+        within = list(takewhile(lambda one: len(one) <= _MAX_LINE_BYTES, [*lines, rest]))
+        if len(within) <= len(lines) or size > _MAX_BYTES:
+            before = [*waiting, *within[: len(lines)]]
+            yield before
+            raise _too_large(given + len(before), size)
         waiting += lines
         while len(waiting) >= _PART:
             yield waiting[:_PART]
             del waiting[:_PART]
+            given += _PART
     yield [*waiting, rest]
+
+
+def _too_large(lines: int, size: int) -> BodyTooLargeError:
+    """Why no more than the first `lines` were taken of what is `size` bytes so far."""
+    if size > _MAX_BYTES:
+        return BodyTooLargeError(f"all is larger than {_MAX_BYTES} bytes; send what comes after line {lines} by itself")
+    return BodyTooLargeError(
+        f"line {lines + 1} is larger than {_MAX_LINE_BYTES} bytes; shorten it; the lines before it are imported"
+    )
 
 
 def _object(line: bytes) -> dict[str, Any]:
