@@ -91,6 +91,16 @@ def test_a_scroll_shows_each_item_once_and_ends(server: Server, user: str) -> No
     assert [len(page) for page in found[:-1]] == [8] * (len(found) - 1)
 
 
+@pytest.mark.parametrize("user", ["u4", "somebody who scrolls"])
+@pytest.mark.parametrize("more", [{}, {"boosts": [{"categories": ["tents"], "factor": 2}]}, {"explain": True}])
+def test_the_page_that_holds_the_last_item_leads_nowhere(server: Server, user: str, more: dict[str, Any]) -> None:
+    all_there_is = len(ids(server.recommend(user, count=100)))
+    assert server.recommend(user, count=all_there_is, **more)["cursor"] is None
+    first = server.recommend(user, count=all_there_is - 1, **more)
+    last = server.recommend(user, count=1, cursor=first["cursor"], **more)
+    assert (len(ids(last)), last["cursor"]) == (1, None)
+
+
 def test_a_scroll_goes_on_after_a_restart(bundle: Path, tmp_path: Path) -> None:
     with Server(bundle, tmp_path / "state") as running:
         first = running.recommend("u1", count=10)

@@ -194,7 +194,8 @@ class Recommender:
         candidates = self._reranker.candidates_for(request.count, request.boosts)
         said = await self._model.about(request, visit, eligible, candidates)
         scored = self._ladder.scored(said.slate.items if said.slate is not None else (), said.source, visit.state)
-        ranked = self._ladder.candidates(scored, visit.state, eligible, candidates)
+        found = self._ladder.candidates(scored, visit.state, eligible, candidates + 1)  # one more tells of a next page
+        ranked = found[:candidates]
         attribution_id = drawn_id()
         items = tuple(self._slate(request, scroll, ranked, eligible, attribution_id))
         if request.explain:
@@ -206,7 +207,7 @@ class Recommender:
             items=items,
             bundle_version=slate.bundle_version if slate is not None else self.bundle_version,
             latency_ms=(time.perf_counter() - started) * 1000,
-            cursor=self._cursor(request, scroll, len(ranked), items),
+            cursor=self._cursor(scroll, len(found), items),
             degraded=slate is not None and slate.degraded,
             cached=slate is not None and said.cached,
         )
@@ -240,11 +241,9 @@ class Recommender:
         )
         return self._reranker.slate(ranked, eligible, asked)
 
-    def _cursor(
-        self, request: RecommendRequest, scroll: Scroll, candidates: int, items: tuple[Recommended, ...]
-    ) -> str | None:
-        """What leads on behind these items; None at the end of what there is. (Caps may leave a page short of that.)"""
-        if not items or (len(items) < request.count and candidates <= len(items)):
+    def _cursor(self, scroll: Scroll, found: int, items: tuple[Recommended, ...]) -> str | None:
+        """What leads on behind these items; None where no more were found. (Caps may leave a page short of that.)"""
+        if not items or found <= len(items):
             return None
         return self._scrolls.after(scroll, (one.item_id for one in items))
 
