@@ -23,7 +23,10 @@ _KEPT_BYTES: Final = 64 << 20
 
 
 class ItemFacts:
-    """Categories, brands, prices and ages of the items of a bundle; an item that came later has none."""
+    """Categories, brands, prices and ages of the items of a bundle; an item that came later has none.
+
+    Never changed: what was changed by hand makes another one.
+    """
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.ids = IdMap(item.item_id for item in items)
@@ -46,6 +49,20 @@ class ItemFacts:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def says_the_same(self, other: ItemFacts) -> bool:
+        """Whether another one of the same items holds the same of each."""
+        if (self.category_names, self.brand_names) != (other.category_names, other.brand_names):
+            return False
+        mine, theirs = self._attributes, other._attributes
+        pairs = (
+            (mine.items, theirs.items),
+            (mine.categories, theirs.categories),
+            (mine.prices, theirs.prices),
+            (self.brands, other.brands),
+            (self.created_at, other.created_at),
+        )
+        return all(np.array_equal(one, another, equal_nan=one.dtype.kind == "f") for one, another in pairs)
 
     def mask(self, wanted: Predicate) -> NDArray[np.bool_]:
         """(items,) who answers a predicate; raises `RequestError` on a category that no item has."""

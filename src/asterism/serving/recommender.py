@@ -129,6 +129,12 @@ class Recommender:
 
         return take_over
 
+    def know(self, facts: ItemFacts) -> None:
+        """Go by other facts of the same items, unless they say the same."""
+        if not facts.says_the_same(self._facts):
+            self._reranker.prepared(facts, self._vectors)()
+            self._facts = facts
+
     async def recommend(self, request: RecommendRequest) -> Recommendation:
         """The best slate that can be had within the deadline; raises `RequestError` on a category that no item has."""
         started = time.perf_counter()

@@ -24,6 +24,7 @@ from asterism.serving.feedback import FeedbackIntake
 from asterism.serving.forgetting import Forgetting
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.hot_state import HotState
+from asterism.serving.item_following import ItemFollowing
 from asterism.serving.places import DEFAULT_ENGINE as DEFAULT_ENGINE
 from asterism.serving.places import default_state_folder as default_state_folder
 from asterism.serving.ports import EngineHandle
@@ -112,7 +113,10 @@ class Service:
     def start(self) -> None:
         """Start the engine, on the event loop that will serve."""
         self.engine.start()
-        self._following = [asyncio.create_task(one) for one in (self.hot.follow(), self.forgetting.follow())]
+        items = ItemFollowing(self.catalogue, self.recommender)
+        self._following = [
+            asyncio.create_task(one) for one in (self.hot.follow(), self.forgetting.follow(), items.follow())
+        ]
         if isinstance(self.vectors, VectorsBeside):
             self._following.append(asyncio.create_task(asyncio.to_thread(self.vectors.fill)))
 

@@ -1,0 +1,83 @@
+"""What is changed by hand holds for filters, boosts and caps too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asterism.data.item_attributes import Predicate
+from asterism.serving.item_following import ItemFollowing
+from serving.one_process import Shop, in_loop, opened
+from serving.one_process import ids as ids_of
+from serving.running import Server, ids, wait_until
+
+ITEMS = "/admin/api/v1/items"
+
+
+@pytest.fixture
+def changed(server: Server) -> Iterator[str]:
+    """An item that is put back as it was."""
+    before = server.http.get(f"{ITEMS}/lamps-00").json()["data"]
+    yield "lamps-00"
+    kept = ("title", "categories", "price", "brand")
+    server.http.put(f"{ITEMS}/lamps-00", json={name: before[name] for name in kept})
+    wait_until(lambda: "lamps-00" in answered(server, {"max_price": before["price"]}))
+
+
+def answered(server: Server, filters: dict[str, Any], **more: Any) -> list[str]:
+    answer = server.http.post("/api/v1/recommend", json={"filters": filters, "count": 100, **more}).json()
+    return ids(answer["data"]) if answer["code"] == 0 else []
+
+
+def test_filters_go_by_prices_and_categories_as_they_are_now(server: Server, changed: str) -> None:
+    server.http.patch(f"{ITEMS}/{changed}", json={"price": 500, "categories": ["chairs"]})
+    wait_until(lambda: answered(server, {"min_price": 400}) == [changed])
+    assert answered(server, {"categories": ["chairs"]}) == [changed]
+    for filters in ({"max_price": 20}, {"categories": ["lamps"]}, {"categories": ["everything"]}):
+        found = answered(server, filters)
+        assert found
+        assert changed not in found
+    first = answered(server, {}, count=1, boosts=[{"categories": ["chairs"], "factor": 100}])
+    assert first == [changed]
+
+
+def test_an_item_that_comes_back_is_what_it_comes_back_as(server: Server, changed: str) -> None:
+    server.http.delete(f"{ITEMS}/{changed}")
+    wait_until(lambda: changed not in answered(server, {"categories": ["lamps"]}))
+    server.http.post(ITEMS, json={"item_id": changed, "title": "Mug", "categories": ["mugs"], "price": 3})
+    wait_until(lambda: changed in answered(server, {"categories": ["mugs"], "max_price": 4}))
+    assert changed not in answered(server, {"categories": ["lamps"]})
+
+
+def test_what_was_changed_holds_after_a_restart(bundle: Path, tmp_path: Path) -> None:
+    with Server(bundle, tmp_path / "state") as running:
+        running.http.patch(f"{ITEMS}/lamps-00", json={"price": 500})
+    with Server(bundle, tmp_path / "state") as running:
+        wait_until(lambda: answered(running, {"min_price": 400}) == ["lamps-00"])
+
+
+def test_while_the_catalogue_is_down_filters_go_by_what_was_known(tmp_path: Path) -> None:
+    dear = Predicate(frozenset(), 400.0)
+
+    async def story(shop: Shop) -> list[list[str]]:
+        item = shop.real_catalogue.get("lamps-00")
+        shop.catalogue.is_off = True
+        following = asyncio.create_task(ItemFollowing(shop.catalogue, shop.recommender).follow())
+        shop.real_catalogue.upsert([replace(item, price=500.0)])
+        await asyncio.sleep(0)
+        found = [ids_of(await shop.ask(wanted=dear))]
+        shop.catalogue.is_off = False
+        async with asyncio.timeout(60):
+            while len(found) == 1:
+                await asyncio.sleep(0.02)
+                found += [one] if (one := ids_of(await shop.ask("somebody", wanted=dear))) else []
+        following.cancel()
+        return found
+
+    with opened(tmp_path) as shop:
+        assert in_loop(story, shop) == [[], ["lamps-00"]]
