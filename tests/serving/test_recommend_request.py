@@ -179,6 +179,13 @@ def test_a_bad_batch_is_explained(server: Server) -> None:
         assert sentence in answer["message"]
 
 
+def test_an_item_newer_than_the_bundle_is_like_nothing_and_that_is_said(server: Server) -> None:
+    server.http.post("/admin/api/v1/items", json={"item_id": "newer", "title": "Newer"})
+    answer = server.http.get("/api/v1/similar/newer").json()
+    assert (answer["code"], "newer than the served bundle" in answer["message"]) == (20003, True)
+    server.http.delete("/admin/api/v1/items/newer")
+
+
 def test_similar_needs_neighbours_for_what_users_took(server: Server) -> None:
     for mode in ("collaborative", "hybrid"):
         answer = server.http.get("/api/v1/similar/mugs-00", params={"mode": mode}).json()

@@ -8,7 +8,7 @@ from typing import Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from asterism.core.errors import RequestError
+from asterism.core.errors import RequestError, UnknownIdError
 from asterism.core.ids import IdMap
 from asterism.stores.vectors import Neighbour, VectorIndex
 
@@ -40,6 +40,8 @@ class SimilarItems:
 
     def nearest(self, item_id: str, count: int, mode: Mode, exclude: Collection[str] = ()) -> list[Neighbour]:
         """The `count` nearest other items; raises `UnknownIdError`, `RequestError` where none are learned."""
+        if item_id not in self._ids:
+            raise UnknownIdError(f"item {item_id!r} is newer than the served bundle, so nothing is known to be like it")
         if mode == "semantic":
             return self._vectors.nearest(item_id, count, exclude)
         if self._taken_with is None:
