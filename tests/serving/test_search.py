@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -88,6 +89,17 @@ def test_nothing_is_found_for_no_words_and_an_item_without_vector_is_found_by_wo
 
 def test_a_part_of_a_title_is_found_where_no_word_is(search: Search) -> None:
     assert search.find("andl", ANY_ITEM, 1).found[0].item.item_id == "candle"
+
+
+@pytest.mark.parametrize("title", ["Crème Brûlée", "ガラス細工", "Ångström Cable"])
+def test_how_an_accent_is_composed_makes_no_difference(search: Search, tmp_path: Path, title: str) -> None:
+    catalogue = open_warm(f"sqlite:///{tmp_path / 'catalogue.db'}").catalogue
+    composed, apart = (unicodedata.normalize(form, title) for form in ("NFC", "NFD"))
+    catalogue.upsert([Item("composed", composed), Item("apart", apart)])
+    catalogue.close()
+    for asked in (composed, apart, composed[:3], apart[:4]):
+        found = search.find(asked, ANY_ITEM, 5).found
+        assert sorted(one.item.item_id for one in found) == ["apart", "composed"], asked
 
 
 def test_without_the_store_of_vectors_words_are_enough(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -75,8 +76,9 @@ class Search:
     def _by_text(self, text: str, wanted: ItemFilter) -> list[Item]:
         """By words; behind them titles that hold the text somewhere, as in scripts that put no spaces."""
         hits = {one.item_id: one for one in self._catalogue.find(text, wanted, _HITS)}
-        if len(hits) < _HITS and text.strip():
-            for one in self._catalogue.search(text.strip(), limit=_HITS):
+        part = unicodedata.normalize("NFC", text.strip())  # as nearly all titles are written
+        if len(hits) < _HITS and part:
+            for one in self._catalogue.search(part, limit=_HITS):
                 if wanted.lets_through(one):
                     hits.setdefault(one.item_id, one)
         return list(hits.values())[:_HITS]

@@ -1,14 +1,15 @@
 """Full text over items: FTS5 in SQLite, a GIN index over `tsvector` in PostgreSQL, and the same words in both.
 
 Words are cut and folded here, so that both databases find the same items: runs of letters and digits, whatever the
-script, without regard to case. The order is each database's own: `bm25` there, `ts_rank` here, both with a title
-before a brand before categories.
+script, without regard to case or to how a character is composed. The order is each database's own: `bm25` there,
+`ts_rank` here, both with a title before a brand before categories.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -46,8 +47,9 @@ _ORDER: Final = {
 
 
 def words_of(some: str) -> list[str]:
-    """The words of a text, folded."""
-    return [word.casefold()[:_LETTERS] for word in _WORD.findall(some[:_CHARACTERS])]
+    """The words of a text, folded; an accent may be a character of its own, as macOS writes it."""
+    composed = unicodedata.normalize("NFKC", some[:_CHARACTERS])
+    return [word.casefold()[:_LETTERS] for word in _WORD.findall(composed)]
 
 
 def put_texts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
