@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from asterism.config.loading import parse_reranking_config
 from asterism.data.item_attributes import Predicate
+from asterism.serving.item_facts import ItemFacts
 from asterism.serving.item_following import ItemFollowing
 from serving.one_process import Shop, in_loop, opened
 from serving.one_process import ids as ids_of
@@ -59,6 +61,21 @@ def test_what_was_changed_holds_after_a_restart(bundle: Path, tmp_path: Path) ->
         running.http.patch(f"{ITEMS}/lamps-00", json={"price": 500})
     with Server(bundle, tmp_path / "state") as running:
         wait_until(lambda: answered(running, {"min_price": 400}) == ["lamps-00"])
+
+
+def test_what_was_kept_is_not_given_again_once_a_rule_hides_it(tmp_path: Path) -> None:
+    hide = parse_reranking_config({"rules": [{"do": "hide", "categories": ["chairs"]}]})
+
+    async def story(shop: Shop) -> None:
+        first = ids_of(await shop.ask())[0]
+        shop.real_catalogue.upsert([replace(shop.real_catalogue.get(first), categories=("chairs",))])
+        assert first in ids_of(await shop.ask()), "nobody has told the recommender, and this answer is kept"
+        items = [shop.real_catalogue.get(one) for one in shop.recommender.item_ids]
+        shop.recommender.know(ItemFacts(items))
+        assert first not in ids_of(await shop.ask())
+
+    with opened(tmp_path, reranking=hide) as shop:
+        in_loop(story, shop)
 
 
 def test_while_the_catalogue_is_down_filters_go_by_what_was_known(tmp_path: Path) -> None:

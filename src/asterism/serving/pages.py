@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 from typing import NamedTuple
 
+from asterism.serving.item_facts import ItemFacts
 from asterism.serving.recommendation import Recommendation
 from asterism.stores.exposure_log import Shown
 from asterism.stores.slates import Slate
@@ -35,6 +36,7 @@ class Page(NamedTuple):
     answer: Recommendation
     basis: Slate  # without its items: which state, which bundle, when
     unavailable: frozenset[str]  # the very object that the catalogue gave
+    facts: ItemFacts  # as rules and caps went by
     shown: Shown
 
 

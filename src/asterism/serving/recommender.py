@@ -181,7 +181,8 @@ class Recommender:
         return page if page is not None and self._holds(page, visit) else None
 
     def _holds(self, page: Page, visit: Visit) -> bool:
-        return self._model.is_valid(page.basis, visit) and page.unavailable is self._unavailable_now()
+        is_current = page.facts is self._facts and page.unavailable is self._unavailable_now()
+        return is_current and self._model.is_valid(page.basis, visit)
 
     def _unavailable_now(self) -> frozenset[str]:
         found = self._catalogue_down.spared(self._catalogue.unavailable)
@@ -222,7 +223,8 @@ class Recommender:
         exposure = self._exposure(request, answer, used_features(request, visit.state, slate, more, self._clock.now()))
         self._exposures_down.spared(partial(self._exposures.record, exposure))
         if key is not None and slate is not None and said.source is Source.MODEL:
-            self._pages.keep(key, Page(answer, replace(slate, items=()), unavailable, Shown(exposure)))
+            page = Page(answer, replace(slate, items=()), unavailable, eligible.facts, Shown(exposure))
+            self._pages.keep(key, page)
         return answer
 
     def _check(self, request: RecommendRequest) -> None:
