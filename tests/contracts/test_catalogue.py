@@ -195,6 +195,7 @@ def test_a_filter_lets_through_the_same_in_memory(opener: Opener, price: float |
         ItemFilter(brands=("Vega",)),
     ):
         assert bool(catalogue.find("star", wanted)) == wanted.lets_through(item), wanted
+        assert bool(catalogue.search("tar", wanted=wanted)) == wanted.lets_through(item), wanted
     catalogue.close()
 
 

@@ -91,6 +91,15 @@ def test_a_part_of_a_title_is_found_where_no_word_is(search: Search) -> None:
     assert search.find("andl", ANY_ITEM, 1).found[0].item.item_id == "candle"
 
 
+def test_a_part_of_a_title_is_found_behind_more_titles_than_are_looked_at(search: Search, tmp_path: Path) -> None:
+    catalogue = open_warm(f"sqlite:///{tmp_path / 'catalogue.db'}").catalogue
+    catalogue.upsert(Item(f"{number:03}", f"新東京{number:03}", price=1.0) for number in range(120))
+    catalogue.upsert([Item("dear", "旧東京", brand="Vega", price=900.0)])
+    catalogue.close()
+    for wanted in (ItemFilter(brands=("Vega",)), ItemFilter(min_price=800.0)):
+        assert [one.item.item_id for one in search.find("東京", wanted, 5).found] == ["dear"]
+
+
 @pytest.mark.parametrize("title", ["Crème Brûlée", "ガラス細工", "Ångström Cable"])
 def test_how_an_accent_is_composed_makes_no_difference(search: Search, tmp_path: Path, title: str) -> None:
     catalogue = open_warm(f"sqlite:///{tmp_path / 'catalogue.db'}").catalogue

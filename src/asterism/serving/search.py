@@ -78,9 +78,8 @@ class Search:
         hits = {one.item_id: one for one in self._catalogue.find(text, wanted, _HITS)}
         part = unicodedata.normalize("NFC", text.strip())  # as nearly all titles are written
         if len(hits) < _HITS and part:
-            for one in self._catalogue.search(part, limit=_HITS):
-                if wanted.lets_through(one):
-                    hits.setdefault(one.item_id, one)
+            for one in self._catalogue.search(part, wanted=wanted, limit=_HITS):
+                hits.setdefault(one.item_id, one)
         return list(hits.values())[:_HITS]
 
     def _by_vectors(self, seeds: Sequence[str], wanted: ItemFilter) -> tuple[list[Item], Vectors]:

@@ -89,7 +89,13 @@ class Catalogue(Protocol):
         ...
 
     def search(
-        self, text: str = "", *, category: str | None = None, available: bool | None = True, limit: int = 20
+        self,
+        text: str = "",
+        *,
+        category: str | None = None,
+        available: bool | None = True,
+        wanted: ItemFilter = ANY_ITEM,
+        limit: int = 20,
     ) -> list[Item]:
         """Items whose title holds the text, in order of title; `available=None` lists hidden ones too."""
         ...

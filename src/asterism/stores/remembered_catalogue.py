@@ -76,10 +76,16 @@ class RememberedCatalogue:
         self.many(one.item_id for one in rows[: self._max_items])
 
     def search(
-        self, text: str = "", *, category: str | None = None, available: bool | None = True, limit: int = 20
+        self,
+        text: str = "",
+        *,
+        category: str | None = None,
+        available: bool | None = True,
+        wanted: ItemFilter = ANY_ITEM,
+        limit: int = 20,
     ) -> list[Item]:
         """See `Catalogue.search`."""
-        return self._catalogue.search(text, category=category, available=available, limit=limit)
+        return self._catalogue.search(text, category=category, available=available, wanted=wanted, limit=limit)
 
     def stored(self, item_id: str) -> StoredItem:
         """See `Catalogue.stored`."""

@@ -109,10 +109,16 @@ class SqlCatalogue:
         return _stored(rows[0])
 
     def search(
-        self, text: str = "", *, category: str | None = None, available: bool | None = True, limit: int = 20
+        self,
+        text: str = "",
+        *,
+        category: str | None = None,
+        available: bool | None = True,
+        wanted: ItemFilter = ANY_ITEM,
+        limit: int = 20,
     ) -> list[Item]:
         """See `Catalogue.search`."""
-        if "\x00" in text or "\x00" in (category or ""):
+        if any("\x00" in one for one in (text, category or "", *wanted.categories, *wanted.brands)):
             return []
         query = _SHOWN_ITEMS
         if text:
@@ -122,7 +128,7 @@ class SqlCatalogue:
         if available is not None:
             query = query.where(IS_SHOWN if available else not_(IS_SHOWN))
         order = (TITLE_START, func.lower(ITEMS.c.title), ITEMS.c.item_id)
-        return self._items(query.order_by(*order).limit(limit))
+        return self._items(query.where(*self._conditions(wanted)).order_by(*order).limit(limit))
 
     def find(self, text: str, wanted: ItemFilter = ANY_ITEM, limit: int = 100) -> list[Item]:
         """See `Catalogue.find`."""
