@@ -63,6 +63,12 @@ def check_envelope(answer: httpx.Response) -> dict[str, Any]:
             20001,
             "`action`: should be 'impress",
         ),
+        (
+            "feedback",
+            b'{"events": [{"user_id": "u", "item_id": "lamps-00"}, {"item_id": "lamps-00"}]}',
+            20001,
+            "`events.1` needs",
+        ),
         ("feedback", b'{"user_id": "u", "item_id": "lamps-00", "timestamp": -1}', 20001, "`timestamp`"),
         ("feedback", b'{"user_id": "u", "item_id": "lamps-00", "timestamp": 1790000000000}', 20001, "not milliseconds"),
         ("feedback", b'{"user_id": "u", "item_id": "lamps-00", "value": NaN}', 20001, "`value`"),

@@ -51,13 +51,15 @@ class FeedbackIntake:
 
     def _check(self, events: Sequence[Event]) -> None:
         latest = self._clock.now() + _MAX_CLOCK_AHEAD_SECONDS
-        for event in events:
+        for place, event in enumerate(events):
             if event.user_id is None and event.session_id is None:
-                raise RequestError(f"event {event.event_id!r} needs a `user_id` or a `session_id`")
+                raise RequestError(
+                    f"{_named(place, events)} needs a `user_id` or a `session_id`; nothing of this was accepted"
+                )
             if event.timestamp > latest:
                 raise RequestError(
-                    f"event {event.event_id!r} has timestamp {event.timestamp}, which lies in the future; "
-                    "give Unix seconds, not milliseconds"
+                    f"{_named(place, events)} has `timestamp` {event.timestamp}, which lies in the future; "
+                    "give Unix seconds, not milliseconds; nothing of this was accepted"
                 )
 
     def _commit_here(self, events: Sequence[Event]) -> asyncio.Future[list[bool]]:
@@ -102,3 +104,8 @@ class FeedbackIntake:
         receipts = await asyncio.wrap_future(self._bus.publish(published))
         await self._hot.take_in(published, receipts)
         return verdicts
+
+
+def _named(place: int, events: Sequence[Event]) -> str:
+    """Which one of a request's; not by its id, which may be one that we made."""
+    return f"`events.{place}`" if len(events) > 1 else "the event"
