@@ -100,6 +100,15 @@ def test_users_are_made_changed_listed_and_forgotten(server: Server) -> None:
     asked(server, "PUT", path, {"attributes": {"x": [1]}}, 20001)
 
 
+def test_an_integer_is_kept_exactly_or_refused(server: Server) -> None:
+    kept = {"small": 2**53, "float": 1e300, "whole": 3.0, "yes": True}
+    assert asked(server, "PUT", "/users/exact", {"attributes": kept})["attributes"] == kept
+    assert asked(server, "GET", "/users/exact")["attributes"] == kept
+    said = asked(server, "PUT", "/users/exact", {"attributes": {"id": 1234567890123456789}}, 20001)
+    assert "send it as text" in said
+    asked(server, "DELETE", "/users/exact")
+
+
 def sent(server: Server, kind: str, content: Any, on_error: str = "stop", headers: Any = LINES) -> dict[str, Any]:
     answer = server.http.post(f"{ADMIN}/import/{kind}?on_error={on_error}", content=content, headers=headers)
     return dict(answer.json())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from asterism.core.records import Kind
 from asterism.serving.deploying import NAME
@@ -19,6 +19,12 @@ def _is_free(name: str) -> str:
     return name
 
 
+def _is_no_integer(value: object) -> object:
+    if isinstance(value, int):  # beyond what is kept exactly; as a float it would be another number
+        raise ValueError("is larger than an integer may be; send it as text")
+    return value
+
+
 _TEXT: Final = r"^[^\x00]*$"  # no database keeps a zero character
 
 NewId = Annotated[Id, Field(pattern=_TEXT)]
@@ -30,7 +36,7 @@ Attribute = (
     Annotated[str, Field(max_length=1000, pattern=_TEXT)]
     | bool
     | Annotated[int, Field(ge=-_LARGEST, le=_LARGEST)]
-    | Annotated[float, Field(allow_inf_nan=False)]
+    | Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_is_no_integer)]
     | None
 )
 AttributeName = Annotated[Label, Field(pattern=_TEXT), AfterValidator(_is_free)]
