@@ -27,6 +27,11 @@ class RememberedCatalogue:
         self._lock = threading.Lock()
         self._outage = Outage("the catalogue", "items are answered as they were last known")
 
+    @property
+    def inner(self) -> Catalogue:
+        """The catalogue itself, for who reads all of it, and would push out what is asked for."""
+        return self._catalogue
+
     def has_met(self, item_id: str) -> bool:
         """Whether an item was in the catalogue when it was last heard of; asks nobody."""
         return item_id in self._items
