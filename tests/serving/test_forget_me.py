@@ -20,9 +20,10 @@ def files_with(folder: Path, user_id: str) -> list[str]:
     """The files below a folder that hold a user's id as text or as JSON escapes it, without the worker's own engine."""
     names = [user_id.encode(), b"".join(b"\\u%04x" % ord(one) if ord(one) > 126 else one.encode() for one in user_id)]
     found = []
-    for path in sorted(folder.rglob("*")):
+    parts = [one for one in folder.iterdir() if one.name != "history"]  # where folders come and go as one looks
+    for path in sorted(path for one in parts for path in (one, *one.rglob("*"))):
         inside = path.relative_to(folder)
-        if path.is_file() and inside.parts[0] != "history":
+        if path.is_file():
             with contextlib.suppress(FileNotFoundError):  # replaced or removed meanwhile
                 content = path.read_bytes()
                 if any(one in content for one in names):
