@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from asterism.core.errors import DataError, StorageError, UnknownIdError
 from asterism.stores.catalogue import ANY_ITEM, Catalogue, Item, ItemFilter, StoredItem
 from asterism.stores.json_lines import export_items, import_items
+from asterism.stores.reaching import StoreFullError
 from asterism.stores.sql_catalogue import SqlCatalogue
 from asterism.stores.sql_database import Database
 from contracts.postgres_server import Postgres
@@ -359,7 +360,7 @@ def test_a_full_disk_is_named_and_changes_nothing(tmp_path: Path) -> None:
     limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
     try:
-        with pytest.raises(StorageError, match=r"catalogue\.db: the database cannot be used .* make room on the disk"):
+        with pytest.raises(StoreFullError, match=r"catalogue\.db: the database cannot be used .* make room on the di"):
             catalogue.upsert(many)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))

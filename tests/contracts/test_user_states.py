@@ -11,10 +11,11 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis import Redis
 
 from asterism.core.errors import StorageError, StoreUnavailableError
 from asterism.core.records import Action
-from asterism.stores.reaching import Tries
+from asterism.stores.reaching import StoreFullError, Tries
 from asterism.stores.redis_client import RedisClient
 from asterism.stores.redis_states import RedisUserStates
 from asterism.stores.user_state import (
@@ -375,6 +376,21 @@ def test_what_was_acknowledged_survives_kill_9_and_a_dead_redis_is_a_sentence_in
         assert patient_states.get(ADA) == before
     client.close()
     patient.close()
+
+
+def test_a_redis_without_room_is_told_apart_and_what_it_holds_is_read(tmp_path: Path) -> None:
+    server, port = start_redis(tmp_path)
+    with server, Redis(port=port) as redis:
+        client = RedisClient(f"redis://127.0.0.1:{port}/0", timeout_seconds=30.0)
+        states = RedisUserStates(client)
+        states.apply(ADA, click(1, "a"))
+        redis.config_set("maxmemory", 1)
+        with pytest.raises(StoreFullError, match=r"Redis at redis://127\.0\.0\.1:\d+/0 has no room \(.*OOM command"):
+            states.apply(ADA, click(2, "b"))
+        assert states.get(ADA).recent == (click(1, "a"),)
+        redis.config_set("maxmemory", 0)
+        assert states.apply(ADA, click(2, "b"))
+        client.close()
 
 
 def test_a_cluster_that_is_not_there_is_a_sentence() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, TypeVar
 
-from asterism.core.errors import AsterismError, StorageError
+from asterism.core.errors import AsterismError, StorageError, StoreUnavailableError
 from asterism.core.records import POSITIVE_ACTIONS
 from asterism.serving.gathered import GatheredReads
 from asterism.serving.interests import Categories
@@ -64,6 +64,7 @@ class HotState:
         self._counted: dict[str, int] = {}  # of `popularity`, what came from all gateways
         self._patience_seconds = patience_seconds
         self._asked_again_at = 0.0
+        self._told_again_at = 0.0
         self._late = 0  # answers in a row
         self._threads = None if self.is_local else ThreadPoolExecutor(_THREADS, "hot-state")
         self._state_reads: GatheredReads[Visitor, UserState] = GatheredReads(
@@ -187,11 +188,20 @@ class HotState:
             if self._late >= _LATE_IN_A_ROW:
                 self._rest(f"no answer within {self._patience_seconds:g} s")
             return None
-        except AsterismError as error:
+        except StoreUnavailableError as error:
             self._rest(str(error))
+            return None
+        except AsterismError as error:  # it answered, so whoever asks it something else is not kept from that
+            self._tell_refusal(error)
             return None
         self._late = 0
         return found
+
+    def _tell_refusal(self, error: AsterismError) -> None:
+        now = time.monotonic()
+        if now >= self._told_again_at:  # who is refused may be refused a thousand times a second
+            logger.warning("users' states are as they were: %s", error)
+            self._told_again_at = now + _REST_SECONDS
 
     def _rest(self, reason: str) -> None:
         now = time.monotonic()

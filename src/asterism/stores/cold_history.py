@@ -110,6 +110,7 @@ class ColdHistory:
             (Unreachable, HTTPError, OSError),
             (ClickHouseError,),
             tries or Tries(deadline_seconds=2 * timeout_seconds),
+            signs_of_no_room=("NOT_ENOUGH_SPACE", "No space left on device"),
         )
         self._one_at_a_time = threading.Lock()
         self._client: Any = None

@@ -18,6 +18,11 @@ _drawn = random.Random()  # of our own: what others draw from the global one sta
 
 T = TypeVar("T")
 
+
+class StoreFullError(StorageError):
+    """A store has no room: whatever is written is refused, and what it holds may be read all the same."""
+
+
 MAX_REASON: Final = 300  # characters of what a store's client says
 
 
@@ -54,12 +59,13 @@ class Reach:
     draw: Callable[[], float] = _drawn.random
     monotonic: Callable[[], float] = time.monotonic
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    signs_of_no_room: tuple[str, ...] = ()  # in what it says then: it refuses everybody, not this one
 
     def call(self, action: Callable[[], T]) -> T:
         """The action's result; it must be one that may be done twice.
 
         Raises `StoreUnavailableError` after the last try or while the breaker is open, `StorageError` where
-        the store refuses.
+        the store refuses, `StoreFullError` where it has no room.
         """
         call = self.breaker.begin()
         if call is None:
@@ -103,6 +109,10 @@ class Reach:
 
     def refused(self, reason: object) -> StorageError:
         """The error for a store that answers, and refuses."""
+        if any(sign in str(reason) for sign in self.signs_of_no_room):
+            return StoreFullError(
+                f"{self.store} at {self.where} has no room ({_first_line(reason)}); give it more, then try again"
+            )
         return StorageError(
             f"{self.store} at {self.where} refused ({_first_line(reason)}); see its own log, then try again"
         )

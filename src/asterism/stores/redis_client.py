@@ -44,6 +44,8 @@ _TRANSIENT: Final = (
     TryAgainError,
     OSError,
 )
+#: Out of memory without eviction, within a script too; a disk that takes neither snapshot nor log.
+_NO_ROOM: Final = ("OOM command not allowed", "MISCONF")
 
 
 class Commands(Protocol):
@@ -82,6 +84,7 @@ class RedisClient:
             _TRANSIENT,
             (RedisError, RedisClusterException),
             tries or Tries(deadline_seconds=2 * timeout_seconds),
+            signs_of_no_room=_NO_ROOM,
         )
         self._open = _opener(parsed, timeout_seconds, max_connections)
         self._commands: Commands | None = None

@@ -17,12 +17,13 @@ from sqlalchemy.exc import DataError as ValueRefused
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from asterism.core.errors import ConfigError, DataError, StorageError
-from asterism.stores.reaching import Reach, Tries
+from asterism.stores.reaching import Reach, StoreFullError, Tries
 from asterism.stores.sql_schema import revision_of, upgrade
 
 T = TypeVar("T")
 
 _MIGRATION_SECONDS: Final = 600.0
+_NO_ROOM: Final = ("disk is full", "disk I/O error")  # SQLite's words; a server's tell by themselves
 _NAMES: Final = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
@@ -125,7 +126,8 @@ class Database:
             raise self.reach.refused(error.orig) from error
         except OperationalError as error:
             if self.name == "SQLite" and "locked" not in str(error.orig):  # a full disk is not cured by waiting
-                raise StorageError(
+                kind = StoreFullError if any(sign in str(error.orig) for sign in _NO_ROOM) else StorageError
+                raise kind(
                     f"{self.where}: the database cannot be used ({error.orig}); make room on the disk, "
                     "or move the file away"
                 ) from error

@@ -11,11 +11,14 @@ from typing import Final, NamedTuple, Protocol
 from asterism.core.errors import OverloadedError, StorageError, StoreUnavailableError
 from asterism.stores.event_bus import Consumer, Delivery
 from asterism.stores.event_log import Event
+from asterism.stores.reaching import StoreFullError
 from asterism.stores.user_state import Offset
 
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS: Final = 3
+#: Of the events: a store that is full takes one now and then, and what it does not take comes again all the same.
+_NOBODYS_FAULT: Final = (StoreUnavailableError, StoreFullError, OverloadedError)
 
 
 class Arrival(NamedTuple):
@@ -62,7 +65,8 @@ def deal_with(
 ) -> Tally:
     """Hand a batch to a handler; bury what is no event, and what fails by itself while the store takes others.
 
-    Raises `StorageError` or `OverloadedError` where the store takes nothing; then the batch has to come again.
+    Raises `StorageError` or `OverloadedError` where the store takes nothing or has no room; then the batch has to come
+    again.
     """
     handled = buried = 0
     for kind, run in groupby(batch, _kind):
@@ -95,7 +99,7 @@ def _dealt_with(good: Sequence[Arrival], handler: Handler, pause: Callable[[floa
     """Hand all over at once, or else each by itself; returns those that cannot be dealt with, and why."""
     try:
         handler(good)
-    except (StoreUnavailableError, OverloadedError):
+    except _NOBODYS_FAULT:
         raise
     except Exception as error:
         logger.warning("a batch of %d events failed, so each is tried by itself: %s", len(good), error)
@@ -124,7 +128,7 @@ def _tried(arrival: Arrival, handler: Handler, pause: Callable[[float], None]) -
         try:
             handler([arrival])
             return None
-        except (StoreUnavailableError, OverloadedError):
+        except _NOBODYS_FAULT:
             raise
         except StorageError as error:
             return error
