@@ -23,7 +23,7 @@ from asterism.stores.event_log import Event
 from asterism.stores.reaching import Tries
 from asterism.stores.sql_catalogue import SqlCatalogue
 from asterism.stores.sql_database import Database
-from asterism.stores.sql_schema import newest_revision, revision_of, upgrade
+from asterism.stores.sql_schema import ONE_AT_A_TIME, newest_revision, revision_of, upgrade
 from asterism.stores.sql_tables import METADATA, PARTITIONS
 from asterism.stores.sql_users import SqlUsers
 from asterism.stores.user_state import Visitor
@@ -125,6 +125,24 @@ def test_many_processes_that_open_a_new_database_at_once_make_one_schema(postgre
     started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate(timeout=180)[1] for process in started] == [""] * 2
     assert [process.returncode for process in started] == [0] * 2
+
+
+def test_a_schema_that_another_process_works_on_is_waited_for_longer_than_a_query(
+    postgres: Postgres, prefix: str
+) -> None:
+    url = postgres.database(prefix)
+    worker = create_engine(url)
+    with worker.begin() as busy, ThreadPoolExecutor(1) as thread:
+        busy.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ONE_AT_A_TIME})
+        opened = thread.submit(Database, url, timeout_seconds=0.5)
+        busy.execute(text("SELECT pg_sleep(2)"))  # as long as two tries of two queries
+        busy.rollback()
+        database = opened.result(60)
+    assert database.revision() == newest_revision()
+    timeout = database.read(lambda connection: connection.execute(text("SHOW statement_timeout")).scalar_one())
+    assert timeout == "500ms", "of everything else"
+    database.close()
+    worker.dispose()
 
 
 def test_behaviours_are_spread_over_partitions_and_a_visitor_is_in_one(postgres: Postgres) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import DataError as ValueRefused
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -55,7 +55,7 @@ class Database:
         if not migrate:
             return
         try:
-            self.write(lambda connection: upgrade(connection, self.where), _MIGRATION_SECONDS)
+            self.write(self._upgraded, _MIGRATION_SECONDS)
         except StorageError:
             self.engine.dispose()
             raise
@@ -102,6 +102,13 @@ class Database:
     def close(self) -> None:
         """Let go of all connections."""
         self.engine.dispose()
+
+    def _upgraded(self, connection: Connection) -> None:
+        """Bring the schema up to date; a step over many rows, or a process that is at it, takes longer than a query."""
+        if self.name == "PostgreSQL":
+            milliseconds = str(int(_MIGRATION_SECONDS * 1000))
+            connection.execute(select(func.set_config("statement_timeout", milliseconds, True)))
+        upgrade(connection, self.where)
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Any]:

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, text
 from asterism.core.errors import StorageError
 
 _STEPS: Final = ScriptDirectory(str(Path(__file__).parent / "migrations"))
-_ONE_AT_A_TIME: Final = 0x61737465  # any number that all of our processes share
+#: The lock under which a schema is worked on: any number that all of our processes share.
+ONE_AT_A_TIME: Final = 0x61737465
 
 
 def newest_revision() -> str:
@@ -33,7 +34,7 @@ def upgrade(connection: Connection, where: str, to: str = "head") -> None:
     Raises `StorageError` where the schema is newer than this version of Asterism.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ONE_AT_A_TIME})
 
     def missing(current: Any, context: MigrationContext) -> Any:
         return _STEPS._upgrade_revs(to, current)
