@@ -15,9 +15,11 @@ from asterism.core.errors import ConfigError, MissingDependencyError
 from asterism.core.ids import IdMap
 from asterism.core.records import Action
 from asterism.stores.catalogue import Item
-from asterism.stores.event_log import Event
+from asterism.stores.checking import check_stores
+from asterism.stores.event_log import Event, Forget, LocalEventLog
 from asterism.stores.opening import load, open_blobs, open_bus, open_hot, open_vectors, open_warm
 from asterism.stores.rate_limits import Rate
+from asterism.stores.segments import EVERYTHING
 from asterism.stores.sql_database import Database
 from asterism.stores.sql_schema import newest_revision
 from asterism.stores.user_state import RecentEvent, Visitor
@@ -108,6 +110,26 @@ def test_what_is_down_or_changed_is_told_and_the_status_is_1(tmp_path: Path) -> 
     (tmp_path / "bundle" / "model.json").write_text("WEIGHTS")
     status, said = doctor(tmp_path, {"history": down["history"]}, bundle="bundle")
     assert (status, "model.json was changed after the bundle was written" in said) == (1, True)
+
+
+def test_a_local_log_is_well_with_users_forgotten_and_wrong_where_it_is_damaged(tmp_path: Path) -> None:
+    log = LocalEventLog(tmp_path / "log")
+    for number, user_id in enumerate(("ada", "bob", "bob")):
+        log.append([Event(f"e{number}", "mug", Action.CLICK, number, user_id)]).result(60)
+    log.forget(Forget("ada", 9)).result(60)
+    url = f"local:{tmp_path / 'log'}"
+    (found,) = check_stores({"bus": url}, 5.0)
+    assert (found.is_well, found.said) == (True, "local log, 2 events read")
+    log.settle(EVERYTHING).result(60)
+    (found,) = check_stores({"bus": url}, 5.0)
+    assert (found.is_well, found.said) == (True, "local log, 2 events read")
+    log.close()
+    segment = next((tmp_path / "log").glob("*.log"))
+    data = bytearray(segment.read_bytes())
+    data[40] ^= 1
+    segment.write_bytes(data)
+    (found,) = check_stores({"bus": url}, 5.0)
+    assert (found.is_well, "the frame at byte 0 is damaged" in found.said) == (False, True)
 
 
 def test_every_url_opens_the_store_that_it_names(tmp_path: Path, redis_url: str, prefix: str) -> None:

@@ -104,6 +104,57 @@ def test_damage_in_an_older_segment_is_named(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+@pytest.mark.parametrize("segment", ["000000000001.log", "000000000002.log"])
+def test_a_segment_that_was_emptied_or_is_missing_is_named(tmp_path: Path, segment: str) -> None:
+    write(tmp_path, [b"first", b"second", b"third", b"last"], segment_bytes=1)
+    data = (tmp_path / segment).read_bytes()
+    (tmp_path / segment).write_bytes(b"")
+    for reader in (lambda: read(tmp_path), lambda: list(read_on(tmp_path, START))):
+        with pytest.raises(StorageError, match=f"{segment} is empty, with others behind it"):
+            reader()
+    (tmp_path / segment).unlink()
+    for reader in (lambda: read(tmp_path), lambda: list(read_on(tmp_path, START))):
+        with pytest.raises(StorageError, match=r"what stood between .*\.log and .*\.log is missing; restore it"):
+            reader()
+    (tmp_path / segment).write_bytes(data)
+    (tmp_path / f"a copy of {segment}").write_bytes(data)
+    assert read(tmp_path) == [b"first", b"second", b"third", b"last"]
+
+
+def test_damage_is_told_to_who_reads_on_and_again_to_who_opens_the_log_again(tmp_path: Path) -> None:
+    write(tmp_path, [b"first", b"second", b"last"])
+    segment = only_segment(tmp_path)
+    data = bytearray(segment.read_bytes())
+    data[12 + len(b"first") + 13] ^= 1  # in the second payload: its head is whole, as that of a frame being written
+    segment.write_bytes(data)
+    with pytest.raises(StorageError, match="frame at byte 17 is damaged"):
+        list(read_on(tmp_path, START))
+    for _ in range(2):
+        with pytest.raises(StorageError, match="frame at byte 17 is damaged, with good ones behind it"):
+            SegmentFiles(tmp_path)
+
+
+def test_a_segment_that_could_not_be_begun_is_begun_by_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = SegmentFiles(tmp_path, segment_bytes=1)
+    log.append(b"first")
+    real_open = os.open
+
+    def too_many(path: Path | str, flags: int, *mode: int) -> int:
+        if Path(path) == tmp_path:
+            raise OSError(24, "Too many open files")
+        return real_open(path, flags, *mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", too_many)
+        with pytest.raises(StorageError, match="Too many open files"):
+            log.append(b"lost")
+    log.append(b"next")
+    log.close()
+    assert read(tmp_path) == [b"first", b"next"]
+
+
 def test_a_folder_has_one_writer(tmp_path: Path) -> None:
     first = SegmentFiles(tmp_path)
     with pytest.raises(StorageError, match="in use by another process"):

@@ -17,7 +17,7 @@ import numpy as np
 
 from asterism.core.errors import AsterismError, StorageError
 from asterism.core.records import Action
-from asterism.stores.event_log import Event, decode_event
+from asterism.stores.event_log import Event, decode_record
 from asterism.stores.folder_owner import owner_of
 from asterism.stores.opening import WORKER, implementation, load, open_blobs, open_history, open_hot
 from asterism.stores.segments import START, read_on
@@ -114,8 +114,8 @@ def _bus(url: str, timeout_seconds: float, seen: _Seen) -> None:
                 pass
         except OSError as error:
             raise StorageError(f"{folder} cannot be written ({error}); make room, or name another place") from error
-        events = [decode_event(line) for payload, _ in read_on(folder, START) for line in payload.splitlines()]
-        seen.facts.append(f"local log, {len(events)} events read")
+        records = [decode_record(line) for payload, _ in read_on(folder, START) for line in payload.splitlines()]
+        seen.facts.append(f"local log, {sum(isinstance(one, Event) for one in records)} events read")
         return
     bus = implementation(url).KafkaEventBus(url, timeout_seconds=timeout_seconds)
     with closing(bus):

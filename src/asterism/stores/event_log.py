@@ -88,13 +88,11 @@ class LocalEventLog:
         self._known: set[str] = set()
         self._forgets: dict[LinePlace, Forget] = {}
         self._length = 0  # in lines, erased ones among them
-        for record, place in self._records():
-            self._length += 1
-            if isinstance(record, Event):
-                self._known.add(record.event_id)
-            elif record is not None:
-                self._forgets[place] = record
-        self._erase({one.user_id: place for place, one in self._forgets.items()})  # a crash may have come between
+        try:
+            self._read()
+        except StorageError:
+            self._files.close()
+            raise
         self._group: GroupCommit[tuple[Event, ...] | Forget | LinePlace, Any] = GroupCommit(
             self._commit, "event-log", max_pending
         )
@@ -123,6 +121,15 @@ class LocalEventLog:
         """See `EventLog.close`."""
         self._group.close()
         self._files.close()
+
+    def _read(self) -> None:
+        for record, place in self._records():
+            self._length += 1
+            if isinstance(record, Event):
+                self._known.add(record.event_id)
+            elif record is not None:
+                self._forgets[place] = record
+        self._erase({one.user_id: place for place, one in self._forgets.items()})  # a crash may have come between
 
     def _commit(self, entries: list[tuple[Event, ...] | Forget | LinePlace]) -> list[Any]:
         """Each entry's result, in order; a run of appends is made durable together, and fails together."""
@@ -204,14 +211,6 @@ def encode_event(event: Event) -> bytes:
 def encode_forget(forget: Forget) -> bytes:
     """One line of JSON, which no event looks like."""
     return json.dumps({"forget": forget.user_id, "timestamp": forget.timestamp}).encode()
-
-
-def decode_event(line: bytes) -> Event:
-    """The event of a line; raises `StorageError` where it is none."""
-    record = decode_record(line)
-    if not isinstance(record, Event):
-        raise StorageError(f"the event log holds a record that is no event: {line[:200]!r}")
-    return record
 
 
 def decode_record(line: bytes) -> Event | Forget | None:

@@ -98,7 +98,11 @@ class LocalConsumer:
             raise StorageError(f"{self._file}: group {group!r} has a member already; stop that one") from None
         except OSError as error:
             raise StorageError(f"{self._file} cannot be used ({error}); make room, or name another place") from error
-        self._position, self._line, self._given = _committed(self._file)
+        try:
+            self._position, self._line, self._given = _committed(self._file)
+        except StorageError:
+            os.close(self._lock)  # whoever tries again is to hear the reason again
+            raise
         self._waiting = self._deliveries()
 
     def poll(self, count: int, timeout_seconds: float) -> list[Delivery]:

@@ -16,6 +16,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,6 +26,7 @@ MAGIC: Final = b"\xa5AL1"  # its first byte is in no UTF-8 text, so no payload o
 _HEADER: Final = struct.Struct("<4sII")
 _ROOM_BYTES: Final = 4 << 20  # kept for the next frame
 _SUFFIX: Final = ".log"
+_SEGMENTS: Final = "[0-9]" * 12 + _SUFFIX
 _STAGED: Final = ".blanking"
 _LOCK_FILE: Final = "lock"
 
@@ -58,15 +60,14 @@ EVERYTHING: Final = LinePlace(sys.maxsize, 0, 0)  # behind whatever may be writt
 def read_on(folder: Path, position: Position) -> Iterator[tuple[bytes, Position]]:
     """Payloads from a position on, each with the position behind it, as far as the log is written just now.
 
-    Any process may read while one writes: a frame that is not whole yet is not given. Raises
-    `StorageError` where a segment that is no longer written to holds damage.
+    Any process may read while one writes: a frame that is not whole yet is not given. Raises `StorageError` on damage.
     """
-    numbers = sorted(int(path.stem) for path in folder.glob(f"*{_SUFFIX}"))
-    for number in numbers:
+    paths = _segments(folder)
+    for path in paths:
+        number = int(path.stem)
         if number < position.segment:
             continue
         start = position.byte if number == position.segment else 0
-        path = folder / f"{number:012d}{_SUFFIX}"
         with path.open("rb") as file:
             file.seek(start)
             data = file.read()
@@ -76,7 +77,7 @@ def read_on(folder: Path, position: Position) -> Iterator[tuple[bytes, Position]
             yield frame.payload, Position(number, start + end)
         if end < len(data):
             is_torn = data[end:].startswith(MAGIC) or MAGIC.startswith(data[end:])
-            if number != numbers[-1] or not is_torn:
+            if path != paths[-1] or not is_torn or _holds_a_frame(data, end + 1):
                 raise StorageError(f"{path}: the frame at byte {start + end} is damaged; restore the file from a copy")
             return
 
@@ -89,6 +90,17 @@ def has_more(folder: Path, position: Position) -> bool:
     except FileNotFoundError:
         return True
     return os.path.exists(_segment(folder, position.segment + 1))
+
+
+def _segments(folder: Path) -> list[Path]:
+    """All segments in order; raises `StorageError` where one of them is missing, or empty with others behind it."""
+    paths = sorted(folder.glob(_SEGMENTS))
+    for path, after in pairwise(paths):
+        if int(after.stem) != int(path.stem) + 1:
+            raise StorageError(f"{folder}: what stood between {path.name} and {after.name} is missing; restore it")
+        if not path.stat().st_size:  # the next one is begun when one is full
+            raise StorageError(f"{path} is empty, with others behind it; restore the file from a copy")
+    return paths
 
 
 def _segment(folder: Path, number: int) -> str:
@@ -105,7 +117,11 @@ class SegmentFiles:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._take_lock()
-            self._file, self._number, self._durable_bytes = self._open_last()
+            try:
+                self._file, self._number, self._durable_bytes = self._open_last()
+            except BaseException:
+                os.close(self._lock)  # whoever tries again is to hear the reason again
+                raise
         except OSError as error:
             raise StorageError(f"{folder}: the log cannot be opened ({error})") from error
         self._broken = False
@@ -142,7 +158,7 @@ class SegmentFiles:
         count = 0
         try:
             self._repair()
-            for path in self._segments():
+            for path in _segments(self._folder):
                 fresh, blanks = _blanked(path, is_chosen)
                 if blanks:
                     self._replace(path, fresh)
@@ -153,7 +169,7 @@ class SegmentFiles:
 
     def lines(self) -> Iterator[tuple[bytes, LinePlace]]:
         """All lines of all payloads and where they stand, oldest first; raises `StorageError` on damage."""
-        for path in self._segments():
+        for path in _segments(self._folder):
             start = 0
             for frame in _frames(path.read_bytes(), path):
                 for number, line in enumerate(frame.payload.splitlines()):
@@ -162,7 +178,7 @@ class SegmentFiles:
 
     def replay(self) -> Iterator[bytes]:
         """All payloads, oldest first; raises `StorageError` on damage."""
-        for path in self._segments():
+        for path in _segments(self._folder):
             yield from (frame.payload for frame in _frames(path.read_bytes(), path))
 
     def close(self) -> None:
@@ -181,13 +197,10 @@ class SegmentFiles:
             ) from None
         return descriptor
 
-    def _segments(self) -> list[Path]:
-        return sorted(self._folder.glob(f"*{_SUFFIX}"))
-
     def _open_last(self) -> tuple[int, int, int]:
         for staged in self._folder.glob(f"*{_STAGED}"):
             staged.unlink()
-        segments = self._segments()
+        segments = _segments(self._folder)
         if not segments:
             return self._create(0), 0, 0
         last = segments[-1]
@@ -200,8 +213,14 @@ class SegmentFiles:
         return file, int(last.stem), end
 
     def _create(self, number: int) -> int:
-        file = os.open(self._folder / f"{number:012d}{_SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-        self._sync_folder()
+        place = _segment(self._folder, number)
+        file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            self._sync_folder()
+        except OSError:  # nothing is in it, and the next try is to make it anew
+            os.close(file)
+            os.unlink(place)
+            raise
         return file
 
     def _replace(self, path: Path, data: bytes) -> None:
@@ -314,14 +333,19 @@ def _valid_end(data: bytes, path: Path) -> int:
     end = 0
     while frame := _read_frame(data, end):
         end = frame.end
-    later = data.find(MAGIC, end + 1)
-    while later >= 0:
-        if _read_frame(data, later):
-            raise StorageError(
-                f"{path}: the frame at byte {end} is damaged, with good ones behind it; restore the file"
-            )
-        later = data.find(MAGIC, later + 1)
+    if _holds_a_frame(data, end + 1):
+        raise StorageError(f"{path}: the frame at byte {end} is damaged, with good ones behind it; restore the file")
     return end
+
+
+def _holds_a_frame(data: bytes, start: int) -> bool:
+    """Whether a good frame begins anywhere from here on."""
+    place = data.find(MAGIC, start)
+    while place >= 0:
+        if _read_frame(data, place):
+            return True
+        place = data.find(MAGIC, place + 1)
+    return False
 
 
 def _frames(data: bytes, path: Path) -> Iterator[_Frame]:
