@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -174,10 +177,76 @@ def test_an_s3_that_is_dead_or_deaf_is_a_sentence_in_time(s3_endpoint: str) -> N
     store.close()
 
 
-def test_a_bucket_that_is_not_there_is_told(s3_endpoint: str) -> None:
+@contextlib.contextmanager
+def busy_s3(failures: int) -> Iterator[str]:
+    """The endpoint of an S3 that is busy or breaks off so many times, then takes and gives."""
+
+    class Busy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # who writes waits for "100 Continue"
+        left = failures
+
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            Busy.left -= 1
+            busy = Busy.left >= 0
+            self._answer(503 if busy else 200, b"<Error><Code>SlowDown</Code></Error>" if busy else b"", 0)
+
+        def do_GET(self) -> None:
+            Busy.left -= 1
+            self._answer(200, b"checked", 3 if Busy.left >= 0 else 0)
+
+        def _answer(self, status: int, body: bytes, cut: int) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("ETag", '"tag"')
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(body[: len(body) - cut])
+
+        def do_HEAD(self) -> None:
+            self._answer(200, b"checked", 7)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.usefixtures("s3_endpoint")  # for its credentials
+def test_an_s3_that_is_busy_or_breaks_off_is_asked_again(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"checked")
+    calls: list[Callable[[S3Blobs], object]] = [
+        lambda store: store.upload("a", file),
+        lambda store: store.get("a"),
+        lambda store: store.download("a", tmp_path / "again"),
+    ]
+    for call in calls:
+        with busy_s3(2) as endpoint:
+            store = S3Blobs(f"s3://asterism?endpoint={endpoint}", timeout_seconds=30.0)
+            call(store)
+            store.close()
+        with busy_s3(1_000) as endpoint:
+            store = S3Blobs(f"s3://asterism?endpoint={endpoint}", timeout_seconds=30.0)
+            with pytest.raises(StoreUnavailableError, match="S3 at s3://asterism"):
+                call(store)
+            store.close()
+
+
+def test_a_bucket_that_is_not_there_is_told(s3_endpoint: str, tmp_path: Path) -> None:
     store = S3Blobs(f"s3://elsewhere?endpoint={s3_endpoint}")
-    with pytest.raises(StorageError, match="NoSuchBucket"):
-        store.put("a", b"")
+    (tmp_path / "file").write_text("")
+    for write in (lambda: store.put("a", b""), lambda: store.upload("a", tmp_path / "file")):
+        with pytest.raises(StorageError, match=r"refused \(.*NoSuchBucket"):
+            write()
     store.close()
     with pytest.raises(ConfigError, match="names no bucket"):
         S3Blobs("s3://")

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import boto3
+from boto3.exceptions import RetriesExceededError
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as NotConnected
 
 from asterism.core.errors import ConfigError, UnknownIdError
@@ -57,7 +58,7 @@ class S3Blobs:
         self._reach = Reach(
             "S3",
             f"s3://{parsed.rest}" + (f" ({endpoint})" if endpoint else ""),
-            (HTTPClientError, NotConnected, _BusyError, OSError),
+            (HTTPClientError, NotConnected, IncompleteReadError, RetriesExceededError, _BusyError, OSError),
             (ClientError, BotoCoreError),
             tries or Tries(deadline_seconds=3 * timeout_seconds),
         )
@@ -86,7 +87,12 @@ class S3Blobs:
     def upload(self, name: str, file: Path) -> None:
         """See `Blobs.upload`; in parts where the file is large."""
         at = self._at(name)
-        self._call(lambda: self._client.upload_file(str(file), at["Bucket"], at["Key"]))
+
+        def write() -> None:
+            with file.open("rb") as stream:  # given a path, the client would hide why it was refused
+                self._client.upload_fileobj(stream, at["Bucket"], at["Key"])
+
+        self._call(write)
 
     def download(self, name: str, file: Path) -> None:
         """See `Blobs.download`."""
