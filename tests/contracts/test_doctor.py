@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from asterism.core.records import Action
 from asterism.stores.catalogue import Item
 from asterism.stores.checking import check_stores
 from asterism.stores.event_log import Event, Forget, LocalEventLog
-from asterism.stores.opening import load, open_blobs, open_bus, open_hot, open_vectors, open_warm
+from asterism.stores.opening import load, open_blobs, open_bus, open_history, open_hot, open_vectors, open_warm
 from asterism.stores.rate_limits import Rate
 from asterism.stores.segments import EVERYTHING
 from asterism.stores.sql_database import Database
@@ -156,6 +157,25 @@ def test_a_url_of_no_store_and_a_package_that_is_missing_are_told(monkeypatch: p
     monkeypatch.setitem(sys.modules, "asterism.stores.kafka_bus", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'asterism\[kafka\]'"):
         load("kafka_bus", "kafka")
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda: open_hot("redis://redis:port"),
+        lambda: open_hot("redis://redis:6379/shop"),
+        lambda: open_hot("rediss://redis:99999"),
+        lambda: open_hot("redis+cluster://[::1"),
+        lambda: open_warm("postgresql+psycopg://db:port/asterism"),
+        lambda: open_bus("kafka://broker:port/feedback"),
+        lambda: open_history("clickhouse://host:port"),
+        lambda: open_blobs("s3://bucket?endpoint=minio:9000"),
+        lambda: open_blobs("s3://bucket?endpoint=http://minio:9000&region=not%20one"),
+    ],
+)
+def test_a_url_that_is_malformed_is_a_sentence(opened: Callable[[], object]) -> None:
+    with pytest.raises(ConfigError, match=r"(write it|URL is|have numbers)"):
+        opened()
 
 
 def test_looking_does_not_change_a_schema(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from asterism.stores.user_state import (
     warm,
 )
 from contracts.redis_server import REDIS, start_redis
+from serving.running import wait_until
 
 ADA = Visitor(user_id="ada")
 ODD_NAMES = [
@@ -391,6 +392,20 @@ def test_a_redis_without_room_is_told_apart_and_what_it_holds_is_read(tmp_path: 
         redis.config_set("maxmemory", 0)
         assert states.apply(ADA, click(2, "b"))
         client.close()
+
+
+def test_a_password_of_any_signs_opens_a_redis_and_a_cluster(tmp_path: Path) -> None:
+    server, port = start_redis(tmp_path, "--cluster-enabled", "yes")
+    with server, Redis(port=port) as redis:
+        redis.execute_command("CLUSTER ADDSLOTS", *range(16_384))
+        wait_until(lambda: redis.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+        redis.config_set("requirepass", "p@ss/w?rd")
+        for kind, place in (("redis", "/0"), ("redis+cluster", "")):
+            client = RedisClient(f"{kind}://:p%40ss%2Fw%3Frd@127.0.0.1:{port}{place}", timeout_seconds=30.0)
+            states = RedisUserStates(client)
+            states.apply(ADA, click(1, kind))
+            assert states.get(ADA).recent[-1].item_id == kind
+            client.close()
 
 
 def test_a_cluster_that_is_not_there_is_a_sentence() -> None:

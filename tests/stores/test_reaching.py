@@ -80,6 +80,8 @@ def test_a_url_in_parts() -> None:
         {"prefix": "shop", "ttl_days": "3"},
     )
     assert url.address(1) == Address("::1", 7000)
+    assert url.login() == ("ada", "p@ss")
+    assert StoreUrl.parse("milvus://host/items").login() == ("", "")
     assert StoreUrl.parse("kafka://broker").address(9092) == Address("broker", 9092)
     assert StoreUrl.parse("memory").scheme == "memory"
     assert str(StoreUrl.parse("file:a%20b/c").path()) == "a b/c"

@@ -234,8 +234,8 @@ class ColdHistory:
         if self._own is not None:
             return clickhouse_connect.get_client(interface="chdb", path=str(self._url.path()))
         host, port = self._url.address(_PORT)
-        login, _, place = self._url.rest.rpartition("@")
-        user, _, password = login.partition(":")
+        user, password = self._url.login()
+        place = self._url.rest.rpartition("@")[2]
         return clickhouse_connect.get_client(
             host=host,
             port=port,

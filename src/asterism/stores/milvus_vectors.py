@@ -50,9 +50,8 @@ class MilvusVectorIndex:
         parsed = StoreUrl.parse(url)
         parsed.only("index")
         host, port = parsed.address(_PORT)
-        login, _, place = parsed.rest.rpartition("@")
-        self._user, _, self._password = login.partition(":")
-        self._collection = place.partition("/")[2] or "items"
+        self._user, self._password = parsed.login()
+        self._collection = parsed.rest.rpartition("@")[2].partition("/")[2] or "items"
         self._index = parsed.option("index", "HNSW")
         if self._index not in _INDEXES:
             raise ConfigError(f"{parsed.shown!r}: {self._index!r} is no index; known here: {', '.join(_INDEXES)}")

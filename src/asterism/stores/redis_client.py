@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeVar, cast
-from urllib.parse import urlsplit
 
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
@@ -26,7 +25,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from asterism.core.errors import StorageError
+from asterism.core.errors import ConfigError, StorageError
 from asterism.stores.reaching import Reach, Tries
 from asterism.stores.urls import StoreUrl
 from asterism.stores.user_state import Visitor
@@ -155,9 +154,13 @@ def _opener(url: StoreUrl, timeout_seconds: float, max_connections: int) -> Call
     }
     if url.scheme == "redis+cluster":
         host, port = url.address(_PORT)
-        login = urlsplit(url.text)
-        options |= {"username": login.username, "password": login.password, "retry": Retry(NoBackoff(), _REDIRECTS)}
+        user, password = url.login()
+        options |= {"username": user or None, "password": password or None, "retry": Retry(NoBackoff(), _REDIRECTS)}
         return lambda: cast(Commands, RedisCluster(host=host, port=port, **options))
+    url.address(_PORT)
+    number = url.rest.rpartition("@")[2].partition("/")[2]
+    if number and not number.isdecimal():  # the library would take 0 for it
+        raise ConfigError(f"{url.shown!r}: {number!r} is no database of Redis; they have numbers, as in '…:6379/0'")
     # `Reach` tries again, and knows when to stop
     options |= {"timeout": timeout_seconds, "retry": Retry(NoBackoff(), 0)}
     pool = BlockingConnectionPool.from_url(url.text.partition("?")[0], **options)

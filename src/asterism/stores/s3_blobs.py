@@ -43,18 +43,20 @@ class S3Blobs:
             raise ConfigError(f"{parsed.shown!r} names no bucket; write it like 's3://bucket/prefix'")
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         endpoint = parsed.options.get("endpoint")
-        self._client: Any = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name=parsed.option("region", "us-east-1"),
-            config=Config(
-                connect_timeout=timeout_seconds,
-                read_timeout=timeout_seconds,
-                retries={"total_max_attempts": 1},  # `Reach` tries again, and knows when to stop
-                max_pool_connections=32,
-                s3={"addressing_style": "path"} if endpoint else {},
-            ),
+        config = Config(
+            connect_timeout=timeout_seconds,
+            read_timeout=timeout_seconds,
+            retries={"total_max_attempts": 1},  # `Reach` tries again, and knows when to stop
+            max_pool_connections=32,
+            s3={"addressing_style": "path"} if endpoint else {},
         )
+        region = parsed.option("region", "us-east-1")
+        try:
+            self._client: Any = boto3.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+        except (ValueError, BotoCoreError) as error:
+            raise ConfigError(
+                f"{parsed.text!r}: {error}; write it like 's3://bucket/prefix?endpoint=http://host:9000&region=us-east-1'"
+            ) from error
         self._reach = Reach(
             "S3",
             f"s3://{parsed.rest}" + (f" ({endpoint})" if endpoint else ""),

@@ -144,7 +144,7 @@ class Database:
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigError(
             "a catalogue's URL is 'sqlite:///folder/file.db' or 'postgresql+psycopg://user:password@host/name'"
         ) from None

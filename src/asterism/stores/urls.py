@@ -17,6 +17,13 @@ class Address(NamedTuple):
     port: int
 
 
+class Login(NamedTuple):
+    """Who one is to a store; what a URL writes as `%40` is `@`."""
+
+    user: str
+    password: str
+
+
 @dataclass(frozen=True, slots=True)
 class StoreUrl:
     """A parsed store URL: `memory`, `file:folder`, `redis://user:password@host:6379/0?prefix=shop`."""
@@ -64,15 +71,20 @@ class StoreUrl:
             allowed = ", ".join(known) or "none"
             raise ConfigError(f"{self.shown!r} has an unknown option {unknown[0]!r}; known here: {allowed}")
 
+    def login(self) -> Login:
+        """User and password; empty where there are none."""
+        user, _, password = self.rest.rpartition("@")[0].partition(":")
+        return Login(unquote(user), unquote(password))
+
     def address(self, default_port: int) -> Address:
         """Host and port; raises `ConfigError` where there is no host."""
-        parts = urlsplit(self.text)
         try:
-            port = parts.port or default_port
+            parts = urlsplit(self.text)
+            host, port = parts.hostname, parts.port or default_port
         except ValueError:
-            port = 0
-        if not parts.hostname or not port:
+            host, port = None, 0
+        if not host:
             raise ConfigError(
                 f"{self.shown!r} names no host and port; write it like '{self.scheme}://host:{default_port}'"
             )
-        return Address(parts.hostname, port)
+        return Address(host, port)
