@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
             head, _, data = body.partition(b"FORMAT Native\n")
             is_insert = head.startswith(b"INSERT")
             with self.lock:
-                answer = self._insert(head.decode(), data) if is_insert else self._select(body.decode(), asked)
+                answer = self._insert(head.decode(), data, asked) if is_insert else self._select(body.decode(), asked)
             self._answer(200, answer)
         except Exception as error:
             self._answer(500, str(error).encode())
@@ -71,11 +71,13 @@ class Handler(BaseHTTPRequestHandler):
         result = self.session.query(text, form, params=values)
         return bytes(result.bytes() or b"")
 
-    def _insert(self, target: str, block: bytes) -> bytes:
+    def _insert(self, target: str, block: bytes, asked: dict[str, str]) -> bytes:
+        limits = ", ".join(f"{name} = {value}" for name, value in asked.items() if name.startswith("max_"))
         with tempfile.NamedTemporaryFile(suffix=".native") as file:
             file.write(block)
             file.flush()
-            self.session.query(f"{target} SELECT * FROM file('{file.name}', 'Native')")
+            query = f"{target} SELECT * FROM file('{file.name}', 'Native')"
+            self.session.query(f"{query} SETTINGS {limits}" if limits else query)
         return b""
 
     def _answer(self, status: int, body: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,11 +13,12 @@ import pytest
 
 from asterism.core.errors import ConfigError, StorageError, StoreUnavailableError
 from asterism.core.records import Action
+from asterism.stores import local_bus
 from asterism.stores.event_bus import Consumer, Delivery, EventBus, consume
 from asterism.stores.event_log import Event, LocalEventLog
 from asterism.stores.kafka_bus import KafkaEventBus, dead_letters
 from asterism.stores.local_bus import LocalConsumer, LocalEventBus, buried
-from asterism.stores.segments import MAGIC, START, read_on
+from asterism.stores.segments import MAGIC, START, Position, read_on
 from asterism.stores.user_state import LocalUserStates, Offset, RecentEvent, Visitor
 
 ODD = Event("é\n\u2028\x00", "⭐'; --", Action.DISLIKE, timestamp=-1, session_id="s\t1", value=1e-300, scene="{}")
@@ -264,6 +265,35 @@ def test_a_commit_in_the_middle_of_a_frame_holds(tmp_path: Path) -> None:
     again = LocalConsumer(tmp_path, "g")
     assert [one.offset.number for one in again.poll(9, 0.1)] == [3, 4]
     again.close()
+    log.close()
+
+
+def test_what_lies_behind_is_counted_once_however_often_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = LocalEventLog(tmp_path, segment_bytes=500)
+    for number in range(40):
+        log.append([event(2 * number), event(2 * number + 1)]).result(60)
+    consumer = LocalConsumer(tmp_path, "g")
+    consumer.poll(3, 0.1)
+    consumer.commit()
+    consumer.close()
+    consumer = LocalConsumer(tmp_path, "g")
+    frames: list[bytes] = []
+
+    def counted(folder: Path, position: Position) -> Iterator[tuple[bytes, Position]]:
+        for payload, behind in read_on(folder, position):
+            frames.append(payload)
+            yield payload, behind
+
+    monkeypatch.setattr(local_bus, "read_on", counted)
+    for given in range(10, 80, 7):
+        assert len(consumer.poll(7, 0.1)) == 7
+        assert consumer.lag() == 80 - given
+    log.append([event(80)]).result(60)
+    assert consumer.lag() == 81 - given
+    assert len(frames) <= 2 * 41, "each is read for its events and for the count"
+    consumer.close()
     log.close()
 
 

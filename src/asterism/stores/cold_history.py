@@ -48,6 +48,8 @@ _COLUMNS: Final = (
     "scene",
     "attribution_id",
 )
+#: Where a log of years is given again, a batch holds more than the hundred that the engine takes by default.
+_MANY_MONTHS: Final = {"max_partitions_per_insert_block": 0}
 _SCHEMA: Final = (
     """
     CREATE TABLE IF NOT EXISTS events (
@@ -129,7 +131,7 @@ class ColdHistory:
             return
         rows = [[_visitor(event), *(getattr(event, name) for name in _COLUMNS)] for event in events]
         names = ["visitor", *_COLUMNS]
-        self._call(lambda client: client.insert("events", rows, column_names=names))
+        self._call(lambda client: client.insert("events", rows, column_names=names, settings=_MANY_MONTHS))
 
     def events(self, start: int, end: int, rows: int = 100_000) -> Iterator[pa.Table]:
         """Events with `start` ≤ timestamp < `end` by visitor and time, as Arrow tables of at most so many rows."""

@@ -103,6 +103,7 @@ class LocalConsumer:
         except StorageError:
             os.close(self._lock)  # whoever tries again is to hear the reason again
             raise
+        self._counted, self._lines = self._position, self._given - self._line  # how far the log's lines are counted
         self._waiting = self._deliveries()
 
     def poll(self, count: int, timeout_seconds: float) -> list[Delivery]:
@@ -139,9 +140,11 @@ class LocalConsumer:
             dead.append(json.dumps(line).encode())
 
     def lag(self) -> int:
-        """See `Consumer.lag`; exact, by reading what waits."""
-        lines = sum(len(payload.splitlines()) for payload, _ in read_on(self._log, self._position))
-        return max(0, lines - self._line)
+        """See `Consumer.lag`; exact, by reading what was not counted before."""
+        for payload, behind in read_on(self._log, self._counted):
+            self._lines += len(payload.splitlines())
+            self._counted = behind
+        return max(0, self._lines - self._given)
 
     def close(self) -> None:
         """See `Consumer.close`."""
