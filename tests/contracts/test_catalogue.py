@@ -291,6 +291,7 @@ def test_what_was_exported_makes_the_same_catalogue(opener: Opener, tmp_path: Pa
         ('{"title": "x"}', "field `item_id`: it is missing or empty"),
         ('{"item_id": "x", "title": 5}', "field `title`: 5 is no str"),
         ('{"item_id": "x", "title": "y", "price": true}', "field `price`: True is no float"),
+        ('{"item_id": "x", "title": "y", "price": 1e999}', "field `price`: inf is no finite number"),
         ('{"item_id": "x", "title": "y", "categories": [1]}', "field `categories`"),
         ('{"item_id": "x", "title": "y", "kind": "pet"}', "'pet' is none of product, video"),
         ('{"item_id": "x", "title": "y", "colour": "red"}', "field `colour`: it is not known; known here: item_id"),

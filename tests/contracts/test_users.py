@@ -71,6 +71,12 @@ def test_users_and_sessions_have_histories_of_their_own(opener: Opener) -> None:
     users.close()
 
 
+def test_who_can_be_in_no_database_has_no_history(opener: Opener) -> None:
+    users = opener()
+    assert users.history(Visitor("a\x00b"), 9) == []
+    users.close()
+
+
 def test_a_forgotten_user_leaves_nothing(opener: Opener) -> None:
     users = opener()
     users.upsert([ADA])
@@ -171,4 +177,6 @@ def test_what_was_exported_comes_back(opener: Opener) -> None:
         import_users(users, ['{"user_id": "x", "tags": ["x"]}'], "shop")
     with pytest.raises(DataError, match="shop:1, field `user_id`"):
         import_users(users, ['{"user_id": ""}'], "shop")
+    with pytest.raises(DataError, match="shop:1, field `age`: inf is no finite number"):
+        import_users(users, ['{"user_id": "x", "age": 1e999}'], "shop")
     users.close()

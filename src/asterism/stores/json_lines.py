@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from math import inf, isfinite
+from math import isfinite
 from typing import IO, Any, Final, TypeVar
 
 from asterism.core.errors import DataError
@@ -111,6 +111,7 @@ def stored_item(raw: dict[str, Any]) -> StoredItem:
             raise DataError(f"it is not known; known here: {', '.join(_TYPES)}", field=name)
         if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and bool not in _TYPES[name]):
             raise DataError(f"{value!r} is no {_TYPES[name][0].__name__}; correct it", field=name)
+        _check_finite(name, value)
     for name in ("item_id", "title"):
         if not raw.get(name):
             raise DataError("it is missing or empty; give one", field=name)
@@ -136,8 +137,7 @@ def user_of(raw: dict[str, Any]) -> User:
     for name, value in raw.items():
         if not isinstance(value, str | int | float | bool | None):
             raise DataError(f"{value!r} is neither text nor number; flatten it", field=name)
-        if isinstance(value, float) and not isfinite(value):
-            raise DataError("it is larger than a number may be; correct it", field=name)
+        _check_finite(name, value)
     return User(user_id, raw)
 
 
@@ -147,6 +147,11 @@ def _check_id(name: str, value: str) -> None:
 
 
 def _check_price(price: float | None) -> None:
-    """Not 1e999 either: it is read as infinite, and no line could hold it when it is exported."""
-    if price is not None and not 0 <= price < inf:
+    if price is not None and price < 0:
         raise DataError(f"{price!r} is no price; give one from 0 on", field="price")
+
+
+def _check_finite(name: str, value: object) -> None:
+    """JSON writes no infinity, but 1e999 is read as one, and not every database takes it."""
+    if isinstance(value, float) and not isfinite(value):
+        raise DataError(f"{value!r} is no finite number; correct it", field=name)

@@ -117,6 +117,8 @@ class SqlUsers:
             .order_by(BEHAVIOURS.c.timestamp.desc(), BEHAVIOURS.c.event_id.desc())
             .limit(count)
         )
+        if "\x00" in _name(key_of(visitor)):  # PostgreSQL keeps none
+            return []
         rows = self._database.read(lambda connection: connection.execute(query).mappings().all())
         return [_event(dict(row)) for row in reversed(rows)]
 
