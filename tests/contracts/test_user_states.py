@@ -157,6 +157,23 @@ def test_what_the_publisher_brought_ahead_is_not_taken_again_from_the_bus(states
     assert [one.item_id for one in states.get(ADA).recent] == ["a", "a", "b"]
 
 
+def test_a_bus_that_begins_anew_is_heard_though_the_state_knows_later_offsets(states: UserStates) -> None:
+    for number in range(5):
+        states.apply(ADA, click(number, f"old{number}"), Offset("p", number))
+    assert not states.apply(ADA, click(4, "old4"), Offset("p", 4), ahead=True), "the consumer was faster"
+    assert not states.apply(ADA, click(0, "old0"), Offset("p", 0)), "and may come twice"
+    skip = RecentEvent(10, "x", Action.SKIP)
+    assert states.apply(ADA, skip, Offset("p", 1), ahead=True)
+    assert states.apply(ADA, click(11, "b"), Offset("p", 2), ahead=True)
+    assert [states.apply(ADA, one, Offset("p", 1 + place)) for place, one in enumerate([skip, click(11, "b")])] == [
+        False,
+        False,
+    ]
+    assert states.apply(ADA, click(12, "c"), Offset("p", 3))
+    state = states.get(ADA)
+    assert ([one.item_id for one in state.recent], state.negative) == (["old4", "b", "c"], ("x",))
+
+
 def test_so_many_are_taken_ahead_and_the_consumer_brings_the_rest(states: UserStates) -> None:
     taken = [states.apply(ADA, click(number, f"i{number}"), Offset("p", number), ahead=True) for number in range(6)]
     assert taken == [True] * 4 + [False] * 2

@@ -170,7 +170,9 @@ class KeptState:
     ) -> bool:
         """See `UserStates.apply`; an impression changes nothing."""
         if offset is not None and not self._is_due(offset, ahead, max_ids):
-            return False
+            if not ahead or not self._is_of_a_new_log(event, offset):
+                return False
+            self.offsets[offset.partition], self.ahead[offset.partition] = offset.number - 1, [offset.number]
         if event.action in NEGATIVE_ACTIONS:
             self._change()  # also by what was unwanted before: it is the newest now
             return _remember(self.negative, event.item_id, max_ids)
@@ -209,6 +211,15 @@ class KeptState:
             self._snapshot, self.revision = None, self.revision + 1
         else:
             self.begin()
+
+    def _is_of_a_new_log(self, event: RecentEvent, offset: Offset) -> bool:
+        """Whether it was published where the consumer has long been, and yet is not here: a bus that lost what it held.
+
+        Its offsets begin anew, and all would be taken for brought already until they have grown past the old ones.
+        """
+        if event.action not in POSITIVE_ACTIONS and event.action not in NEGATIVE_ACTIONS:
+            return False
+        return offset.number <= self.offsets.get(offset.partition, -1) and not self.snapshot().holds(event)
 
     def _is_due(self, offset: Offset, ahead: bool, max_ahead: int) -> bool:
         """Whether nobody brought this offset yet; of too many brought ahead, the consumer brings the rest."""
