@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from asterism.core.errors import DataError, StorageError, UnknownIdError
 from asterism.stores.catalogue import ANY_ITEM, Catalogue, Item, ItemFilter, StoredItem
@@ -21,6 +22,7 @@ from asterism.stores.reaching import StoreFullError
 from asterism.stores.sql_catalogue import SqlCatalogue
 from asterism.stores.sql_database import Database
 from contracts.postgres_server import Postgres
+from serving.running import wait_until
 
 VEGA = Item("vega", "Vega 50% lamp", "A lamp.", ("home", "light"), "Lyra", 12.5, created_at=7)
 DENEB = Item("deneb", "deneb_mug", categories=("home",))
@@ -345,6 +347,41 @@ def test_every_catalogue_finds_what_a_plain_loop_finds(opener: Opener, titles: l
 
 def _folded(text: str) -> str:
     return "".join(letter.lower() if letter.isascii() else letter for letter in text)
+
+
+def test_a_database_that_was_put_back_to_an_older_copy_is_heard(opener: Opener) -> None:
+    here, there = opener(), opener()
+    here.upsert([VEGA, DENEB])
+    here.set_hidden("vega", True)
+    wait_until(lambda: there.unavailable() == {"vega"})
+    there._database.write(  # type: ignore[attr-defined]
+        lambda connection: [
+            connection.execute(text("UPDATE items SET hidden = (item_id = 'deneb')")),
+            connection.execute(text("UPDATE catalogue_changes SET number = 1")),
+        ]
+    )
+    wait_until(lambda: here.unavailable() == there.unavailable() == {"deneb"})
+    here.set_hidden("vega", True)
+    assert here.unavailable() == {"vega", "deneb"}
+    wait_until(lambda: there.unavailable() == {"vega", "deneb"})
+    here.close()
+    there.close()
+
+
+def test_a_database_that_is_empty_for_a_moment_is_looked_at_again(
+    opener: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalogue = opener()
+    catalogue.upsert([VEGA])
+    number = text('INSERT INTO catalogue_changes ("only", number) VALUES (1, 1000)')
+    write = catalogue._database.write  # type: ignore[attr-defined]
+    write(lambda connection: connection.execute(text("DELETE FROM catalogue_changes")))
+    watcher = catalogue._watcher  # type: ignore[attr-defined]
+    wait_until(lambda: "which items are hidden" in caplog.text or not watcher.is_alive())
+    write(lambda connection: [connection.execute(number), connection.execute(text("UPDATE items SET hidden = true"))])
+    wait_until(lambda: catalogue.unavailable() == {"vega"} or not watcher.is_alive())
+    assert watcher.is_alive()
+    catalogue.close()
 
 
 def test_a_file_that_is_no_catalogue_is_named(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -52,6 +52,8 @@ class SqlCatalogue:
         """Read what must not be shown; raises `StoreUnavailableError`."""
         self._database = database
         self._change, self._unavailable = database.read(_read_unavailable)
+        self._turns = count(1)  # of readings, as they began
+        self._turn = 0
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch, args=(refresh_seconds,), name="catalogue", daemon=True)
@@ -233,9 +235,13 @@ class SqlCatalogue:
         self._refresh()
 
     def _refresh(self) -> None:
+        turn = next(self._turns)
         change, unavailable = self._database.read(_read_unavailable)
         with self._lock:
-            if change > self._change:  # of two readers, the one that read later may come first
+            if turn < self._turn:  # of two readers, the one that began later may come first
+                return
+            self._turn = turn
+            if change != self._change:  # smaller, where a copy from before was put in the database's place
                 self._change, self._unavailable = change, unavailable
 
     def _watch(self, refresh_seconds: float) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import DataError as ValueRefused
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -48,7 +48,7 @@ class Database:
             self.name,
             self.where,
             (OperationalError, InterfaceError, PoolTimeout),
-            (DBAPIError,),
+            (SQLAlchemyError,),
             tries or Tries(deadline_seconds=2 * timeout_seconds),
         )
         self.engine = _engine(parsed, timeout_seconds, pool_size)
@@ -80,7 +80,8 @@ class Database:
         """
         if self.name == "SQLite":
             with contextlib.suppress(sqlite3.Error, SQLAlchemyError), self._connected() as driver:
-                return int(driver.execute(query).fetchone()[0])
+                if row := driver.execute(query).fetchone():
+                    return int(row[0])
         return self.read(lambda connection: int(connection.exec_driver_sql(query).scalar_one()))
 
     def write(self, action: Callable[[Connection], T], seconds: float = 0.0) -> T:
