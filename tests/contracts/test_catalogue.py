@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import resource
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -366,6 +367,60 @@ def test_a_database_that_was_put_back_to_an_older_copy_is_heard(opener: Opener) 
     wait_until(lambda: there.unavailable() == {"vega", "deneb"})
     here.close()
     there.close()
+
+
+def test_whoever_follows_reads_what_was_changed_by_hand_alone(opener: Opener) -> None:
+    here, there = opener(), opener()
+    here.sync([VEGA, DENEB], {}, "1")
+    number, items = there.changed_since(0)
+    assert items == [], "a bundle's own"
+    dear = replace(VEGA, price=500.0)
+    here.restore([StoredItem(dear)])
+    there.set_hidden("deneb", True)
+    first, items = there.changed_since(number)
+    assert (first, items) == (number + 2, [dear])
+    there.delete(["deneb"])
+    there.upsert([replace(DENEB, brand="Swan")])
+    second, items = here.changed_since(first)
+    assert (second, [(one.item_id, one.brand) for one in items]) == (first + 2, [("deneb", "Swan")])
+    assert {one.item_id for one in here.changed_since(0)[1]} == {"deneb", "vega"}
+    assert here.changed_since(second) == (second, [])
+    assert len(here.changed_since(second + 9)[1]) == 2, "an older copy took the catalogue's place"
+    here.sync([VEGA], {}, "2")
+    assert [one.item_id for one in here.changed_since(0)[1]] == ["deneb"], "the new bundle says how the other is"
+    here.close()
+    there.close()
+
+
+def test_no_change_comes_with_a_number_that_was_read(opener: Opener) -> None:
+    """Two write and one follows: whatever is written is read once it is there, however they meet."""
+    here, there, follower = opener(), opener(), opener()
+    found: dict[str, float | None] = {}
+    writing = threading.Event()
+
+    def write(catalogue: Catalogue, name: str) -> None:
+        for price in range(25):
+            catalogue.upsert([Item(f"{name}{price % 5}", name, price=float(price))])
+
+    def follow() -> None:
+        number = 0
+        while True:
+            was_over = writing.is_set()
+            number, items = follower.changed_since(number)
+            found.update({one.item_id: one.price for one in items})
+            if was_over:
+                return
+
+    with ThreadPoolExecutor(3) as threads:
+        following = threads.submit(follow)
+        writers = [threads.submit(write, catalogue, name) for catalogue, name in ((here, "a"), (there, "b"))]
+        for one in writers:
+            one.result()
+        writing.set()
+        following.result()
+    assert found == {f"{name}{place}": 20.0 + place for name in "ab" for place in range(5)}
+    for one in (here, there, follower):
+        one.close()
 
 
 def test_a_database_that_is_empty_for_a_moment_is_looked_at_again(

@@ -31,7 +31,7 @@ from contracts.postgres_server import MISSING, POSTGRES, Postgres
 from serving.running import wait_until
 
 VEGA = Item("vega", "Vega lamp", categories=("home",))
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -73,8 +73,10 @@ def test_rows_of_the_first_schema_are_still_there_after_the_last(fresh_url: str)
                 "VALUES ('old', 'Old', '[]', 'product', true)"
             )
         )
+        connection.execute(text("UPDATE catalogue_changes SET number = 5"))
     engine.dispose()
     catalogue = SqlCatalogue(Database(fresh_url))
+    assert catalogue.changed_since(0) == (5, [Item("old", "Old")]), "nobody knows who changed it, nor when"
     assert catalogue.get("old") == Item("old", "Old")
     assert catalogue.find("old") == [Item("old", "Old")]
     catalogue.close()
@@ -86,7 +88,7 @@ def test_a_schema_newer_than_we_know_is_refused(fresh_url: str) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
     engine.dispose()
-    with pytest.raises(StorageError, match="schema 0999 is newer than the known 0006; upgrade Asterism"):
+    with pytest.raises(StorageError, match="schema 0999 is newer than the known 0007; upgrade Asterism"):
         Database(fresh_url)
 
 

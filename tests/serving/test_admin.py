@@ -153,7 +153,7 @@ def test_users_go_in_and_out_as_lines(server: Server) -> None:
         (b'{"item_id": "x", "title": "y", "created_at": 99999999999999999999}', "larger than a number may be"),
         (b'{"item_id": "x", "title": "y", "\\ud800": 1}', "no database keeps"),
         (b'{"item_id": "\xff", "title": "y"}', "it is no JSON"),
-        (b'{"item_id": "x", "title": "y", "price": 1e999}', "no price"),
+        (b'{"item_id": "x", "title": "y", "price": 1e999}', "no finite number"),
         (b'{"item_id": "x", "title": "y", "price": -5}', "no price"),
         (b'{"item_id": "%s", "title": "y"}' % (b"x" * 257), "257 characters"),
         (b'{"item_id": "x", "title": "y", "categories": ["a", ""]}', "empty or no text"),

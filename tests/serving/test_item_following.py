@@ -12,7 +12,6 @@ import pytest
 
 from asterism.config.loading import parse_reranking_config
 from asterism.data.item_attributes import Predicate
-from asterism.serving.item_facts import ItemFacts
 from asterism.serving.item_following import ItemFollowing
 from serving.one_process import Shop, in_loop, opened
 from serving.one_process import ids as ids_of
@@ -70,8 +69,8 @@ def test_what_was_kept_is_not_given_again_once_a_rule_hides_it(tmp_path: Path) -
         first = ids_of(await shop.ask())[0]
         shop.real_catalogue.upsert([replace(shop.real_catalogue.get(first), categories=("chairs",))])
         assert first in ids_of(await shop.ask()), "nobody has told the recommender, and this answer is kept"
-        items = [shop.real_catalogue.get(one) for one in shop.recommender.item_ids]
-        shop.recommender.know(ItemFacts(items))
+        facts = shop.recommender.facts
+        shop.recommender.know(facts.changed([shop.real_catalogue.get(first)]))
         assert first not in ids_of(await shop.ask())
 
     with opened(tmp_path, reranking=hide) as shop:

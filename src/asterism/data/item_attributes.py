@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,22 @@ class ItemAttributes:
 
     def __len__(self) -> int:
         return len(self.prices)
+
+    def changed(self, items: Mapping[int, tuple[Sequence[str], float | None]]) -> ItemAttributes:
+        """The same where some items, by index, have other categories and another price (None: unknown)."""
+        codes = {name: code for code, name in enumerate(self.category_names)}
+        pairs = [(item, codes.setdefault(name, len(codes))) for item, (names, _) in items.items() for name in names]
+        kept = ~np.isin(self.items, list(items))
+        fresh = np.array(pairs, dtype=np.int32).reshape(-1, 2)
+        rows = np.concatenate([self.items[kept], fresh[:, 0]])
+        categories = np.concatenate([self.categories[kept], fresh[:, 1]])
+        order = np.argsort(rows, kind="stable")
+        used, places = np.unique(categories[order], return_inverse=True)  # a category that no item has is none
+        all_names = list(codes)
+        prices = self.prices.copy()
+        prices[list(items)] = [np.nan if price is None else price for _, price in items.values()]
+        names = tuple(all_names[code] for code in used.tolist())
+        return ItemAttributes(names, rows[order], places.astype(np.int32), prices)
 
 
 def mask_of(attributes: ItemAttributes, asked: Predicate) -> NDArray[np.bool_]:

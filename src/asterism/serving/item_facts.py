@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import isqrt
@@ -32,20 +33,45 @@ class ItemFacts:
         self.ids = IdMap(item.item_id for item in items)
         prices = pa.array([item.price for item in items], pa.float64())
         lists = pa.array([list(item.categories) for item in items], pa.list_(pa.string()))
-        self._attributes = ItemAttributes.of_table(pa.table({CATEGORIES: lists, PRICE: prices}))
-        self.category_names = self._attributes.category_names
+        attributes = ItemAttributes.of_table(pa.table({CATEGORIES: lists, PRICE: prices}))
+        names = tuple(sorted({item.brand for item in items if item.brand}))
+        codes = {name: code for code, name in enumerate(names)}
+        brands = np.array([codes.get(item.brand or "", -1) for item in items] + [-1], dtype=np.int64)
+        created_at = [_moment(item) for item in items]
+        self._take(attributes, names, brands, np.array([*created_at, np.nan], dtype=np.float64))
+
+    def _take(
+        self,
+        attributes: ItemAttributes,
+        brand_names: tuple[str, ...],
+        brands: NDArray[np.int64],
+        created_at: NDArray[np.float64],
+    ) -> None:
+        """`brands` and `created_at` hold one row more, which the index -1 of an unknown item leads to."""
+        self._attributes = attributes
+        self.category_names = attributes.category_names
         self._category_codes = {name: code for code, name in enumerate(self.category_names)}
-        self.brand_names = tuple(sorted({item.brand for item in items if item.brand}))
-        self._brand_codes = {name: code for code, name in enumerate(self.brand_names)}
-        self.brands = np.array([self._brand_codes.get(item.brand or "", -1) for item in items] + [-1], dtype=np.int64)
-        # one row more, which the index -1 of an unknown item leads to
-        self.created_at = np.array(
-            [np.nan if item.created_at is None else item.created_at for item in items] + [np.nan], dtype=np.float64
-        )
-        self._starts = np.searchsorted(self._attributes.items, np.arange(len(items) + 2))
-        dated = np.flatnonzero(~np.isnan(self.created_at))
-        self.newest = dated[np.argsort(-self.created_at[dated], kind="stable")]
-        self._mask = lru_cache(max(1, _KEPT_BYTES // max(1, len(items))))(partial(mask_of, self._attributes))
+        self.brand_names, self.brands, self.created_at = brand_names, brands, created_at
+        self._brand_codes = {name: code for code, name in enumerate(brand_names)}
+        self._starts = np.searchsorted(attributes.items, np.arange(len(attributes) + 2))
+        dated = np.flatnonzero(~np.isnan(created_at))
+        self.newest = dated[np.argsort(-created_at[dated], kind="stable")]
+        self._mask = lru_cache(max(1, _KEPT_BYTES // max(1, len(attributes))))(partial(mask_of, attributes))
+
+    def changed(self, items: Iterable[Item]) -> ItemFacts:
+        """The same where some of the items are others now; those that are none of them are passed over."""
+        known = {row: item for item in items if (row := self.ids.get(item.item_id)) is not None}
+        if not known:
+            return self
+        rows = np.array(list(known), dtype=np.int64)
+        names = dict(self._brand_codes)
+        brands, created_at = self.brands.copy(), self.created_at.copy()
+        brands[rows] = [names.setdefault(one.brand, len(names)) if one.brand else -1 for one in known.values()]
+        created_at[rows] = [_moment(one) for one in known.values()]
+        found = copy(self)
+        of_rows = {row: (one.categories, one.price) for row, one in known.items()}
+        found._take(self._attributes.changed(of_rows), tuple(names), brands, created_at)
+        return found
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,6 +126,10 @@ class ItemFacts:
         """The categories that every item has."""
         counts = np.bincount(self._attributes.categories, minlength=len(self.category_names))
         return np.flatnonzero(counts >= len(self))
+
+
+def _moment(item: Item) -> float:
+    return np.nan if item.created_at is None else item.created_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,11 @@ class Recommender:
 
         return take_over
 
+    @property
+    def facts(self) -> ItemFacts:
+        """What filters, boosts, rules and caps go by."""
+        return self._facts
+
     def know(self, facts: ItemFacts) -> None:
         """Go by other facts of the same items, unless they say the same."""
         if not facts.says_the_same(self._facts):

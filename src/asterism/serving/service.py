@@ -113,7 +113,7 @@ class Service:
     def start(self) -> None:
         """Start the engine, on the event loop that will serve."""
         self.engine.start()
-        items = ItemFollowing(self.catalogue.inner, self.recommender)
+        items = ItemFollowing(self.catalogue, self.recommender)
         self._following = [
             asyncio.create_task(one) for one in (self.hot.follow(), self.forgetting.follow(), items.follow())
         ]

@@ -115,6 +115,14 @@ class Catalogue(Protocol):
         """Hide an item from every recommendation, or show it again; raises `UnknownIdError`."""
         ...
 
+    def changed_since(self, number: int) -> tuple[int, list[Item]]:
+        """The items that were changed by hand after a number, 0 being before all; and the number to ask with next.
+
+        All of them, and a number that is smaller, where an older copy was put in the catalogue's place. An item that a
+        bundle brings, or brings again, is as the bundle has it: changed by nobody.
+        """
+        ...
+
     def unavailable(self) -> frozenset[str]:
         """All ids that must not be recommended: unavailable or hidden.
 

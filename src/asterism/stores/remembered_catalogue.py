@@ -27,11 +27,6 @@ class RememberedCatalogue:
         self._lock = threading.Lock()
         self._outage = Outage("the catalogue", "items are answered as they were last known")
 
-    @property
-    def inner(self) -> Catalogue:
-        """The catalogue itself, for who reads all of it, and would push out what is asked for."""
-        return self._catalogue
-
     def has_met(self, item_id: str) -> bool:
         """Whether an item was in the catalogue when it was last heard of; asks nobody."""
         return item_id in self._items
@@ -107,6 +102,10 @@ class RememberedCatalogue:
     def set_hidden(self, item_id: str, hidden: bool) -> None:
         """See `Catalogue.set_hidden`."""
         self._catalogue.set_hidden(item_id, hidden)
+
+    def changed_since(self, number: int) -> tuple[int, list[Item]]:
+        """See `Catalogue.changed_since`; not remembered, as they may be many, and push out what is asked for."""
+        return self._catalogue.changed_since(number)
 
     def unavailable(self) -> frozenset[str]:
         """See `Catalogue.unavailable`."""

@@ -37,7 +37,8 @@ from asterism.stores.sql_texts import delete_texts, matching, put_texts
 
 logger = logging.getLogger(__name__)
 
-_FIELDS: Final = tuple(name for name in (column.name for column in ITEMS.c) if name not in {"hidden", "bundle_version"})
+_OURS: Final = {"hidden", "bundle_version", "changed"}
+_FIELDS: Final = tuple(name for name in (column.name for column in ITEMS.c) if name not in _OURS)
 _HAS_IMAGE: Final = exists().where(IMAGES.c.item_id == ITEMS.c.item_id)
 _CHANGE: Final = f"SELECT number FROM {CATALOGUE_CHANGES.name}"  # nosec B608
 _TEXTS: Final = table("items_text", column("item_id"))
@@ -62,7 +63,7 @@ class SqlCatalogue:
     def upsert(self, items: Iterable[Item], images: Mapping[str, str] | None = None) -> None:
         """See `Catalogue.upsert`."""
         rows = [_row(item) for item in items]
-        self._change_rows(lambda connection: _put(connection, rows, images or {}), len(rows))
+        self._change_rows(lambda connection: _put(connection, rows, images or {}), len(rows), _ids_of(rows))
 
     def sync(
         self, items: Iterable[Item], images: Mapping[str, str], version: str, beside: Collection[str] = ()
@@ -70,7 +71,7 @@ class SqlCatalogue:
         """See `Catalogue.sync`."""
         if self._database.read(_read_bundle) == version:
             return  # and what was changed by hand since stays so
-        rows = [{**_row(item), "bundle_version": version} for item in items]
+        rows = [{**_row(item), "bundle_version": version, "changed": 0} for item in items]
         other = ITEMS.c.bundle_version.is_not(None) & ITEMS.c.bundle_version.not_in({version, *beside})
 
         def write(connection: Connection) -> None:
@@ -85,7 +86,7 @@ class SqlCatalogue:
         kept = list(items)
         rows = [{**_row(one.item), "hidden": one.hidden} for one in kept]
         images = {one.item.item_id: one.image for one in kept if one.image is not None}
-        self._change_rows(lambda connection: _put(connection, rows, images), len(rows))
+        self._change_rows(lambda connection: _put(connection, rows, images), len(rows), _ids_of(rows))
 
     def get(self, item_id: str) -> Item:
         """See `Catalogue.get`."""
@@ -194,6 +195,17 @@ class SqlCatalogue:
                 yield _stored(row)
             page = self._rows(query.where(ITEMS.c.item_id > page[-1][0]))
 
+    def changed_since(self, number: int) -> tuple[int, list[Item]]:
+        """See `Catalogue.changed_since`."""
+
+        def read(connection: Connection) -> tuple[int, Sequence[Any]]:
+            now = _read_change(connection)  # first: what comes between is read twice, never missed
+            after = number if number <= now else 0
+            return now, connection.execute(_SHOWN_ITEMS.where(ITEMS.c.changed > after)).all()
+
+        now, rows = self._database.read(read)
+        return now, [_item(tuple(row)) for row in rows]
+
     def unavailable(self) -> frozenset[str]:
         """See `Catalogue.unavailable`; from memory, so that a request never waits for the database."""
         return self._unavailable
@@ -226,10 +238,15 @@ class SqlCatalogue:
     def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         return self._database.read(lambda connection: connection.execute(query).all())
 
-    def _change_rows(self, write: Any, rows: int) -> None:
+    def _change_rows(self, write: Any, rows: int, by_hand: Sequence[str] = ()) -> None:
         def change(connection: Connection) -> None:
             write(connection)
             connection.execute(update(CATALOGUE_CHANGES).values(number=CATALOGUE_CHANGES.c.number + 1))
+            # Behind it: who holds this row is alone until all is written, so that no lower number comes later.
+            number = select(CATALOGUE_CHANGES.c.number).scalar_subquery()
+            for start in range(0, len(by_hand), _ROWS):
+                some = ITEMS.c.item_id.in_(by_hand[start : start + _ROWS])
+                connection.execute(update(ITEMS).where(some).values(changed=number))
 
         self._database.write(change, rows / _ROWS_PER_SECOND)
         self._refresh()
@@ -282,6 +299,10 @@ def _read_bundle(connection: Connection) -> str | None:
 
 def _row(item: Item) -> dict[str, Any]:
     return {name: getattr(item, name) for name in _FIELDS} | {"categories": list(item.categories)}
+
+
+def _ids_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return sorted(row["item_id"] for row in rows)
 
 
 def _stored(row: Row[Any]) -> StoredItem:

@@ -58,6 +58,8 @@ ITEMS: Final = Table(
     Column("available", Boolean(), nullable=False),
     Column("hidden", Boolean(), nullable=False, server_default=false()),
     Column("bundle_version", Text()),
+    Column("changed", BigInteger(), nullable=False, server_default="0"),  # by hand, at which change of all; else 0
+    Index("items_by_change", "changed"),
 )
 IS_SHOWN: Final = and_(ITEMS.c.available, not_(ITEMS.c.hidden))
 TITLE_START: Final = func.lower(func.substr(ITEMS.c.title, 1, ORDERED_CHARACTERS))
