@@ -170,6 +170,7 @@ class Load:
         self._rates: list[float] = []
         self._requests = self._batches = self._hanging = 0
         self._rss_mb: list[list[float]] = []
+        self._p99s_ms: list[float | None] = []
 
     async def go_on(
         self, engine: EnginePool, requests: list[EngineRequest], rate: float, seconds: float, seed: int
@@ -182,6 +183,7 @@ class Load:
         tasks: set[asyncio.Task[None]] = set()
         pids = [os.getpid(), *(one.pid for one in engine.status.engines)]
         before, batches = rss_mb(pids), engine.status.figures.batches
+        answered = len(self._outcomes.answered_ms)
 
         def begin(request: EngineRequest, due: float) -> None:
             task = loop.create_task(self._outcomes.of(engine, request, due))
@@ -204,6 +206,7 @@ class Load:
         self._hanging += len(tasks)
         self._batches += engine.status.figures.batches - batches
         self._rss_mb += [before, rss_mb(pids)]
+        self._p99s_ms.append(_percentile(self._outcomes.answered_ms[answered:], 99))
 
     def row(self) -> Row:
         """All of it in figures."""
@@ -217,6 +220,7 @@ class Load:
             "hanging": self._hanging,
             "p50_ms": _percentile(found.answered_ms, 50),
             "p99_ms": _percentile(found.answered_ms, 99),
+            "p99_by_turn_ms": self._p99s_ms,
             "max_ms": _percentile(found.answered_ms, 100),
             "refused_p99_ms": _percentile(found.refused_ms, 99),
             "beams": {str(beam): count for beam, count in sorted(found.beams.items(), reverse=True)},

@@ -45,6 +45,7 @@ def check(found: dict[str, Any]) -> None:
     for row in found["rows"]:
         ends = sum(row[name] for name in ("answered", "answered too late", "shed", "late", "failed"))
         assert ends == row["requests"] > 0
+        assert len(row["p99_by_turn_ms"]) == 2
         assert row["hanging"] == row["failed"] == 0
         if row["p50_ms"] is not None:
             assert row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]
