@@ -98,6 +98,10 @@ def test_users_are_made_changed_listed_and_forgotten(server: Server) -> None:
     asked(server, "GET", path, None, 20003)
     asked(server, "PUT", path, {"attributes": {"user_id": "x"}}, 20001)
     asked(server, "PUT", path, {"attributes": {"x": [1]}}, 20001)
+    asked(server, "PUT", path, {"attributes": {f"y{number}": 1 for number in range(100)}})
+    said = asked(server, "PATCH", path, {"attributes": {"z": 1, "y0": 2}}, 20001)
+    assert "would have 101 attributes" in said
+    assert len(asked(server, "PATCH", path, {"attributes": {"z": 1, "y0": None}})["attributes"]) == 100
 
 
 def test_an_integer_is_kept_exactly_or_refused(server: Server) -> None:

@@ -40,7 +40,8 @@ Attribute = (
     | None
 )
 AttributeName = Annotated[Label, Field(pattern=_TEXT), AfterValidator(_is_free)]
-Attributes = Annotated[dict[AttributeName, Attribute], Field(max_length=100)]
+MOST_ATTRIBUTES: Final = 100  # of a user
+Attributes = Annotated[dict[AttributeName, Attribute], Field(max_length=MOST_ATTRIBUTES)]
 Categories = Annotated[list[Line], Field(max_length=100)]
 
 

@@ -13,7 +13,7 @@ from asterism.core.errors import ConflictError, RequestError, UnknownIdError
 from asterism.serving.http import cards
 from asterism.serving.http import examples as user_examples
 from asterism.serving.http.admin import answers, examples
-from asterism.serving.http.admin.bodies import NewUserBody, UserBody, UserChanges
+from asterism.serving.http.admin.bodies import MOST_ATTRIBUTES, NewUserBody, UserBody, UserChanges
 from asterism.serving.http.admin.items import After
 from asterism.serving.http.answers import Envelope, ErasedData
 from asterism.serving.http.described import answers_of
@@ -68,9 +68,7 @@ def user_routes(service: Service) -> APIRouter:
     async def change(request: Request, user_id: UserId, body: UserChanges) -> Response:
         async with writing:
             known = await asyncio.to_thread(users.get, user_id)
-            merged = {**known.attributes, **body.attributes}
-            left = {name: value for name, value in merged.items() if value is not None}
-            return success(request, await asyncio.to_thread(_put, users, User(user_id, left)))
+            return success(request, await asyncio.to_thread(_put, users, _changed(known, body)))
 
     @router.delete(
         f"/{{user_id:{ANY_TEXT}}}",
@@ -82,6 +80,17 @@ def user_routes(service: Service) -> APIRouter:
         return success(request, (await service.forgetting.forget(user_id))._asdict())
 
     return router
+
+
+def _changed(user: User, by: UserChanges) -> User:
+    merged = {**user.attributes, **by.attributes}
+    left = {name: value for name, value in merged.items() if value is not None}
+    if len(left) > MOST_ATTRIBUTES:
+        raise RequestError(
+            f"user {user.user_id!r} would have {len(left)} attributes; {MOST_ATTRIBUTES} is the most, "
+            "so take some away with null"
+        )
+    return User(user.user_id, left)
 
 
 def _row(user: User) -> cards.Plain:
