@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from asterism.core.errors import ConfigError, StorageError, StoreUnavailableError
 from asterism.core.records import Action
@@ -144,6 +145,26 @@ def test_a_poisoned_event_is_buried_and_the_rest_goes_on_and_a_broken_store_stop
     assert "KeyError: 'poison'" in place.dead("g")[0]
     assert "e2" in place.dead("g")[0]
     again.close()
+    bus.close()
+
+
+def test_what_another_program_wrote_is_buried_however_large_it_is(kafka_brokers: str, prefix: str) -> None:
+    url = f"kafka://{kafka_brokers}/{prefix}"
+    bus = KafkaEventBus(url, timeout_seconds=60.0, session_seconds=3.5)
+    bus.publish([event(0)]).result(60)
+    other = Producer({"bootstrap.servers": kafka_brokers, "message.max.bytes": 8_000_000})
+    other.produce(prefix, b"no event" + bytes(2_000_000), key="ada")
+    assert other.flush(60) == 0
+    bus.publish([event(1)]).result(60)
+    consumer = bus.consumer("g")
+    seen: list[str] = []
+    consume(consumer, lambda one, _: seen.append(one.event_id), until=lambda: len(seen) == 2, pause=lambda _: None)
+    assert seen == ["e0", "e1"]
+    [(reason, raw)] = dead_letters(url, 1, 60.0)
+    assert "no event" in reason
+    assert raw.startswith(b"no event")
+    assert 100_000 < len(raw) < 1_000_000
+    consumer.close()
     bus.close()
 
 

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 _PORT: Final = 9092
 _REASON: Final = "reason"
+#: Of what is buried so much is kept: with its headers a larger one may be more than a topic takes, and would be in the
+#: way of all that comes after it. Whole it stays where it was, at the offset that the headers tell.
+_MOST_BURIED_BYTES: Final = 512 << 10
 
 
 class KafkaEventBus:
@@ -198,9 +201,11 @@ class KafkaConsumer:
             (_REASON, reason[:10_000]),
             ("partition", delivery.offset.partition),
             ("offset", str(delivery.offset.number)),
+            ("bytes", str(len(delivery.raw))),
         ]
+        part = delivery.raw[:_MOST_BURIED_BYTES]
         self._dead.produce(
-            self._place.dead_topic, delivery.raw, headers=headers, on_delivery=lambda error, _: told.append(error)
+            self._place.dead_topic, part, headers=headers, on_delivery=lambda error, _: told.append(error)
         )
         self._dead.flush(self._place.timeout_seconds + 1)
         if not told or told[0] is not None:
