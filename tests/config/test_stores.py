@@ -60,6 +60,9 @@ def test_a_host_that_cannot_be_read_is_refused_before_anything_starts(tmp_path: 
         {"state": "redis+cluster://h1:7000,h2:7001?prefix=x"},
         {"state": "rediss://:pass@[::1]:6379/0"},
         {"blobs": "s3://bucket/p@x?endpoint=http://minio:9000"},
+        {"blobs": "s3://bucket/p?endpoint=http://minio:9000/x@y:z"},
+        {"state": "redis://h:6379/0?prefix=a@b:c:d"},
+        {"catalogue": "postgresql://[fe80::1%25eth0]:5432/db"},
     ],
 )
 def test_hosts_are_found_beside_whatever_stands_around_them(given: dict[str, str]) -> None:

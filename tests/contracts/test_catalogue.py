@@ -6,6 +6,7 @@ import io
 import resource
 import threading
 import time
+import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,9 +18,9 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from asterism.core.errors import DataError, StorageError, UnknownIdError
+from asterism.stores import sql_texts
 from asterism.stores.catalogue import ANY_ITEM, Catalogue, Item, ItemFilter, StoredItem
 from asterism.stores.json_lines import export_items, import_items
-from asterism.stores.reaching import StoreFullError
 from asterism.stores.sql_catalogue import SqlCatalogue
 from asterism.stores.sql_database import Database
 from contracts.postgres_server import Postgres
@@ -372,24 +373,49 @@ def test_a_database_that_was_put_back_to_an_older_copy_is_heard(opener: Opener) 
 def test_whoever_follows_reads_what_was_changed_by_hand_alone(opener: Opener) -> None:
     here, there = opener(), opener()
     here.sync([VEGA, DENEB], {}, "1")
-    number, items = there.changed_since(0)
-    assert items == [], "a bundle's own"
+    number = there.change()
+    assert list(there.changed_since(0)) == [], "a bundle's own"
     dear = replace(VEGA, price=500.0)
     here.restore([StoredItem(dear)])
     there.set_hidden("deneb", True)
-    first, items = there.changed_since(number)
-    assert (first, items) == (number + 2, [dear])
+    assert list(there.changed_since(number)) == [dear]
+    first = there.change()
+    assert first == number + 2
     there.delete(["deneb"])
     there.upsert([replace(DENEB, brand="Swan")])
-    second, items = here.changed_since(first)
-    assert (second, [(one.item_id, one.brand) for one in items]) == (first + 2, [("deneb", "Swan")])
-    assert {one.item_id for one in here.changed_since(0)[1]} == {"deneb", "vega"}
-    assert here.changed_since(second) == (second, [])
-    assert len(here.changed_since(second + 9)[1]) == 2, "an older copy took the catalogue's place"
+    assert [(one.item_id, one.brand) for one in here.changed_since(first)] == [("deneb", "Swan")]
+    assert [one.item_id for one in here.changed_since(0)] == ["vega", "deneb"]
+    second = here.change()
+    assert list(here.changed_since(second)) == []
     here.sync([VEGA], {}, "2")
-    assert [one.item_id for one in here.changed_since(0)[1]] == ["deneb"], "the new bundle says how the other is"
+    assert [(one.item_id, one.price) for one in there.changed_since(second)] == [("vega", VEGA.price)]
     here.close()
     there.close()
+
+
+def test_items_that_an_older_version_indexed_are_found_by_what_they_say(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = opener()
+    title = unicodedata.normalize("NFD", "Café ﾃﾚﾋﾞ")
+    with monkeypatch.context() as older:
+        older.setattr(sql_texts, "words_of", sql_texts._words)
+        catalogue.upsert([Item("old", title)])
+    catalogue.upsert([Item("new", title)])
+    for asked in (title, title.split()[0], title.split()[1]):
+        assert {one.item_id for one in catalogue.find(asked)} == {"old", "new"}, asked
+    catalogue.close()
+
+
+def test_thousands_of_changes_are_read_each_once(opener: Opener) -> None:
+    catalogue = opener()
+    catalogue.upsert([Item(f"a{number:04}", "A") for number in range(1500)])
+    first = catalogue.change()
+    catalogue.upsert([Item(f"b{number:04}", "B") for number in range(1200)])
+    found = [one.item_id for one in catalogue.changed_since(0)]
+    assert (len(found), len(set(found))) == (2700, 2700)
+    assert len(list(catalogue.changed_since(first))) == 1200
+    catalogue.close()
 
 
 def test_no_change_comes_with_a_number_that_was_read(opener: Opener) -> None:
@@ -406,8 +432,8 @@ def test_no_change_comes_with_a_number_that_was_read(opener: Opener) -> None:
         number = 0
         while True:
             was_over = writing.is_set()
-            number, items = follower.changed_since(number)
-            found.update({one.item_id: one.price for one in items})
+            after, number = number, follower.change()
+            found.update({one.item_id: one.price for one in follower.changed_since(after)})
             if was_over:
                 return
 
@@ -453,8 +479,9 @@ def test_a_full_disk_is_named_and_changes_nothing(tmp_path: Path) -> None:
     limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
     try:
-        with pytest.raises(StoreFullError, match=r"catalogue\.db: the database cannot be used .* make room on the di"):
+        with pytest.raises(StorageError, match=r"database cannot be used .* make room on the disk") as told:
             catalogue.upsert(many)
+        assert told.value.is_full
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
     assert (len(catalogue), catalogue.get("vega")) == (1, VEGA)

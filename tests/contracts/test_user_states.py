@@ -15,7 +15,7 @@ from redis import Redis
 
 from asterism.core.errors import StorageError, StoreUnavailableError
 from asterism.core.records import Action
-from asterism.stores.reaching import StoreFullError, Tries
+from asterism.stores.reaching import Tries
 from asterism.stores.redis_client import RedisClient
 from asterism.stores.redis_states import RedisUserStates
 from asterism.stores.user_state import (
@@ -163,15 +163,24 @@ def test_a_bus_that_begins_anew_is_heard_though_the_state_knows_later_offsets(st
     assert not states.apply(ADA, click(4, "old4"), Offset("p", 4), ahead=True), "the consumer was faster"
     assert not states.apply(ADA, click(0, "old0"), Offset("p", 0)), "and may come twice"
     skip = RecentEvent(10, "x", Action.SKIP)
-    assert states.apply(ADA, skip, Offset("p", 1), ahead=True)
-    assert states.apply(ADA, click(11, "b"), Offset("p", 2), ahead=True)
-    assert [states.apply(ADA, one, Offset("p", 1 + place)) for place, one in enumerate([skip, click(11, "b")])] == [
-        False,
-        False,
-    ]
+    assert states.apply(ADA, click(11, "b"), Offset("p", 1), ahead=True)
+    assert states.apply(ADA, skip, Offset("p", 2), ahead=True)
+    assert not states.apply(ADA, click(11, "b"), Offset("p", 1))
+    assert not states.apply(ADA, skip, Offset("p", 2))
     assert states.apply(ADA, click(12, "c"), Offset("p", 3))
     state = states.get(ADA)
     assert ([one.item_id for one in state.recent], state.negative) == (["old4", "b", "c"], ("x",))
+
+
+def test_what_was_unwanted_and_then_wanted_is_no_sign_of_a_bus_that_begins_anew(states: UserStates) -> None:
+    """The consumer was faster than the gateway, which brings both once more."""
+    dislike = RecentEvent(3, "a", Action.DISLIKE)
+    for number, one in enumerate((dislike, click(5, "a"), click(6, "b"))):
+        states.apply(ADA, one, Offset("p", number))
+    before = states.get(ADA)
+    assert not states.apply(ADA, dislike, Offset("p", 0), ahead=True)
+    assert not states.apply(ADA, click(5, "a"), Offset("p", 1), ahead=True)
+    assert states.get(ADA) == before
 
 
 def test_so_many_are_taken_ahead_and_the_consumer_brings_the_rest(states: UserStates) -> None:
@@ -403,7 +412,7 @@ def test_a_redis_without_room_is_told_apart_and_what_it_holds_is_read(tmp_path: 
         states = RedisUserStates(client)
         states.apply(ADA, click(1, "a"))
         redis.config_set("maxmemory", 1)
-        with pytest.raises(StoreFullError, match=r"Redis at redis://127\.0\.0\.1:\d+/0 has no room \(.*OOM command"):
+        with pytest.raises(StorageError, match=r"Redis at redis://127\.0\.0\.1:\d+/0 has no room \(.*OOM command"):
             states.apply(ADA, click(2, "b"))
         assert states.get(ADA).recent == (click(1, "a"),)
         redis.config_set("maxmemory", 0)

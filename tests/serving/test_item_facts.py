@@ -24,7 +24,7 @@ def items_of(draw: st.DrawFn, item_id: str) -> Item:
     return Item(
         item_id,
         "",
-        categories=tuple(draw(st.lists(st.sampled_from(CATEGORIES), max_size=3, unique=True))),
+        categories=tuple(draw(st.lists(st.sampled_from(CATEGORIES), max_size=3))),
         brand=draw(st.sampled_from([None, *BRANDS])),
         price=draw(st.sampled_from([None, 0.0, 5.0, 12.5])),
         created_at=draw(st.sampled_from([None, 1, 2, 3])),

@@ -12,6 +12,7 @@ import pytest
 
 from asterism.config.loading import parse_reranking_config
 from asterism.data.item_attributes import Predicate
+from asterism.serving.item_facts import ItemFacts
 from asterism.serving.item_following import ItemFollowing
 from serving.one_process import Shop, in_loop, opened
 from serving.one_process import ids as ids_of
@@ -24,9 +25,10 @@ ITEMS = "/admin/api/v1/items"
 def changed(server: Server) -> Iterator[str]:
     """An item that is put back as it was."""
     before = server.http.get(f"{ITEMS}/lamps-00").json()["data"]
+    image = server.http.get("/api/v1/item/lamps-00/cover").text
     yield "lamps-00"
-    kept = ("title", "categories", "price", "brand")
-    server.http.put(f"{ITEMS}/lamps-00", json={name: before[name] for name in kept})
+    kept = ("title", "description", "categories", "price", "brand", "kind", "created_at")
+    server.http.put(f"{ITEMS}/lamps-00", json={name: before[name] for name in kept} | {"image": image})
     wait_until(lambda: "lamps-00" in answered(server, {"max_price": before["price"]}))
 
 
@@ -70,7 +72,7 @@ def test_what_was_kept_is_not_given_again_once_a_rule_hides_it(tmp_path: Path) -
         shop.real_catalogue.upsert([replace(shop.real_catalogue.get(first), categories=("chairs",))])
         assert first in ids_of(await shop.ask()), "nobody has told the recommender, and this answer is kept"
         facts = shop.recommender.facts
-        shop.recommender.know(facts.changed([shop.real_catalogue.get(first)]))
+        shop.recommender.prepared_facts(facts.changed([shop.real_catalogue.get(first)]))()
         assert first not in ids_of(await shop.ask())
 
     with opened(tmp_path, reranking=hide) as shop:
@@ -97,3 +99,24 @@ def test_while_the_catalogue_is_down_filters_go_by_what_was_known(tmp_path: Path
 
     with opened(tmp_path) as shop:
         assert in_loop(story, shop) == [[], ["lamps-00"]]
+
+
+def test_another_bundle_says_again_what_was_changed_by_hand(tmp_path: Path) -> None:
+    """However the reading of changes meets the deploy: facts come first, the catalogue's rows a while later."""
+    dear = Predicate(frozenset(), 400.0)
+
+    async def story(shop: Shop) -> list[list[str]]:
+        catalogue, recommender = shop.real_catalogue, shop.recommender
+        items = [replace(catalogue.get(one), title=f"{one} again") for one in recommender.item_ids]
+        catalogue.upsert([replace(catalogue.get("lamps-00"), price=500.0)])
+        following = ItemFollowing(catalogue, recommender)
+        await following._look()
+        found = [ids_of(await shop.ask("ann", wanted=dear))]
+        recommender.prepared(ItemFacts(items), recommender._vectors)()
+        await following._look()
+        catalogue.sync(items, {}, "another")
+        await following._look()
+        return [*found, ids_of(await shop.ask("bob", wanted=dear))]
+
+    with opened(tmp_path) as shop:
+        assert in_loop(story, shop) == [["lamps-00"], []]

@@ -261,7 +261,7 @@ def worker(
     _check_metrics(metrics_port, metrics_host)
     _begin("worker", log_format, supervised)
     from asterism.serving.deploying import deployed_bundle
-    from asterism.serving.stopping import stop_signals
+    from asterism.serving.stopping import hurries, stop_signals
     from asterism.serving.supervisor.run_folder import engine_address, gateway_address
     from asterism.serving.worker.running import run_worker
     from asterism.serving.worker.settings import WorkerSettings
@@ -269,8 +269,8 @@ def worker(
     served, folder, stores = _places(bundle, state, config)
     stop = threading.Event()
 
-    def on_signal(*_: object) -> None:
-        if stop.is_set() and not supervised:
+    def on_signal(number: int, _: object) -> None:
+        if stop.is_set() and hurries(number) and not supervised:
             os._exit(1)  # a second signal does not wait for the batches in hand; they come again
         stop.set()
 

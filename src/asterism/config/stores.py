@@ -28,7 +28,7 @@ SCHEMES: dict[str, tuple[str, ...]] = {
 }
 
 
-_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:]*)(:(?P<port>\d{0,5}))?")
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+(%[^\[\]]+)?\]|[^\[\]:]*)(:(?P<port>\d{0,5}))?")
 
 
 class StoresConfig(Section):
@@ -62,7 +62,7 @@ class StoresConfig(Section):
         known = SCHEMES[info.field_name]
         if not any(value == one or (one[-1] in ":/" and value.startswith(one)) for one in known):
             raise ValueError(f"give one of {', '.join(known)}")
-        if not all(_is_host(one) for one in _hosts_of(value)):
+        if not any(all(map(_is_host, hosts)) for hosts in _readings(value)):
             raise ValueError("its host cannot be read; write it like host:5432 or [::1]:5432, with a port up to 65535")
         return value
 
@@ -76,13 +76,13 @@ class StoresConfig(Section):
         return self
 
 
-def _hosts_of(url: str) -> list[str]:
-    """The hosts that a URL names, with their ports; what stands before them may be a password, and hold anything."""
+def _readings(url: str) -> list[list[str]]:
+    """The hosts that a URL may name, with their ports: a password may hold a `?`, and an option an `@`."""
     behind = url.partition("://")[2]
     if behind.startswith("/"):
-        return []
-    place = behind.rpartition("@")[2]
-    return re.split(r"[/?#]", place, maxsplit=1)[0].split(",")
+        return [[]]
+    places = (one.rpartition("@")[2] for one in (behind, behind.partition("?")[0]))
+    return [re.split(r"[/?#]", place, maxsplit=1)[0].split(",") for place in places]
 
 
 def _is_host(text: str) -> bool:

@@ -47,6 +47,7 @@ class StorageError(AsterismError):
     """A store cannot read or write."""
 
     code = 10003
+    is_full = False  # whether it lacks room: it refuses whatever is written, though it may take one now and then
 
 
 class StoreUnavailableError(StorageError):

@@ -65,7 +65,11 @@ class ItemAttributes:
     def changed(self, items: Mapping[int, tuple[Sequence[str], float | None]]) -> ItemAttributes:
         """The same where some items, by index, have other categories and another price (None: unknown)."""
         codes = {name: code for code, name in enumerate(self.category_names)}
-        pairs = [(item, codes.setdefault(name, len(codes))) for item, (names, _) in items.items() for name in names]
+        pairs = [
+            (item, codes.setdefault(name, len(codes)))
+            for item, (names, _) in items.items()
+            for name in dict.fromkeys(names)
+        ]
         kept = ~np.isin(self.items, list(items))
         fresh = np.array(pairs, dtype=np.int32).reshape(-1, 2)
         rows = np.concatenate([self.items[kept], fresh[:, 0]])

@@ -169,9 +169,9 @@ class Deployer:
         bundle, table = await asyncio.to_thread(_read_bundle, path)
         before = self._bundle
         if bundle.version == before.version and bundle.path.resolve() == before.path.resolve():
+            await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
             if self._record is not None:
                 await asyncio.to_thread(self._write_down)  # there may have been no room the first time
-            await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
             return self.status()
         take_over = await asyncio.to_thread(self._prepare, bundle, table)
         try:

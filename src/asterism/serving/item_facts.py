@@ -32,7 +32,7 @@ class ItemFacts:
     def __init__(self, items: Sequence[Item]) -> None:
         self.ids = IdMap(item.item_id for item in items)
         prices = pa.array([item.price for item in items], pa.float64())
-        lists = pa.array([list(item.categories) for item in items], pa.list_(pa.string()))
+        lists = pa.array([list(dict.fromkeys(item.categories)) for item in items], pa.list_(pa.string()))
         attributes = ItemAttributes.of_table(pa.table({CATEGORIES: lists, PRICE: prices}))
         names = tuple(sorted({item.brand for item in items if item.brand}))
         codes = {name: code for code, name in enumerate(names)}

@@ -134,11 +134,17 @@ class Recommender:
         """What filters, boosts, rules and caps go by."""
         return self._facts
 
-    def know(self, facts: ItemFacts) -> None:
-        """Go by other facts of the same items, unless they say the same."""
-        if not facts.says_the_same(self._facts):
-            self._reranker.prepared(facts, self._vectors)()
+    def prepared_facts(self, facts: ItemFacts) -> Callable[[], None]:
+        """Returns what goes by other facts of the same items from then on: that is quick, this may take a while."""
+        if facts.says_the_same(self._facts):
+            return lambda: None
+        choose = self._reranker.prepared(facts, self._vectors)
+
+        def know() -> None:
+            choose()
             self._facts = facts
+
+        return know
 
     async def recommend(self, request: RecommendRequest) -> Recommendation:
         """The best slate that can be had within the deadline; raises `RequestError` on a category that no item has."""
@@ -206,7 +212,8 @@ class Recommender:
         candidates = self._reranker.candidates_for(request.count, request.boosts)
         said = await self._model.about(request, visit, eligible, candidates)
         scored = self._ladder.scored(said.slate.items if said.slate is not None else (), said.source, visit.state)
-        found = self._ladder.candidates(scored, visit.state, eligible, candidates + 1)  # one more tells of a next page
+        more_than = candidates + (candidates == request.count)  # one more than are shown tells of a next page
+        found = self._ladder.candidates(scored, visit.state, eligible, more_than)
         ranked = found[:candidates]
         attribution_id = drawn_id()
         items = tuple(self._slate(request, scroll, ranked, eligible, attribution_id))

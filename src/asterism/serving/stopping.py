@@ -18,6 +18,11 @@ def stop_signals() -> list[signal.Signals]:
     return [signal.SIGTERM, signal.SIGINT, *([] if outlives else [signal.SIGHUP])]
 
 
+def hurries(number: int) -> bool:
+    """Whether a signal ends at once what was asked to stop before: not SIGHUP, which shell and kernel send one each."""
+    return number != signal.SIGHUP
+
+
 class StopSignals:
     """Listens from now on; for a running event loop."""
 
@@ -27,7 +32,7 @@ class StopSignals:
         self._supervised = supervised
         loop = asyncio.get_running_loop()
         for number in stop_signals():
-            loop.add_signal_handler(number, self._on_signal)
+            loop.add_signal_handler(number, self._on_signal, number)
 
     async def unless_hurried(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something to its end, or until the second signal."""
@@ -39,8 +44,8 @@ class StopSignals:
         else:
             working.cancel()
 
-    def _on_signal(self) -> None:
+    def _on_signal(self, number: int) -> None:
         if not self.asked.is_set():
             self.asked.set()
-        elif not self._supervised:
+        elif hurries(number) and not self._supervised:
             self.hurried.set()

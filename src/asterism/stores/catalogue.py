@@ -115,11 +115,14 @@ class Catalogue(Protocol):
         """Hide an item from every recommendation, or show it again; raises `UnknownIdError`."""
         ...
 
-    def changed_since(self, number: int) -> tuple[int, list[Item]]:
-        """The items that were changed by hand after a number, 0 being before all; and the number to ask with next.
+    def change(self) -> int:
+        """The number of the last change; smaller than before where an older copy was put in the catalogue's place."""
+        ...
 
-        All of them, and a number that is smaller, where an older copy was put in the catalogue's place. An item that a
-        bundle brings, or brings again, is as the bundle has it: changed by nobody.
+    def changed_since(self, number: int) -> Iterator[Item]:
+        """The items that were changed by hand after a change, 0 being before all.
+
+        Also those among them that a bundle has brought again since, as it has them.
         """
         ...
 

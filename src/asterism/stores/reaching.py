@@ -18,11 +18,6 @@ _drawn = random.Random()  # of our own: what others draw from the global one sta
 
 T = TypeVar("T")
 
-
-class StoreFullError(StorageError):
-    """A store has no room: whatever is written is refused, and what it holds may be read all the same."""
-
-
 MAX_REASON: Final = 300  # characters of what a store's client says
 
 
@@ -65,7 +60,7 @@ class Reach:
         """The action's result; it must be one that may be done twice.
 
         Raises `StoreUnavailableError` after the last try or while the breaker is open, `StorageError` where
-        the store refuses, `StoreFullError` where it has no room.
+        the store refuses, which `is_full` where it has no room.
         """
         call = self.breaker.begin()
         if call is None:
@@ -110,7 +105,7 @@ class Reach:
     def refused(self, reason: object) -> StorageError:
         """The error for a store that answers, and refuses."""
         if any(sign in str(reason) for sign in self.signs_of_no_room):
-            return StoreFullError(
+            return full(
                 f"{self.store} at {self.where} has no room ({_first_line(reason)}); give it more, then try again"
             )
         return StorageError(
@@ -121,3 +116,10 @@ class Reach:
 def _first_line(reason: object) -> str:
     lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
     return lines[0][:MAX_REASON] if lines else type(reason).__name__
+
+
+def full(message: str) -> StorageError:
+    """The error of a store without room."""
+    error = StorageError(message)
+    error.is_full = True
+    return error

@@ -103,7 +103,11 @@ class RememberedCatalogue:
         """See `Catalogue.set_hidden`."""
         self._catalogue.set_hidden(item_id, hidden)
 
-    def changed_since(self, number: int) -> tuple[int, list[Item]]:
+    def change(self) -> int:
+        """See `Catalogue.change`."""
+        return self._catalogue.change()
+
+    def changed_since(self, number: int) -> Iterator[Item]:
         """See `Catalogue.changed_since`; not remembered, as they may be many, and push out what is asked for."""
         return self._catalogue.changed_since(number)
 

@@ -22,6 +22,7 @@ from sqlalchemy import (
     or_,
     select,
     table,
+    tuple_,
     union_all,
     update,
 )
@@ -71,15 +72,20 @@ class SqlCatalogue:
         """See `Catalogue.sync`."""
         if self._database.read(_read_bundle) == version:
             return  # and what was changed by hand since stays so
-        rows = [{**_row(item), "bundle_version": version, "changed": 0} for item in items]
+        rows = [{**_row(item), "bundle_version": version} for item in items]
         other = ITEMS.c.bundle_version.is_not(None) & ITEMS.c.bundle_version.not_in({version, *beside})
 
         def write(connection: Connection) -> None:
+            again.clear()
             _put(connection, rows, images)
             connection.execute(update(ITEMS).where(other).values(available=False))
             connection.execute(update(CATALOGUE_CHANGES).values(bundle_version=version))
+            changed = connection.execute(select(ITEMS.c.item_id).where(ITEMS.c.changed > 0)).scalars()
+            again.extend(sorted(brought.intersection(changed)))  # of a gateway that reads them before we are done
 
-        self._change_rows(write, len(rows))
+        again: list[str] = []
+        brought = {row["item_id"] for row in rows}
+        self._change_rows(write, len(rows), again)
 
     def restore(self, items: Iterable[StoredItem]) -> None:
         """See `Catalogue.restore`."""
@@ -195,16 +201,18 @@ class SqlCatalogue:
                 yield _stored(row)
             page = self._rows(query.where(ITEMS.c.item_id > page[-1][0]))
 
-    def changed_since(self, number: int) -> tuple[int, list[Item]]:
-        """See `Catalogue.changed_since`."""
+    def change(self) -> int:
+        """See `Catalogue.change`."""
+        return self._database.read(_read_change)
 
-        def read(connection: Connection) -> tuple[int, Sequence[Any]]:
-            now = _read_change(connection)  # first: what comes between is read twice, never missed
-            after = number if number <= now else 0
-            return now, connection.execute(_SHOWN_ITEMS.where(ITEMS.c.changed > after)).all()
-
-        now, rows = self._database.read(read)
-        return now, [_item(tuple(row)) for row in rows]
+    def changed_since(self, number: int) -> Iterator[Item]:
+        """See `Catalogue.changed_since`; each page is a transaction of its own."""
+        place = tuple_(ITEMS.c.changed, ITEMS.c.item_id)
+        query = _SHOWN_ITEMS.add_columns(ITEMS.c.changed).order_by(ITEMS.c.changed, ITEMS.c.item_id).limit(_ROWS)
+        page = self._rows(query.where(ITEMS.c.changed > number))
+        while page:
+            yield from (_item(tuple(row)[:-1]) for row in page)
+            page = self._rows(query.where(place > tuple_(page[-1].changed, page[-1].item_id)))
 
     def unavailable(self) -> frozenset[str]:
         """See `Catalogue.unavailable`; from memory, so that a request never waits for the database."""

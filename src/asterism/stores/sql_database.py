@@ -17,7 +17,7 @@ from sqlalchemy.exc import DataError as ValueRefused
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from asterism.core.errors import ConfigError, DataError, StorageError
-from asterism.stores.reaching import Reach, StoreFullError, Tries
+from asterism.stores.reaching import Reach, Tries, full
 from asterism.stores.sql_schema import revision_of, upgrade
 
 T = TypeVar("T")
@@ -134,8 +134,8 @@ class Database:
             raise self.reach.refused(error.orig) from error
         except OperationalError as error:
             if self.name == "SQLite" and "locked" not in str(error.orig):  # a full disk is not cured by waiting
-                kind = StoreFullError if any(sign in str(error.orig) for sign in _NO_ROOM) else StorageError
-                raise kind(
+                told = full if any(sign in str(error.orig) for sign in _NO_ROOM) else StorageError
+                raise told(
                     f"{self.where}: the database cannot be used ({error.orig}); make room on the disk, "
                     "or move the file away"
                 ) from error

@@ -59,7 +59,7 @@ ITEMS: Final = Table(
     Column("hidden", Boolean(), nullable=False, server_default=false()),
     Column("bundle_version", Text()),
     Column("changed", BigInteger(), nullable=False, server_default="0"),  # by hand, at which change of all; else 0
-    Index("items_by_change", "changed"),
+    Index("items_by_change", "changed", "item_id"),
 )
 IS_SHOWN: Final = and_(ITEMS.c.available, not_(ITEMS.c.hidden))
 TITLE_START: Final = func.lower(func.substr(ITEMS.c.title, 1, ORDERED_CHARACTERS))

@@ -48,8 +48,11 @@ _ORDER: Final = {
 
 def words_of(some: str) -> list[str]:
     """The words of a text, folded; an accent may be a character of its own, as macOS writes it."""
-    composed = unicodedata.normalize("NFKC", some[:_CHARACTERS])
-    return [word.casefold()[:_LETTERS] for word in _WORD.findall(composed)]
+    return _words(unicodedata.normalize("NFKC", some[:_CHARACTERS]))
+
+
+def _words(some: str) -> list[str]:
+    return [word.casefold()[:_LETTERS] for word in _WORD.findall(some[:_CHARACTERS])]
 
 
 def put_texts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -71,13 +74,15 @@ def matching(dialect: str, question: str) -> tuple[TextClause, TextClause] | Non
 
     One word is enough, and the last one may be the beginning of a word.
     """
-    words = list(dict.fromkeys(words_of(question)[-_WORDS:]))
-    if not words:
+    # As it stands too: items that were last written by a version that composed nothing are indexed so.
+    forms = [list(dict.fromkeys(words[-_WORDS:])) for words in (_words(question), words_of(question)) if words]
+    if not forms:
         return None
+    forms = forms[-1:] if forms[0] == forms[-1] else forms
     if dialect == "sqlite":
-        asked = " OR ".join(f'"{word}"' for word in words) + " *"
+        asked = " OR ".join(" OR ".join(f'"{word}"' for word in words) + " *" for words in forms)
     else:
-        asked = " | ".join(f"'{word}'" for word in words) + ":*"
+        asked = " | ".join(" | ".join(f"'{word}'" for word in words) + ":*" for words in forms)
     return (
         text(_MATCHES[dialect]).bindparams(asked=asked),
         text(_ORDER[dialect]) if dialect == "sqlite" else text(_ORDER[dialect]).bindparams(asked=asked),

@@ -217,7 +217,7 @@ class KeptState:
 
         Its offsets begin anew, and all would be taken for brought already until they have grown past the old ones.
         """
-        if event.action not in POSITIVE_ACTIONS and event.action not in NEGATIVE_ACTIONS:
+        if event.action not in POSITIVE_ACTIONS:  # what was unwanted is forgotten once it is wanted: no sign
             return False
         return offset.number <= self.offsets.get(offset.partition, -1) and not self.snapshot().holds(event)
 

@@ -14,7 +14,7 @@ from asterism.serving.worker.batches import Arrival, Tally, deal_with
 from asterism.stores.event_bus import Consumer, Delivery
 from asterism.stores.event_log import Event, Forget, LocalEventLog
 from asterism.stores.local_bus import LocalEventBus, buried
-from asterism.stores.reaching import StoreFullError
+from asterism.stores.reaching import full
 from asterism.stores.user_state import Offset
 
 
@@ -107,8 +107,8 @@ def test_a_store_that_refuses_everything_is_to_blame_and_nothing_is_buried(consu
 
 
 def test_a_store_that_has_room_for_one_now_and_then_has_none_buried(consumer: Consumer, tmp_path: Path) -> None:
-    store = Store({"e0": StoreFullError("no room"), "e3": StoreFullError("no room")})
-    with pytest.raises(StoreFullError):
+    store = Store({"e0": full("no room"), "e3": full("no room")})
+    with pytest.raises(StorageError, match="no room"):
         deal_with(consumer, consumer.poll(10, 1), store)
     assert buried(tmp_path, "g") == [], "all of it comes again"
 

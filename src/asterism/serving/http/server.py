@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from asterism.serving.http.connections import QuickConnection
 from asterism.serving.http.gate import Gate
 from asterism.serving.http.listening import url_of
 from asterism.serving.service import Service
-from asterism.serving.stopping import stop_signals
+from asterism.serving.stopping import hurries, stop_signals
 
 _DRAIN_SECONDS: Final = 10
 _LINGER_SECONDS: Final = 0.3  # longer than a client takes from one request to the next while it has more to ask
@@ -126,12 +127,12 @@ async def serve(
     server = _Server(config, lambda: say(f"{where} (popular items, until the model is loaded)"))
     loop = asyncio.get_running_loop()
 
-    def stop() -> None:
-        server.force_exit = server.should_exit and not supervised  # see `stopping`
+    def stop(number: int = signal.SIGTERM) -> None:
+        server.force_exit |= server.should_exit and hurries(number) and not supervised  # see `stopping`
         server.should_exit = True
 
     for number in stop_signals():
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop, number)
     announcing = asyncio.create_task(_announce_model(service, say, stop))
     collecting = asyncio.create_task(PacedCollections(lambda: server.server_state.total_requests).run())
     visitors = visitor_server(address, service.hot) if address is not None else None

@@ -11,14 +11,11 @@ from typing import Final, NamedTuple, Protocol
 from asterism.core.errors import OverloadedError, StorageError, StoreUnavailableError
 from asterism.stores.event_bus import Consumer, Delivery
 from asterism.stores.event_log import Event
-from asterism.stores.reaching import StoreFullError
 from asterism.stores.user_state import Offset
 
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS: Final = 3
-#: Of the events: a store that is full takes one now and then, and what it does not take comes again all the same.
-_NOBODYS_FAULT: Final = (StoreUnavailableError, StoreFullError, OverloadedError)
 
 
 class Arrival(NamedTuple):
@@ -99,9 +96,9 @@ def _dealt_with(good: Sequence[Arrival], handler: Handler, pause: Callable[[floa
     """Hand all over at once, or else each by itself; returns those that cannot be dealt with, and why."""
     try:
         handler(good)
-    except _NOBODYS_FAULT:
-        raise
     except Exception as error:
+        if _is_nobodys(error):
+            raise
         logger.warning("a batch of %d events failed, so each is tried by itself: %s", len(good), error)
         return _poison(good, handler, pause)
     return []
@@ -123,16 +120,23 @@ def _poison(good: Sequence[Arrival], handler: Handler, pause: Callable[[float], 
     return poison
 
 
+def _is_nobodys(error: Exception) -> bool:
+    """Whether it is no event's fault: a full store takes one now and then, and what it refuses comes again."""
+    return isinstance(error, StoreUnavailableError | OverloadedError) or (
+        isinstance(error, StorageError) and error.is_full
+    )
+
+
 def _tried(arrival: Arrival, handler: Handler, pause: Callable[[float], None]) -> Exception | None:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             handler([arrival])
             return None
-        except _NOBODYS_FAULT:
-            raise
-        except StorageError as error:
-            return error
         except Exception as error:
+            if _is_nobodys(error):
+                raise
+            if isinstance(error, StorageError):
+                return error
             failure = error
             if attempt < _ATTEMPTS:
                 pause(0.05 * attempt)
