@@ -299,7 +299,9 @@ def _begin(role: str, log_format: LogFormat, supervised: bool = False) -> None:
     from asterism.serving.supervisor.lifeline import end_with_supervisor
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # as an exception in a callback, as of the collector, it is lost
+        # As an exception in a callback, as of the collector, it is lost. A supervisor is told as well, and takes an end
+        # that comes before its own turn for a failure.
+        signal.signal(signal.SIGINT, signal.SIG_IGN if supervised else signal.SIG_DFL)
     os.environ[_LOG_FORMAT] = log_format.value  # for the processes that this one starts
     configure_logging(role, log_format.value)
     if supervised:
