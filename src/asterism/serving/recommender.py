@@ -212,8 +212,8 @@ class Recommender:
         candidates = self._reranker.candidates_for(request.count, request.boosts)
         said = await self._model.about(request, visit, eligible, candidates)
         scored = self._ladder.scored(said.slate.items if said.slate is not None else (), said.source, visit.state)
-        more_than = candidates + (candidates == request.count)  # one more than are shown tells of a next page
-        found = self._ladder.candidates(scored, visit.state, eligible, more_than)
+        looked_for = candidates + (candidates == request.count)  # one more than are shown tells of a next page
+        found = self._ladder.candidates(scored, visit.state, eligible, looked_for)
         ranked = found[:candidates]
         attribution_id = drawn_id()
         items = tuple(self._slate(request, scroll, ranked, eligible, attribution_id))
