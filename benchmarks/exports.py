@@ -19,13 +19,14 @@ from asterism.core.bundle import Bundle
 from asterism.core.semantic_id import SemanticIdTable
 from asterism.data.sequences import Sequences
 from asterism.decoding import Generator
-from asterism.decoding.exports.columns import columns_of
-from asterism.decoding.exports.encoder import encode
-from asterism.decoding.exports.graph import Graph
 from asterism.decoding.exports.graphs import EXCLUDED
-from asterism.decoding.exports.ports import Port, history_ports
+from asterism.decoding.exports.onnx_graph import onnx_model
 from asterism.decoding.exports.samples import sample_histories
-from asterism.decoding.exports.search import Search, recommend
+from asterism.decoding.graph.columns import columns_of
+from asterism.decoding.graph.encoder import encode
+from asterism.decoding.graph.ports import Port, history_ports
+from asterism.decoding.graph.search import Search, recommend
+from asterism.decoding.graph.values import Graph
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.loading import load_recommender
 from asterism.decoding.recommendations import Mode
@@ -87,7 +88,7 @@ def session(subject: Subject, mode: Mode | None) -> onnxruntime.InferenceSession
         graph.output(Port("recommended", "int64", ("batch", K), ""), found.items)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(graph.model({}).SerializeToString(), options)
+    return onnxruntime.InferenceSession(onnx_model(graph, {}).SerializeToString(), options)
 
 
 def calls(subject: Subject, mode: Mode | None, batch: int) -> dict[str, Callable[[], Any]]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from asterism.cli.main import app, main
 from asterism.core.errors import MissingDependencyError
-from decoding.exports.small_bundle import write_bundle
+from decoding.graph.small_bundle import write_bundle
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import numpy as np
 import onnxruntime
 
 from asterism.core.bundle import Bundle
-from asterism.decoding.exports.columns import columns_of, seen_items
 from asterism.decoding.exports.graphs import ExportOptions
 from asterism.decoding.exports.onnx_files import export_onnx
 from asterism.decoding.exports.samples import sample_histories
+from asterism.decoding.graph.columns import columns_of, seen_items
 from asterism.decoding.loading import load_recommender
 
 

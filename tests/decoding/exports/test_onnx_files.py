@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError, RequestError, StorageError
 from asterism.core.records import ACTIONS
-from asterism.decoding.exports import graph, graphs
+from asterism.decoding.exports import graphs, onnx_graph
 from asterism.decoding.exports.agreement import Agreement, agreements, session
-from asterism.decoding.exports.columns import Feeds, columns_of
 from asterism.decoding.exports.graphs import ExportOptions
 from asterism.decoding.exports.onnx_files import export_onnx
 from asterism.decoding.exports.samples import sample_histories
+from asterism.decoding.graph.columns import Feeds, columns_of
+from asterism.decoding.graph.values import Value
 from asterism.decoding.loading import TrainedRecommender
-from decoding.exports.running import run
-from decoding.exports.small_bundle import ITEM_IDS, ITEMS, SIZES
+from decoding.graph.running import run
+from decoding.graph.small_bundle import ITEM_IDS, ITEMS, SIZES
 from decoding.table_policy import TablePolicy
 
 GRAPHS = ["encoder", "codes_0", "codes_1", "codes_2", "codes_3", "items", "catalogue", "recommend"]
@@ -57,7 +58,7 @@ def test_the_metadata_tells_what_a_client_must_know(exported: tuple[Path, list[A
     assert list(json.loads(known["outputs"])) == ["recommended", "scores"]
     assert json.loads(known["options"]) == {"k": 7, "mode": "rescored", "beam": None, "exclude_history": True}
     assert json.loads(known["decoding"])["beam"] == 20
-    assert [one.version for one in model.opset_import] == [graph.OPSET]
+    assert [one.version for one in model.opset_import] == [onnx_graph.OPSET]
 
 
 def test_two_exports_are_the_same_bytes(
@@ -111,7 +112,7 @@ def test_a_graph_that_disagrees_is_not_left(
 
     def off(*arguments: object) -> object:
         found = right(*arguments)
-        if isinstance(found, graph.Value):
+        if isinstance(found, Value):
             return found + 0.01
         return type(found)(found[0], found[1] + 0.01) if wrong == "recommend" else (found[0] * 0, found[1])
 
@@ -171,7 +172,7 @@ def test_what_is_not_an_export_is_not_replaced(trained: TrainedRecommender, tmp_
 def test_what_does_not_fit_into_a_file_is_told(
     trained: TrainedRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graph, "LARGEST_BYTES", 1_000)
+    monkeypatch.setattr(onnx_graph, "LARGEST_BYTES", 1_000)
     with pytest.raises(ModelError, match=r"the graph 'encoder' would hold .* GB of constants"):
         export_onnx(trained, tmp_path / "out", ExportOptions())
     assert list(tmp_path.iterdir()) == []

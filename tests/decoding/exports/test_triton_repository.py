@@ -12,12 +12,12 @@ import onnx
 import pytest
 
 from asterism.core.errors import RequestError
-from asterism.decoding.exports.columns import columns_of
 from asterism.decoding.exports.graphs import ExportOptions
 from asterism.decoding.exports.samples import sample_histories
 from asterism.decoding.exports.triton_repository import TritonOptions, export_triton
+from asterism.decoding.graph.columns import columns_of
 from asterism.decoding.loading import TrainedRecommender
-from decoding.exports.running import run
+from decoding.graph.running import run
 
 TOKEN = re.compile(r'\s*(?:("[^"\n]*")|([A-Za-z_][A-Za-z0-9_]*)|(-?\d+)|([\[\]{}:,]))')
 TYPES = {"TYPE_INT64": np.int64, "TYPE_FP32": np.float32}

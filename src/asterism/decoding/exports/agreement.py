@@ -16,9 +16,9 @@ from torch import Tensor
 from asterism.core.errors import ModelError
 from asterism.core.progress import track
 from asterism.data.sequences import Sequences
-from asterism.decoding.exports.columns import Feeds, columns_of, seen_items
 from asterism.decoding.exports.graphs import ExportOptions, decoding_of
 from asterism.decoding.generator import Generator
+from asterism.decoding.graph.columns import Feeds, columns_of, seen_items
 from asterism.decoding.loading import TrainedRecommender
 from asterism.models.policy import HistoryBatch, read_histories
 

@@ -12,12 +12,13 @@ import onnx
 from asterism import __version__
 from asterism.core.errors import ModelError, RequestError
 from asterism.core.records import ACTIONS
-from asterism.decoding.exports.code_levels import CodeLevel, find
-from asterism.decoding.exports.encoder import encode
-from asterism.decoding.exports.graph import Graph, Value
-from asterism.decoding.exports.heads import all_item_scores, code_state, item_scores
-from asterism.decoding.exports.ports import BATCH, Port, history_ports
-from asterism.decoding.exports.search import Search, recommend
+from asterism.decoding.exports.onnx_graph import onnx_model
+from asterism.decoding.graph.code_levels import CodeLevel, find
+from asterism.decoding.graph.encoder import encode
+from asterism.decoding.graph.heads import all_item_scores, code_state, item_scores
+from asterism.decoding.graph.ports import BATCH, Port, history_ports
+from asterism.decoding.graph.search import Search, recommend
+from asterism.decoding.graph.values import Graph, Value
 from asterism.decoding.loading import TrainedRecommender
 from asterism.decoding.recommendations import Mode, check_request
 from asterism.models.ugt import UGT
@@ -150,7 +151,7 @@ def _state_port(trained: TrainedRecommender) -> Port:
 
 
 def _finished(graph: Graph, trained: TrainedRecommender, more: dict[str, str] | None = None) -> onnx.ModelProto:
-    return graph.model({**dict(_metadata(graph, trained)), **(more or {})})
+    return onnx_model(graph, {**dict(_metadata(graph, trained)), **(more or {})})
 
 
 def _metadata(graph: Graph, trained: TrainedRecommender) -> Iterator[tuple[str, str]]:

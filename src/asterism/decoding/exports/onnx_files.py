@@ -11,8 +11,8 @@ import onnx
 from asterism.core.progress import track
 from asterism.decoding.exports.agreement import Agreement, agreements
 from asterism.decoding.exports.folder import new_folder, write_item_ids, write_manifest
-from asterism.decoding.exports.graph import OPSET
 from asterism.decoding.exports.graphs import ExportOptions, graphs_of
+from asterism.decoding.exports.onnx_graph import OPSET
 from asterism.decoding.exports.samples import sample_histories
 from asterism.decoding.loading import TrainedRecommender
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from asterism.core.errors import ModelError
-from asterism.decoding.exports.columns import Feeds
+from asterism.decoding.graph.columns import Feeds
 
 
 class PlanSession:

@@ -17,8 +17,8 @@ from asterism.decoding.exports.folder import new_folder, write_item_ids, write_m
 from asterism.decoding.exports.graphs import ExportOptions, decoding_of, ugt_of
 from asterism.decoding.exports.onnx_files import CHECKED_HISTORIES, facts, write_checked
 from asterism.decoding.exports.plan_session import PlanSession
-from asterism.decoding.exports.ports import BATCH
 from asterism.decoding.exports.samples import sample_histories
+from asterism.decoding.graph.ports import BATCH
 from asterism.decoding.loading import TrainedRecommender
 
 #: The graphs that become plans; the others are scalar products, for which ONNX Runtime is enough.

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from asterism.config import DecodingConfig
 from asterism.data.sequences import Sequences
 from asterism.decoding import Generator, recommend_exhaustively
-from asterism.decoding.exports.columns import columns_of
-from asterism.decoding.exports.encoder import encode
-from asterism.decoding.exports.graph import Graph
 from asterism.decoding.exports.graphs import EXCLUDED
-from asterism.decoding.exports.ports import Port, history_ports
-from asterism.decoding.exports.search import Search, recommend
+from asterism.decoding.exports.onnx_graph import onnx_model
+from asterism.decoding.graph.columns import columns_of
+from asterism.decoding.graph.encoder import encode
+from asterism.decoding.graph.ports import Port, history_ports
+from asterism.decoding.graph.search import Search, recommend
+from asterism.decoding.graph.values import Graph
 from asterism.models.ugt import UGT
-from decoding.exports.running import run
-from decoding.exports.small_bundle import ITEMS, heads, histories, model, table
+from decoding.graph.running import run
+from decoding.graph.small_bundle import ITEMS, heads, histories, model, table
 
 WEIGHTS = {"code_weight": 0.4, "content_weight": 1.5, "neighbour_weight": 3.0}
 LENGTHS = [3, 0, 5, 1, 9, 5, 4, 2]
@@ -35,7 +36,7 @@ def graph_of(one: UGT, search: Search) -> onnx.ModelProto:
     found = recommend(graph, one, state, columns["items"], excluded, search)
     graph.output(Port("recommended", "int64", ("batch", search.k), ""), found.items)
     graph.output(Port("scores", "float32", ("batch", search.k), ""), found.scores)
-    return graph.model({})
+    return onnx_model(graph, {})
 
 
 def answered(one: UGT, search: Search, rows: Sequences, excluded: NDArray[np.int64]) -> list[NDArray[Any]]:

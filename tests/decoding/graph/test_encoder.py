@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from asterism.data.sequences import Sequences
-from asterism.decoding.exports.columns import columns_of
-from asterism.decoding.exports.encoder import encode
-from asterism.decoding.exports.graph import Graph
-from asterism.decoding.exports.ports import Port, history_ports
+from asterism.decoding.exports.onnx_graph import onnx_model
+from asterism.decoding.graph.columns import columns_of
+from asterism.decoding.graph.encoder import encode
+from asterism.decoding.graph.ports import Port, history_ports
+from asterism.decoding.graph.values import Graph
 from asterism.models.ugt import UGT
-from decoding.exports.running import run
+from decoding.graph.running import run
 from models.small_ugt import EVERYTHING, MAX_EVENTS, batch_of, full_sequences, make_model
 
 SWITCHES: list[dict[str, object]] = [
@@ -49,7 +50,7 @@ def graph_of(model: UGT) -> onnx.ModelProto:
     columns = {port.name: graph.input(port) for port in history_ports(model.shape.model)}
     width = model.shape.model.width * (1 if model.pooling is None else 2)
     graph.output(Port("state", "float32", ("batch", width), ""), encode(graph, model, columns))
-    return graph.model({})
+    return onnx_model(graph, {})
 
 
 def assert_equal(model: UGT, graph: onnx.ModelProto, sequences: Sequences) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from asterism.decoding.exports.graph import Value
+from asterism.decoding.graph.values import Value
 from asterism.models.ugt.experts import FeedForward, MixtureOfExperts
 from asterism.models.ugt.group_norm import GroupLayerNorm
 

@@ -9,8 +9,8 @@ from scipy import sparse
 
 from asterism.config.run import DecodingConfig
 from asterism.decoding.content import RECENCY_DECAY as CONTENT_DECAY
-from asterism.decoding.exports.graph import Graph, Value
-from asterism.decoding.exports.layers import linear, weights
+from asterism.decoding.graph.layers import linear, weights
+from asterism.decoding.graph.values import Graph, Value
 from asterism.decoding.history_heads import HistoryHeads
 from asterism.decoding.neighbours import RECENCY_DECAY as NEIGHBOUR_DECAY
 from asterism.models.ugt import UGT

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asterism.decoding.exports.graph import Value
+from asterism.decoding.graph.values import Value
 from asterism.models.ugt.buckets import HASH_BUCKETS, TIME_BUCKETS, VALUE_BUCKETS, gap_bucket, value_bucket
 
 _ZERO_VALUE = VALUE_BUCKETS // 2  # the row of a value of zero

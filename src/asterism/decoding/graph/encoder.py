@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from asterism.decoding.exports.circumstances import with_circumstances
-from asterism.decoding.exports.graph import Graph, Value
-from asterism.decoding.exports.layers import feed_forward, group_norm, layer_norm, linear, rows_of, token_norm, weights
-from asterism.decoding.exports.thresholds import gap_buckets, hash_buckets
+from asterism.decoding.graph.circumstances import with_circumstances
+from asterism.decoding.graph.layers import feed_forward, group_norm, layer_norm, linear, rows_of, token_norm, weights
+from asterism.decoding.graph.thresholds import gap_buckets, hash_buckets
+from asterism.decoding.graph.values import Graph, Value
 from asterism.models.ugt import UGT
 from asterism.models.ugt.attention import PointwiseAttentionBlock, RelativeBias
 from asterism.models.ugt.experts import FeedForward

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asterism.decoding.exports.graph import Graph, Value
-from asterism.decoding.exports.layers import linear, weights
+from asterism.decoding.graph.layers import linear, weights
+from asterism.decoding.graph.values import Graph, Value
 from asterism.models.ugt import UGT
 from asterism.models.ugt.decoder import UNSEEN_SHARE, CodeDecoder
 

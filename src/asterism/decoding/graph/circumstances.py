@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
-from asterism.decoding.exports.graph import Graph, Value
-from asterism.decoding.exports.layers import group_norm, rows_of
-from asterism.decoding.exports.thresholds import gap_buckets, hash_buckets, value_buckets
+from asterism.decoding.graph.layers import group_norm, rows_of
+from asterism.decoding.graph.thresholds import gap_buckets, hash_buckets, value_buckets
+from asterism.decoding.graph.values import Graph, Value
 from asterism.models.ugt.buckets import VALUE_BUCKETS
 from asterism.models.ugt.events import EventTokens
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from asterism.decoding.exports.code_levels import CodeLevel, find, items_below
-from asterism.decoding.exports.heads import all_item_scores, code_state, item_scores
-from asterism.decoding.exports.ports import Port
+from asterism.decoding.graph.code_levels import CodeLevel, find, items_below
+from asterism.decoding.graph.heads import all_item_scores, code_state, item_scores
+from asterism.decoding.graph.ports import Port
 from asterism.models.ugt import UGT
-from decoding.exports.running import answer
-from decoding.exports.small_bundle import ITEMS, SIZES, features, model
+from decoding.graph.running import answer
+from decoding.graph.small_bundle import ITEMS, SIZES, features, model
 from models.small_ugt import make_model
 
 OUT = Port("y", "float32", ("batch", "places", "codes"), "")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from asterism.config import ModelConfig
 from asterism.data.sequences import Sequences
-from asterism.decoding.exports.ports import history_ports
+from asterism.decoding.graph.ports import history_ports
 from asterism.models.histories import HistoryBatch, HistoryLayout
 
 Feeds = dict[str, NDArray[Any]]

@@ -10,8 +10,9 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from asterism.decoding.exports.graph import Graph, Value
-from asterism.decoding.exports.ports import Port
+from asterism.decoding.exports.onnx_graph import onnx_model
+from asterism.decoding.graph.ports import Port
+from asterism.decoding.graph.values import Graph, Value
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -32,7 +33,7 @@ def answer(
     graph = Graph("tested")
     port, value = written(graph, {one.name: graph.input(one) for one in inputs})
     graph.output(port, value)
-    return run(graph.model({}), feeds)[0]
+    return run(onnx_model(graph, {}), feeds)[0]
 
 
 def elementwise(values: NDArray[Any], written: Callable[[Value], Value]) -> NDArray[np.int64]:

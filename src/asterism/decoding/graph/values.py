@@ -1,40 +1,43 @@
-"""Writing an ONNX graph node by node: values with a type, and the operators that the exported graphs need."""
+"""A computation written down node by node: values with a type, and the operators that recommending needs.
+
+The operators are ONNX's, by name and by meaning, so that a graph can become a file for any runtime; what else there is
+to run it is told by who runs it.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-import onnx
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from onnx import helper, numpy_helper
 
-from asterism.core.errors import ModelError
-from asterism.decoding.exports.ports import Port
+from asterism.decoding.graph.ports import Port
 
-#: Old enough for the servers of 2023, new enough for LayerNormalization and for reductions whose axes are inputs.
-OPSET: Final = 18
-#: The file format that goes with that opset; a newer one would be refused by older runtimes for no gain.
-IR_VERSION: Final = 8
-#: Protobuf's limit for one message, less room for the nodes.
-LARGEST_BYTES: Final = 2_000_000_000
 _SHORTEST: Final = 1e-6  # a length to divide by that half precision, too, tells from zero
-_TYPES: Final = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64, "bool": onnx.TensorProto.BOOL}
+
+
+class Node(NamedTuple):
+    """One call of an operator."""
+
+    kind: str
+    inputs: tuple[str, ...]  # names of values
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
 
 
 class Graph:
-    """A graph that grows; equal constants are stored once."""
+    """A graph that grows; equal constants are kept once."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.inputs: list[Port] = []
         self.outputs: list[Port] = []
-        self._nodes: list[onnx.NodeProto] = []
+        self.nodes: list[Node] = []
+        self.constants: dict[str, NDArray[Any]] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
-        self._tensors: list[onnx.TensorProto] = []
 
     def input(self, port: Port) -> Value:
         """A new input."""
@@ -44,22 +47,22 @@ class Graph:
     def output(self, port: Port, value: Value) -> None:
         """Name a value as an output."""
         self.outputs.append(port)
-        self._nodes.append(helper.make_node("Identity", [value.name], [port.name]))
+        self.nodes.append(Node("Identity", (value.name,), (port.name,), {}))
 
     def constant(self, values: ArrayLike, dtype: DTypeLike | None = None) -> Value:
-        """A value that no input changes."""
+        """A value that no input changes; an array must not change any more."""
         array = np.asarray(values, dtype=dtype, order="C")  # a number stays without axes
         key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
         if key not in self._constants:
-            name = f"constant_{len(self._tensors)}"
-            self._tensors.append(numpy_helper.from_array(array, name))
+            name = f"constant_{len(self.constants)}"
+            self.constants[name] = array
             self._constants[key] = Value(self, name, array.dtype)
         return self._constants[key]
 
     def node(self, kind: str, inputs: Sequence[Value], dtypes: Sequence[DTypeLike], **attributes: Any) -> list[Value]:
         """Outputs of an operator, by their types."""
-        names = [f"{kind}_{len(self._nodes)}_{place}" for place in range(len(dtypes))]
-        self._nodes.append(helper.make_node(kind, [one.name for one in inputs], names, **attributes))
+        names = tuple(f"{kind}_{len(self.nodes)}_{place}" for place in range(len(dtypes)))
+        self.nodes.append(Node(kind, tuple(one.name for one in inputs), names, attributes))
         return [Value(self, name, np.dtype(dtype)) for name, dtype in zip(names, dtypes, strict=True)]
 
     def where(self, condition: Value, yes: Value | float, no: Value | float) -> Value:
@@ -81,32 +84,6 @@ class Graph:
         """One value in the shape of scalar lengths."""
         axes = [one.reshape(1) if isinstance(one, Value) else self.constant([one]) for one in lengths]
         return self.constant(value, dtype).expand(self.concat(axes, 0))
-
-    def model(self, metadata: dict[str, str]) -> onnx.ModelProto:
-        """The finished model, checked; raises `ModelError` where it would not fit into a file."""
-        size = sum(len(tensor.raw_data) for tensor in self._tensors)
-        if size > LARGEST_BYTES:
-            raise ModelError(
-                f"the graph {self.name!r} would hold {size / 1e9:.1f} GB of constants, and an ONNX file holds "
-                f"{LARGEST_BYTES / 1e9:.1f} GB at most; train a narrower model or a smaller catalogue, "
-                "or serve the bundle with `asterism serve`"
-            )
-        graph = helper.make_graph(
-            self._nodes,
-            self.name,
-            [_value_info(port) for port in self.inputs],
-            [_value_info(port) for port in self.outputs],
-            self._tensors,
-        )
-        opset = helper.make_opsetid("", OPSET)
-        model = helper.make_model(graph, producer_name="asterism", opset_imports=[opset], ir_version=IR_VERSION)
-        helper.set_model_props(model, metadata)
-        onnx.checker.check_model(model, full_check=True)
-        return model
-
-
-def _value_info(port: Port) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(port.name, _TYPES[port.dtype], list(port.axes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +160,7 @@ class Value:
 
     def cast(self, dtype: DTypeLike) -> Value:
         """The same as another type."""
-        return self._op("Cast", dtype=dtype, to=_TYPES[np.dtype(dtype).name])
+        return self._op("Cast", dtype=dtype, to=np.dtype(dtype).name)
 
     def size(self, axis: int) -> Value:
         """The length of an axis, a scalar."""

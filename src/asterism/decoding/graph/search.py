@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from asterism.config.run import DecodingConfig
-from asterism.decoding.exports.code_levels import CodeLevel, items_below
-from asterism.decoding.exports.graph import Graph, Value
-from asterism.decoding.exports.heads import all_item_scores, code_state, history_scores, item_scores
+from asterism.decoding.graph.code_levels import CodeLevel, items_below
+from asterism.decoding.graph.heads import all_item_scores, code_state, history_scores, item_scores
+from asterism.decoding.graph.values import Graph, Value
 from asterism.decoding.history_heads import HistoryHeads
 from asterism.decoding.recommendations import Mode
 from asterism.models.ugt import UGT

@@ -4,7 +4,7 @@ import pytest
 
 from asterism.core.bundle import Bundle
 from asterism.decoding.loading import TrainedRecommender, load_recommender
-from decoding.exports.small_bundle import write_bundle
+from decoding.graph.small_bundle import write_bundle
 from models.small_ugt import EVERYTHING
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asterism.decoding.exports.thresholds import (
+from asterism.decoding.graph.thresholds import (
     gap_buckets,
     gap_thresholds,
     hash_buckets,
@@ -15,7 +15,7 @@ from asterism.decoding.exports.thresholds import (
     value_thresholds,
 )
 from asterism.models.ugt.buckets import gap_bucket, hash_bucket, value_bucket
-from decoding.exports.running import elementwise
+from decoding.graph.running import elementwise
 
 
 def test_a_time_bucket_begins_at_a_power_of_two_less_one() -> None:
