@@ -24,8 +24,9 @@ from asterism.decoding.exports.onnx_graph import onnx_model
 from asterism.decoding.exports.samples import sample_histories
 from asterism.decoding.graph.columns import columns_of
 from asterism.decoding.graph.encoder import encode
+from asterism.decoding.graph.over_catalogue import recommend_all_but
 from asterism.decoding.graph.ports import Port, history_ports
-from asterism.decoding.graph.search import Search, recommend
+from asterism.decoding.graph.search import Search
 from asterism.decoding.graph.values import Graph
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.loading import load_recommender
@@ -84,7 +85,7 @@ def session(subject: Subject, mode: Mode | None) -> onnxruntime.InferenceSession
         graph.output(Port("state", "float32", ("batch", width), ""), state)
     else:
         search = Search(K, mode, subject.decoding, subject.heads)
-        found = recommend(graph, subject.policy, state, columns["items"], graph.input(EXCLUDED), search)
+        found = recommend_all_but(graph, subject.policy, state, columns["items"], graph.input(EXCLUDED), search)
         graph.output(Port("recommended", "int64", ("batch", K), ""), found.items)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

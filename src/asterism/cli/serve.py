@@ -17,7 +17,7 @@ import typer
 from asterism.config import RerankingConfig, StoresConfig, load_deployment, load_reranking_config
 from asterism.config.guard import GuardConfig
 from asterism.core.errors import ConfigError, MissingDependencyError
-from asterism.serving.places import DEFAULT_ENGINE, METRICS_HOST, default_state_folder
+from asterism.serving.places import CUDA_ENGINE, DEFAULT_ENGINE, METRICS_HOST, default_state_folder
 
 _NEEDED = ("fastapi", "uvicorn", "msgspec", "grpc", "grpc_health", "grpc_reflection")
 
@@ -29,6 +29,13 @@ class LogFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+class Device(StrEnum):
+    """Where the model answers."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 app = typer.Typer(invoke_without_command=True)
@@ -65,6 +72,7 @@ MinBeamOption = Annotated[
     ),
 ]
 PinOption = Annotated[bool, typer.Option("--pin", help="Keep each engine process to one processor core.")]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where the model answers: a core an engine, or a GPU.")]
 FactoryOption = Annotated[
     str | None, typer.Option("--engine", help="The function that loads the model, as module:function.", hidden=True)
 ]
@@ -115,6 +123,7 @@ def serve(
         ),
     ] = None,
     metrics_host: MetricsHostOption = METRICS_HOST,
+    device: DeviceOption = Device.CPU,
     engine: FactoryOption = None,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
@@ -140,7 +149,17 @@ def serve(
 
         check_gate(_guard(config), stores or StoresConfig.embedded(folder), taken.getsockname()[0])
     lineup = Lineup(
-        served, folder, config, deadline_ms, reranking, engines, min_beam, pin, engine, metrics_port, metrics_host
+        served,
+        folder,
+        config,
+        deadline_ms,
+        reranking,
+        engines,
+        min_beam,
+        pin,
+        _factory(engine, device),
+        metrics_port,
+        metrics_host,
     )
     status = asyncio.run(supervise(lineup.children(taken), RunFolder(folder), taken.close))
     raise typer.Exit(status)
@@ -209,6 +228,7 @@ def engine_command(
     engines: EnginesOption = 1,
     min_beam: MinBeamOption = None,
     pin: PinOption = False,
+    device: DeviceOption = Device.CPU,
     engine: FactoryOption = None,
     metrics_port: MetricsPortOption = None,
     metrics_host: MetricsHostOption = METRICS_HOST,
@@ -230,7 +250,7 @@ def engine_command(
         state=folder,
         asked=served,
         address=listen or engine_address(folder),
-        factory=engine or DEFAULT_ENGINE,
+        factory=_factory(engine, device),
         catalogue=deployment.catalogue,
         timeout_seconds=deployment.timeout_seconds,
         limits=EngineLimits(engines=engines, min_beam=min_beam, pin=pin),
@@ -316,6 +336,10 @@ def _places(bundle: Path | None, state: Path | None, config: Path | None) -> tup
         raise typer.BadParameter("name the bundle to serve", param_hint="'--bundle'")
     served = bundle if bundle is not None else Path(str(named))
     return served, state or default_state_folder(served), deployment.stores if deployment is not None else None
+
+
+def _factory(named: str | None, device: Device) -> str:
+    return named or (CUDA_ENGINE if device is Device.CUDA else DEFAULT_ENGINE)
 
 
 def _check_metrics(port: int | None, host: str) -> None:

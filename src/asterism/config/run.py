@@ -192,7 +192,7 @@ class DecodingConfig(Section):
     content_weight: Weight = 0.0  # of the likeness to the newest events by item vectors
     neighbour_weight: Weight = 0.0  # of what other users took beside and after the newest events
     choose_weights: bool = True  # after training, on validation; these four are then where the search starts
-    precision: Literal["fp32", "bf16", "int8"] = "fp32"  # in which a bundle answers on a CPU; training has its own
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"  # in which a bundle answers; training has its own
 
 
 class RewardWeights(Section):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from asterism.core.errors import RequestError
 from asterism.decoding.snapshot import TrieSnapshot
 from asterism.decoding.trie_layout import Indices
 
@@ -16,6 +19,19 @@ class ExcludedPairs(NamedTuple):
 
     rows: Indices  # (n,)
     items: Indices  # (n,)
+
+    @classmethod
+    def of(cls, excluded: Sequence[ArrayLike] | ExcludedPairs | None, rows: int) -> ExcludedPairs:
+        """Of pairs, or of the items of each row; raises `RequestError` where there are not as many as rows."""
+        if isinstance(excluded, ExcludedPairs):
+            return cls(*(np.asarray(one, dtype=np.int64) for one in excluded))
+        if excluded is None:
+            return cls(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+        if len(excluded) != rows:
+            raise RequestError(f"`excluded` has {len(excluded)} rows for {rows} histories; give one for each")
+        lists = [np.asarray(one, dtype=np.int64).ravel() for one in excluded]
+        items = np.concatenate([np.empty(0, dtype=np.int64), *lists])
+        return cls(np.repeat(np.arange(rows), [len(one) for one in lists]), items)
 
 
 class Exclusions:

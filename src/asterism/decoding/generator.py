@@ -222,25 +222,13 @@ def _excluded_pairs(
     histories: Sequences, exclude_history: bool, excluded: Sequence[ArrayLike] | ExcludedPairs | None
 ) -> ExcludedPairs:
     """All pairs of row and item to leave out."""
-    given = _pairs_given(excluded, len(histories))
+    given = ExcludedPairs.of(excluded, len(histories))
     if not exclude_history:
         return given
     rows = np.concatenate([np.repeat(np.arange(len(histories)), histories.lengths), given.rows])
     own = histories.slices(histories.offsets[:-1], histories.offsets[1:]).items.astype(np.int64)
     order = np.argsort(rows, kind="stable")
     return ExcludedPairs(rows[order], np.concatenate([own, given.items])[order])
-
-
-def _pairs_given(excluded: Sequence[ArrayLike] | ExcludedPairs | None, rows: int) -> ExcludedPairs:
-    if isinstance(excluded, ExcludedPairs):
-        return ExcludedPairs(*(np.asarray(one, dtype=np.int64) for one in excluded))
-    if excluded is None:
-        return ExcludedPairs(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
-    if len(excluded) != rows:
-        raise RequestError(f"`excluded` has {len(excluded)} rows for {rows} histories; give one for each")
-    lists = [np.asarray(one, dtype=np.int64).ravel() for one in excluded]
-    items = np.concatenate([np.empty(0, dtype=np.int64), *lists])
-    return ExcludedPairs(np.repeat(np.arange(rows), [len(one) for one in lists]), items)
 
 
 def _pairs_of(pairs: ExcludedPairs, rows: Indices) -> ExcludedPairs:

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from asterism.config import RunConfig, parse_run_config
 from asterism.core import parts, records
 from asterism.core.bundle import Bundle
-from asterism.core.errors import BundleError
+from asterism.core.errors import BundleError, ModelError
 from asterism.core.hashing import hash_array, hash_texts
 from asterism.core.ids import IdMap
 from asterism.core.semantic_id import SemanticIdTable
@@ -49,6 +49,16 @@ class TrainedRecommender:
     generator: Generator
     attributes: UserAttributes | None = None  # where the model reads them
     states: StateCache | None = None  # of returning users, where any are kept
+
+    @property
+    def ugt(self) -> UGT:
+        """The model; raises `ModelError` where it is no UGT, of which alone graphs can be made."""
+        if not isinstance(self.policy, UGT):
+            raise ModelError(
+                f"the bundle holds a {type(self.policy).__name__}, and only a UGT can be written as graphs; "
+                "serve it with `asterism serve`"
+            )
+        return self.policy
 
 
 def load_recommender(

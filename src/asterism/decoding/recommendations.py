@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal, Protocol, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from asterism.core.errors import RequestError
+from asterism.data.sequences import Sequences
+from asterism.decoding.exclusion import ExcludedPairs
+from asterism.decoding.item_filter import ItemFilter
+from asterism.decoding.steps import PerRow
 
 #: generate: a beam, ordered by code log-probability; rescored: a beam, ordered by the fused score;
 #: rank: every item, ordered by the item head.
@@ -26,6 +31,29 @@ class Recommendations:
 
     def __len__(self) -> int:
         return len(self.items)
+
+
+class Recommends(Protocol):
+    """What answers requests over one catalogue, whose items may be taken out and come back meanwhile."""
+
+    def recommend(
+        self,
+        histories: Sequences,
+        k: PerRow,
+        *,
+        excluded: Sequence[ArrayLike] | ExcludedPairs | None = None,
+        filters: Sequence[ItemFilter | None] | None = None,
+        code_log_probs: bool = True,
+        beam: int | None = None,
+        users: Sequence[str | None] | None = None,
+        wanted: Callable[[], bool] = ...,
+    ) -> Recommendations:
+        """See `asterism.decoding.generator.Generator.recommend`."""
+        ...
+
+    def set_available(self, item: int, available: bool) -> None:
+        """Take an item out, or back in under its last path; raises `UnknownIdError` if it was never there."""
+        ...
 
 
 def check_request(count: int, mode: str) -> None:

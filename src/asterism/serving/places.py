@@ -8,6 +8,9 @@ from typing import Final
 #: The adapter over `asterism.decoding`; another engine is named the same way.
 DEFAULT_ENGINE: Final = "asterism.serving.engine.generator:load_engine"
 
+#: The same on a GPU.
+CUDA_ENGINE: Final = "asterism.serving.engine.captured:load_engine"
+
 #: Where metrics are told, unless somebody else than this machine is to read them.
 METRICS_HOST: Final = "127.0.0.1"
 

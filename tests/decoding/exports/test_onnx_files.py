@@ -107,7 +107,7 @@ def test_a_graph_that_disagrees_is_not_left(
     wrong: str, trained: TrainedRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each time the layer that only this graph, or it and those after it, is made of answers something else."""
-    layer = {"encoder": "encode", "codes_1": "find", "items": "item_scores", "recommend": "recommend"}[wrong]
+    layer = {"encoder": "encode", "codes_1": "find", "items": "item_scores", "recommend": "recommend_all_but"}[wrong]
     right = getattr(graphs, layer)
 
     def off(*arguments: object) -> object:

@@ -17,8 +17,9 @@ from asterism.decoding.exports.graphs import EXCLUDED
 from asterism.decoding.exports.onnx_graph import onnx_model
 from asterism.decoding.graph.columns import columns_of
 from asterism.decoding.graph.encoder import encode
+from asterism.decoding.graph.over_catalogue import recommend_all_but
 from asterism.decoding.graph.ports import Port, history_ports
-from asterism.decoding.graph.search import Search, recommend
+from asterism.decoding.graph.search import Search
 from asterism.decoding.graph.values import Graph
 from asterism.models.ugt import UGT
 from decoding.graph.running import run
@@ -33,7 +34,7 @@ def graph_of(one: UGT, search: Search) -> onnx.ModelProto:
     columns = {port.name: graph.input(port) for port in history_ports(one.shape.model)}
     excluded = graph.input(EXCLUDED)
     state = encode(graph, one, columns)
-    found = recommend(graph, one, state, columns["items"], excluded, search)
+    found = recommend_all_but(graph, one, state, columns["items"], excluded, search)
     graph.output(Port("recommended", "int64", ("batch", search.k), ""), found.items)
     graph.output(Port("scores", "float32", ("batch", search.k), ""), found.scores)
     return onnx_model(graph, {})

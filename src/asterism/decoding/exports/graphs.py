@@ -10,18 +10,18 @@ from typing import Final
 import onnx
 
 from asterism import __version__
-from asterism.core.errors import ModelError, RequestError
+from asterism.core.errors import RequestError
 from asterism.core.records import ACTIONS
 from asterism.decoding.exports.onnx_graph import onnx_model
 from asterism.decoding.graph.code_levels import CodeLevel, find
 from asterism.decoding.graph.encoder import encode
 from asterism.decoding.graph.heads import all_item_scores, code_state, item_scores
+from asterism.decoding.graph.over_catalogue import recommend_all_but
 from asterism.decoding.graph.ports import BATCH, Port, history_ports
-from asterism.decoding.graph.search import Search, recommend
+from asterism.decoding.graph.search import Search
 from asterism.decoding.graph.values import Graph, Value
 from asterism.decoding.loading import TrainedRecommender
 from asterism.decoding.recommendations import Mode, check_request
-from asterism.models.ugt import UGT
 
 EXCLUDED: Final = Port("excluded", "int64", (BATCH, "excluded"), "item index of what is left out; -1 where padded")
 _STATE_MEANING: Final = "what the encoder answers"
@@ -52,7 +52,7 @@ def graphs_of(trained: TrainedRecommender, options: ExportOptions) -> dict[str, 
     Raises `RequestError` on a senseless option and `ModelError` where the bundle's model is no UGT.
     """
     options.check()
-    levels = range(len(ugt_of(trained).codebook_sizes))
+    levels = range(len(trained.ugt.codebook_sizes))
     return {
         "encoder": lambda: _encoder(trained),
         **{f"codes_{level}": _codes_writer(trained, level) for level in levels},
@@ -60,16 +60,6 @@ def graphs_of(trained: TrainedRecommender, options: ExportOptions) -> dict[str, 
         "catalogue": lambda: _catalogue(trained),
         "recommend": lambda: _recommend(trained, options),
     }
-
-
-def ugt_of(trained: TrainedRecommender) -> UGT:
-    """The bundle's model; raises `ModelError` where it is no UGT."""
-    if not isinstance(trained.policy, UGT):
-        raise ModelError(
-            f"the bundle holds a {type(trained.policy).__name__}, and only a UGT can be written as graphs; "
-            "serve it with `asterism serve`"
-        )
-    return trained.policy
 
 
 def decoding_of(trained: TrainedRecommender, options: ExportOptions) -> Search:
@@ -82,7 +72,7 @@ def decoding_of(trained: TrainedRecommender, options: ExportOptions) -> Search:
 
 def _encoder(trained: TrainedRecommender) -> onnx.ModelProto:
     graph = Graph("encoder")
-    graph.output(_state_port(trained), encode(graph, ugt_of(trained), _history(graph, trained)))
+    graph.output(_state_port(trained), encode(graph, trained.ugt, _history(graph, trained)))
     return _finished(graph, trained)
 
 
@@ -91,7 +81,7 @@ def _codes_writer(trained: TrainedRecommender, level: int) -> Writer:
 
 
 def _codes(trained: TrainedRecommender, number: int) -> onnx.ModelProto:
-    graph, model = Graph(f"codes_{number}"), ugt_of(trained)
+    graph, model = Graph(f"codes_{number}"), trained.ugt
     state = graph.input(_state_port(trained))
     level = CodeLevel(graph, model, number)
     width: str | int = 1
@@ -113,27 +103,27 @@ def _items(trained: TrainedRecommender) -> onnx.ModelProto:
     graph = Graph("items")
     state = graph.input(_state_port(trained))
     candidates = graph.input(Port("candidates", "int64", (BATCH, "candidates"), "item index"))
-    scores = item_scores(graph, ugt_of(trained), state, candidates)
+    scores = item_scores(graph, trained.ugt, state, candidates)
     graph.output(Port("scores", "float32", (BATCH, "candidates"), "item score of each candidate"), scores)
     return _finished(graph, trained)
 
 
 def _catalogue(trained: TrainedRecommender) -> onnx.ModelProto:
     graph = Graph("catalogue")
-    scores = all_item_scores(graph, ugt_of(trained), graph.input(_state_port(trained)))
-    graph.output(Port("scores", "float32", (BATCH, ugt_of(trained).items.count), "item score of every item"), scores)
+    scores = all_item_scores(graph, trained.ugt, graph.input(_state_port(trained)))
+    graph.output(Port("scores", "float32", (BATCH, trained.ugt.items.count), "item score of every item"), scores)
     return _finished(graph, trained)
 
 
 def _recommend(trained: TrainedRecommender, options: ExportOptions) -> onnx.ModelProto:
-    graph, model = Graph("recommend"), ugt_of(trained)
+    graph, model = Graph("recommend"), trained.ugt
     columns = _history(graph, trained)
     excluded = graph.input(EXCLUDED)
     if options.exclude_history:
         seen = [columns[name] for name in ("items", "older_items") if name in columns]
         excluded = graph.concat([*seen, excluded], 1)
-    search = decoding_of(trained, options)
-    found = recommend(graph, model, encode(graph, model, columns), columns["items"], excluded, search)
+    search, state = decoding_of(trained, options), encode(graph, model, columns)
+    found = recommend_all_but(graph, model, state, columns["items"], excluded, search)
     graph.output(Port("recommended", "int64", (BATCH, options.k), "item index, best first; -1 for none"), found.items)
     graph.output(Port("scores", "float32", (BATCH, options.k), "what the items are ordered by"), found.scores)
     weights = search.decoding.model_dump(exclude={"choose_weights"})
@@ -141,11 +131,11 @@ def _recommend(trained: TrainedRecommender, options: ExportOptions) -> onnx.Mode
 
 
 def _history(graph: Graph, trained: TrainedRecommender) -> dict[str, Value]:
-    return {port.name: graph.input(port) for port in history_ports(ugt_of(trained).shape.model)}
+    return {port.name: graph.input(port) for port in history_ports(trained.ugt.shape.model)}
 
 
 def _state_port(trained: TrainedRecommender) -> Port:
-    model = ugt_of(trained)
+    model = trained.ugt
     width = model.shape.model.width * (1 if model.pooling is None else 2)
     return Port("state", "float32", (BATCH, width), _STATE_MEANING)
 
@@ -155,7 +145,7 @@ def _finished(graph: Graph, trained: TrainedRecommender, more: dict[str, str] | 
 
 
 def _metadata(graph: Graph, trained: TrainedRecommender) -> Iterator[tuple[str, str]]:
-    bundle, model = trained.bundle, ugt_of(trained)
+    bundle, model = trained.bundle, trained.ugt
     yield "asterism", __version__
     yield "graph", graph.name
     yield "bundle", bundle.version

@@ -22,7 +22,7 @@ _TYPES: Final = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.IN
 
 def onnx_model(graph: Graph, metadata: dict[str, str]) -> onnx.ModelProto:
     """The finished model, checked; raises `ModelError` where it would not fit into a file."""
-    size = sum(array.nbytes for array in graph.constants.values())
+    size = sum(one.array.nbytes for one in graph.constants.values())
     if size > LARGEST_BYTES:
         raise ModelError(
             f"the graph {graph.name!r} would hold {size / 1e9:.1f} GB of constants, and an ONNX file holds "
@@ -34,7 +34,7 @@ def onnx_model(graph: Graph, metadata: dict[str, str]) -> onnx.ModelProto:
         graph.name,
         [_value_info(port) for port in graph.inputs],
         [_value_info(port) for port in graph.outputs],
-        [numpy_helper.from_array(array, name) for name, array in graph.constants.items()],
+        [numpy_helper.from_array(one.array, name) for name, one in graph.constants.items()],
     )
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(made, producer_name="asterism", opset_imports=[opset], ir_version=IR_VERSION)

@@ -14,7 +14,7 @@ from asterism.core.errors import MissingDependencyError, ModelError, RequestErro
 from asterism.core.progress import track
 from asterism.decoding.exports.agreement import LEAST_OVERLAP, ROWS_AT_ONCE, TOLERANCE, Agreement, agreements
 from asterism.decoding.exports.folder import new_folder, write_item_ids, write_manifest
-from asterism.decoding.exports.graphs import ExportOptions, decoding_of, ugt_of
+from asterism.decoding.exports.graphs import ExportOptions, decoding_of
 from asterism.decoding.exports.onnx_files import CHECKED_HISTORIES, facts, write_checked
 from asterism.decoding.exports.plan_session import PlanSession
 from asterism.decoding.exports.samples import sample_histories
@@ -110,7 +110,7 @@ def _tensorrt() -> Any:
 
 def _longest(trained: TrainedRecommender) -> dict[str, int]:
     """The longest that each axis of an input may be, the batch left out."""
-    config = ugt_of(trained).shape.model
+    config = trained.ugt.shape.model
     attributes = 1 if trained.attributes is None else trained.attributes.codes.shape[1]
     return {
         "events": config.max_events,

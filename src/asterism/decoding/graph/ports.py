@@ -14,7 +14,7 @@ class Port(NamedTuple):
     """One input or output of a graph."""
 
     name: str
-    dtype: Literal["int64", "float32"]
+    dtype: Literal["int32", "int64", "float32"]
     axes: tuple[str | int, ...]
     meaning: str
 

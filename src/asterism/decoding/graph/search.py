@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,6 +23,11 @@ class Search(NamedTuple):
     decoding: DecodingConfig  # its beam and its weights
     heads: HistoryHeads
 
+    @property
+    def width(self) -> int:
+        """Of the beam; never narrower than k."""
+        return max(self.decoding.beam, self.k)
+
 
 class Found(NamedTuple):
     """Best first; -1 and -inf where a row has no more."""
@@ -31,64 +36,113 @@ class Found(NamedTuple):
     scores: Value  # (B, k) float
 
 
-def recommend(graph: Graph, model: UGT, state: Value, history: Value, excluded: Value, search: Search) -> Found:
-    """The generator's answer for states (B, S), the items read (B, T), and items (B, X) to leave out, -1 for none.
+class Sizes(NamedTuple):
+    """What rows may ask for each, (B,) long: no more than the search's width, and no more items than that."""
+
+    widths: Value
+    counts: Value
+
+
+class Ordered(NamedTuple):
+    """Scored items, best first."""
+
+    found: Found
+    beside: Value | None  # (B, k) what stood beside them; anything where there is none
+
+
+class Permitted(Protocol):
+    """Which items rows may be given, and how those with scores are put in order."""
+
+    def any_left(self) -> Value:
+        """(B, 1) bool, whether there is one."""
+        ...
+
+    def below(self, starts: Value, stops: Value) -> Value:
+        """(B, M) bool, whether there is one among those from a place on, and before another, in order of path."""
+        ...
+
+    def best(self, items: Value, scores: Value, count: int, beside: Value | None = None) -> Ordered:
+        """The best of items (B, M) with scores (B, M), of equal ones the lower index first, in min(`count`, N) columns.
+
+        What has a score of -inf may be any item, many times; of others there are no two.
+        """
+        ...
+
+
+def recommend(
+    graph: Graph,
+    model: UGT,
+    state: Value,
+    history: Value,
+    permitted: Permitted,
+    search: Search,
+    sizes: Sizes | None = None,
+) -> Found:
+    """The generator's answer in the modes `rescored` and `generate` for states (B, S) and the items read (B, T).
 
     Of equal scores the lower item index stands first, and beams are chosen as `beam_search` chooses them.
     """
-    alive = _alive(graph, model, excluded)
-    if search.mode == "rank":
-        scores = graph.where(alive, all_item_scores(graph, model, state), -np.inf)
-        return _in_columns(graph, _best(graph, scores, min(search.k, model.items.count)), search.k, model.items.count)
     rescored = search.mode == "rescored"
-    width = max(search.decoding.beam, search.k) if rescored else search.k
-    found = _beam_search(graph, model, state, alive, max(search.decoding.beam, search.k), width)
+    found = _beam_search(graph, model, state, permitted, search.width, search.width if rescored else search.k, sizes)
     if rescored:
-        found = _rescored(graph, model, state, history, found, min(width, model.items.count), search)
+        found = _rescored(graph, model, state, history, permitted, found, search, sizes)
     return _in_columns(graph, found, search.k, model.items.count)
 
 
-def _alive(graph: Graph, model: UGT, excluded: Value) -> Value:
-    """(B, N) bool, False where an item is left out."""
-    items = model.items.count
-    everything = graph.filled([excluded.size(0), items + 1], 0, np.int64)
-    places = graph.where(excluded >= 0, excluded, items)
-    gone = everything.scattered(places, places * 0 + 1, 1)
-    return gone.part(0, items, 1) < 1
+def rank(graph: Graph, model: UGT, state: Value, alive: Value, k: int) -> Found:
+    """The generator's answer in the mode `rank`; `alive` (B, N) bool, which items a row may be given."""
+    scores = graph.where(alive, all_item_scores(graph, model, state), -np.inf)
+    return _in_columns(graph, best(graph, scores, min(k, model.items.count)), k, model.items.count)
 
 
-def _beam_search(graph: Graph, model: UGT, state: Value, alive: Value, width: int, count: int) -> Found:
+def best(graph: Graph, scores: Value, count: int) -> Found:
+    """The best of the whole catalogue's scores (B, N)."""
+    values, items = scores.best(count)
+    return Found(graph.where(values > -np.inf, items, -1), values)
+
+
+def _beam_search(
+    graph: Graph, model: UGT, state: Value, permitted: Permitted, width: int, count: int, sizes: Sizes | None
+) -> Found:
     by_path, ranges = items_below(model)
     states = code_state(model, state)
-    living = alive.at(graph.constant(by_path), 1).cast(np.int64)
-    before = graph.concat([living.part(0, 1, 1) * 0, living.running_sum(1)], 1)  # living items before each place
-    parents = graph.filled([alive.size(0), 1], 0, np.int64)
-    totals = graph.where(living.sum(1, keep=True) > 0, parents.cast(np.float32), -np.inf)
+    left = permitted.any_left()
+    parents = left.cast(np.int64) * 0
+    totals = graph.where(left, parents.cast(np.float32), -np.inf)
     last, beams = len(ranges) - 1, 1
     for number, (starts, stops) in enumerate(ranges):
         level = CodeLevel(graph, model, number)
         found = level.children(parents)
         nodes = found.nodes.flat(1)
-        left = before.along(graph.constant(stops).at(nodes), 1) - before.along(graph.constant(starts).at(nodes), 1)
+        alive = permitted.below(graph.constant(starts).at(nodes), graph.constant(stops).at(nodes))
         reached = (totals.unsqueeze(2) + level.log_probs(states, parents, found)).flat(1)
-        scores = graph.where(found.legal.flat(1) & (left > 0), reached, -np.inf)
+        scores = graph.where(found.legal.flat(1) & alive, reached, -np.inf)
         if number == last:
-            return _by_item(graph, graph.constant(by_path).at(nodes), scores, model.items.count, count)
+            ordered = permitted.best(graph.constant(by_path).at(nodes), scores, count)
+            return ordered.found if sizes is None else _first(graph, ordered.found, sizes.widths)
         beams = min(width, beams * level.family)
         totals, places = scores.best(beams)
+        if sizes is not None:
+            totals = graph.where(_is_within(graph.constant(np.arange(beams)), sizes.widths), totals, -np.inf)
         parents = nodes.along(places, 1)
     raise AssertionError("a semantic id has at least one level")
 
 
 def _rescored(
-    graph: Graph, model: UGT, state: Value, history: Value, found: Found, width: int, search: Search
+    graph: Graph,
+    model: UGT,
+    state: Value,
+    history: Value,
+    permitted: Permitted,
+    found: Found,
+    search: Search,
+    sizes: Sizes | None,
 ) -> Found:
-    """The cascade after generation of `width` items a row; see `rescoring.rescore`."""
-    config, catalogue = search.decoding, model.items.count
+    """The cascade after generation; see `rescoring.rescore`."""
+    config = search.decoding
     head = item_scores(graph, model, state, found.items.at_least(0))
-    if config.kept > 0 and max(config.kept, search.k) < width:
-        head = graph.where(found.items >= 0, head, -np.inf)
-        found, head = _kept(graph, found, head, catalogue, max(config.kept, search.k))
+    if 0 < config.kept < min(search.width, model.items.count):
+        found, head = _kept(graph, permitted, found, head, search, sizes)
     items = found.items.at_least(0)
     fused = head * config.item_weight
     if config.code_weight != 0:
@@ -96,34 +150,31 @@ def _rescored(
     of_history = history_scores(graph, search.heads, config, history, items)
     fused = fused if of_history is None else fused + of_history
     scores = graph.where(found.items >= 0, fused, -np.inf)
-    return _by_item(graph, items, scores, catalogue, search.k)
+    return permitted.best(items, scores, search.k).found
 
 
-def _kept(graph: Graph, found: Found, head: Value, catalogue: int, count: int) -> tuple[Found, Value]:
-    """The `count` best of the found items by the item head (B, M), with their own scores, and the head's (B, count)."""
-    best = _by_item(graph, found.items.at_least(0), head, catalogue, count)
-    codes = _laid_out(graph, found.items.at_least(0), found.scores, catalogue)
-    return Found(best.items, codes.along(best.items.at_least(0), 1)), best.scores
+def _kept(
+    graph: Graph, permitted: Permitted, found: Found, head: Value, search: Search, sizes: Sizes | None
+) -> tuple[Found, Value]:
+    """Those of the found items that the item head (B, M) keeps, with their own scores; and the head's."""
+    scores = graph.where(found.items >= 0, head, -np.inf)
+    count = max(search.decoding.kept, search.k)
+    kept, own = permitted.best(found.items.at_least(0), scores, count, beside=found.scores)
+    assert own is not None
+    if sizes is not None:
+        kept = _first(graph, kept, sizes.counts.at_least(search.decoding.kept))
+    return Found(kept.items, own), kept.scores
 
 
-def _by_item(graph: Graph, items: Value, scores: Value, catalogue: int, count: int) -> Found:
-    """The best `count` of items (B, M) with scores (B, M); what has a score of -inf may be any item, many times.
-
-    Scores are laid out over the catalogue, so that TopK, which takes the first of equal ones, takes the lower index.
-    """
-    return _best(graph, _laid_out(graph, items, scores, catalogue), min(count, catalogue))
+def _first(graph: Graph, found: Found, counts: Value) -> Found:
+    """Each row's first counts (B,)."""
+    within = _is_within(graph.counting(found.items.size(1)), counts)
+    return Found(graph.where(within, found.items, -1), graph.where(within, found.scores, -np.inf))
 
 
-def _laid_out(graph: Graph, items: Value, scores: Value, catalogue: int) -> Value:
-    """(B, N) the scores (B, M) of items (B, M) at their places, -inf elsewhere."""
-    nothing = graph.filled([items.size(0), catalogue + 1], -np.inf, np.float32)
-    places = graph.where(scores > -np.inf, items, catalogue)
-    return nothing.scattered(places, scores, 1).part(0, catalogue, 1)
-
-
-def _best(graph: Graph, scores: Value, count: int) -> Found:
-    values, items = scores.best(count)
-    return Found(graph.where(values > -np.inf, items, -1), values)
+def _is_within(columns: Value, counts: Value) -> Value:
+    """(C,) column numbers, (B,) → (B, C) bool."""
+    return columns < counts.unsqueeze(1)
 
 
 def _in_columns(graph: Graph, found: Found, k: int, catalogue: int) -> Found:

@@ -28,6 +28,13 @@ class Node(NamedTuple):
     attributes: Mapping[str, Any]
 
 
+class Constant(NamedTuple):
+    """An array, and what tells it from all others."""
+
+    array: NDArray[Any]
+    digest: bytes
+
+
 class Graph:
     """A graph that grows; equal constants are kept once."""
 
@@ -36,8 +43,8 @@ class Graph:
         self.inputs: list[Port] = []
         self.outputs: list[Port] = []
         self.nodes: list[Node] = []
-        self.constants: dict[str, NDArray[Any]] = {}
-        self._constants: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
+        self.constants: dict[str, Constant] = {}
+        self._named: dict[bytes, Value] = {}
 
     def input(self, port: Port) -> Value:
         """A new input."""
@@ -52,12 +59,14 @@ class Graph:
     def constant(self, values: ArrayLike, dtype: DTypeLike | None = None) -> Value:
         """A value that no input changes; an array must not change any more."""
         array = np.asarray(values, dtype=dtype, order="C")  # a number stays without axes
-        key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
-        if key not in self._constants:
+        digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+        key = digest.digest()
+        if key not in self._named:
             name = f"constant_{len(self.constants)}"
-            self.constants[name] = array
-            self._constants[key] = Value(self, name, array.dtype)
-        return self._constants[key]
+            self.constants[name] = Constant(array, key)
+            self._named[key] = Value(self, name, array.dtype)
+        return self._named[key]
 
     def node(self, kind: str, inputs: Sequence[Value], dtypes: Sequence[DTypeLike], **attributes: Any) -> list[Value]:
         """Outputs of an operator, by their types."""

@@ -22,6 +22,7 @@ from asterism.decoding.exclusion import ExcludedPairs
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.loading import TrainedRecommender, load_recommender
 from asterism.decoding.predicates import PredicateFilters
+from asterism.decoding.recommendations import Recommends
 from asterism.decoding.state_cache import CacheLimits
 from asterism.serving.engine.compact import CompactBatch, CompactMessages
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent, ScoredItem
@@ -36,10 +37,11 @@ _UNKNOWN = -1  # a moment that the request does not tell
 class GeneratorEngine:
     """Implements `ElasticEngine` by constrained generation and re-scoring."""
 
-    def __init__(self, trained: TrainedRecommender) -> None:
+    def __init__(self, trained: TrainedRecommender, generator: Recommends | None = None) -> None:
+        """What `trained` holds answers, unless another `generator` over the same catalogue shall."""
         self._ids = trained.item_ids
         self._table = trained.semantic_ids
-        self._generator = trained.generator
+        self._generator: Recommends = trained.generator if generator is None else generator
         self._beam = trained.config.decoding.beam
         self._states = trained.states
         self._attributes = trained.attributes

@@ -29,7 +29,7 @@ class Lineup:
     engines: int
     min_beam: int | None
     pin: bool
-    factory: str | None  # module:function
+    factory: str  # module:function
     metrics_port: int | None = None  # of the engine; the worker's is the next one
     metrics_host: str = METRICS_HOST
 
@@ -40,7 +40,7 @@ class Lineup:
     def _engine(self) -> ChildSpec:
         address = engine_address(self.state)
         arguments = ["--listen", address, "--engines", str(self.engines), *(["--pin"] if self.pin else [])]
-        arguments += [*_option("--engine", self.factory), *_option("--min-beam", self.min_beam)]
+        arguments += ["--engine", self.factory, *_option("--min-beam", self.min_beam)]
         arguments += self._metrics(0)
         return ChildSpec("engine", self._command("engine", arguments), grpc_probe(address, MODEL_SERVICE))
 
