@@ -1,4 +1,4 @@
-"""The encoder's graph under ONNX Runtime answers what the model answers, with every switch."""
+"""The encoder's graph answers what the model answers, with every switch."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 
 from asterism.data.sequences import Sequences
-from asterism.decoding.exports.onnx_graph import onnx_model
 from asterism.decoding.graph.columns import columns_of
 from asterism.decoding.graph.encoder import encode
 from asterism.decoding.graph.ports import Port, history_ports
 from asterism.decoding.graph.values import Graph
 from asterism.models.ugt import UGT
-from decoding.graph.running import run
+from decoding.graph.running import run_graph
 from models.small_ugt import EVERYTHING, MAX_EVENTS, batch_of, full_sequences, make_model
 
 SWITCHES: list[dict[str, object]] = [
@@ -45,18 +43,18 @@ SWITCHES: list[dict[str, object]] = [
 NAMES = ["+".join(switch) if len(switch) < 4 else "everything" for switch in SWITCHES]
 
 
-def graph_of(model: UGT) -> onnx.ModelProto:
+def graph_of(model: UGT) -> Graph:
     graph = Graph("encoder")
     columns = {port.name: graph.input(port) for port in history_ports(model.shape.model)}
     width = model.shape.model.width * (1 if model.pooling is None else 2)
     graph.output(Port("state", "float32", ("batch", width), ""), encode(graph, model, columns))
-    return onnx_model(graph, {})
+    return graph
 
 
-def assert_equal(model: UGT, graph: onnx.ModelProto, sequences: Sequences) -> None:
+def assert_equal(model: UGT, graph: Graph, sequences: Sequences) -> None:
     with torch.inference_mode():
         wanted = model.encode(batch_of(model, sequences)).numpy()
-    found = run(graph, columns_of(sequences, model.shape.model))[0]
+    found = run_graph(graph, columns_of(sequences, model.shape.model))[0]
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=2e-5)
 
 
@@ -80,11 +78,11 @@ def test_a_history_longer_than_the_model_reads_is_refused(switch: dict[str, obje
     model = make_model(**switch)
     feeds: dict[str, Any] = columns_of(full_sequences([MAX_EVENTS]), model.shape.model)
     graph = graph_of(model)
-    run(graph, feeds)
+    run_graph(graph, feeds)
     for name in ("items", "timestamps"):
         feeds[name] = np.concatenate([feeds[name][:, :1], feeds[name]], axis=1)
     with pytest.raises(Exception, match=r"(?i)out of (data )?bounds|out of range|within the inclusive range"):
-        run(graph, feeds)
+        run_graph(graph, feeds)
 
 
 def test_more_padding_changes_nothing() -> None:
@@ -97,4 +95,4 @@ def test_more_padding_changes_nothing() -> None:
         grown = len(port.axes) == 2 and port.axes[1] != "attributes"
         wider[port.name] = np.pad(column, ((0, 0), (2, 0)), constant_values=missing) if grown else column
     graph = graph_of(model)
-    np.testing.assert_allclose(run(graph, wider)[0], run(graph, feeds)[0], rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(run_graph(graph, wider)[0], run_graph(graph, feeds)[0], rtol=1e-4, atol=2e-5)

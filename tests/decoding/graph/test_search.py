@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -14,7 +13,6 @@ from asterism.config import DecodingConfig
 from asterism.data.sequences import Sequences
 from asterism.decoding import Generator, recommend_exhaustively
 from asterism.decoding.exports.graphs import EXCLUDED
-from asterism.decoding.exports.onnx_graph import onnx_model
 from asterism.decoding.graph.columns import columns_of
 from asterism.decoding.graph.encoder import encode
 from asterism.decoding.graph.over_catalogue import recommend_all_but
@@ -22,14 +20,14 @@ from asterism.decoding.graph.ports import Port, history_ports
 from asterism.decoding.graph.search import Search
 from asterism.decoding.graph.values import Graph
 from asterism.models.ugt import UGT
-from decoding.graph.running import run
+from decoding.graph.running import run_graph
 from decoding.graph.small_bundle import ITEMS, heads, histories, model, table
 
 WEIGHTS = {"code_weight": 0.4, "content_weight": 1.5, "neighbour_weight": 3.0}
 LENGTHS = [3, 0, 5, 1, 9, 5, 4, 2]
 
 
-def graph_of(one: UGT, search: Search) -> onnx.ModelProto:
+def graph_of(one: UGT, search: Search) -> Graph:
     graph = Graph("recommend")
     columns = {port.name: graph.input(port) for port in history_ports(one.shape.model)}
     excluded = graph.input(EXCLUDED)
@@ -37,11 +35,11 @@ def graph_of(one: UGT, search: Search) -> onnx.ModelProto:
     found = recommend_all_but(graph, one, state, columns["items"], excluded, search)
     graph.output(Port("recommended", "int64", ("batch", search.k), ""), found.items)
     graph.output(Port("scores", "float32", ("batch", search.k), ""), found.scores)
-    return onnx_model(graph, {})
+    return graph
 
 
 def answered(one: UGT, search: Search, rows: Sequences, excluded: NDArray[np.int64]) -> list[NDArray[Any]]:
-    return run(graph_of(one, search), columns_of(rows, one.shape.model) | {"excluded": excluded})
+    return run_graph(graph_of(one, search), columns_of(rows, one.shape.model) | {"excluded": excluded})
 
 
 @pytest.mark.parametrize("mode", ["rescored", "generate", "rank"])
@@ -117,7 +115,7 @@ def test_a_row_answers_as_it_would_alone() -> None:
     search = Search(6, "rescored", DecodingConfig(beam=9, **WEIGHTS), heads())
     graph = graph_of(one, search)
     feeds = columns_of(rows, one.shape.model) | {"excluded": np.full((len(rows), 1), -1)}
-    together = run(graph, feeds)[0]
+    together = run_graph(graph, feeds)[0]
     for row in range(len(rows)):
-        alone = run(graph, {name: value[row : row + 1] for name, value in feeds.items()})[0]
+        alone = run_graph(graph, {name: value[row : row + 1] for name, value in feeds.items()})[0]
         np.testing.assert_array_equal(alone[0], together[row])

@@ -18,6 +18,7 @@ GONE: Final = Port(
 )
 WIDTHS: Final = Port("widths", "int64", (BATCH,), "of the beam")
 COUNTS: Final = Port("counts", "int64", (BATCH,), "how many items are wanted")
+UNORDERED: Final = Port("unordered", "int64", (BATCH,), "how many scores of a row are no numbers")
 
 
 def answer_graph(model: UGT, search: Search) -> Graph:
@@ -30,4 +31,6 @@ def answer_graph(model: UGT, search: Search) -> Graph:
     found = recommend(graph, model, state, columns["items"], permitted, search, Sizes(widths, counts))
     graph.output(Port("items", "int64", (BATCH, search.k), "item index; -1 for none"), found.items)
     graph.output(Port("scores", "float32", (BATCH, search.k), "what the items are ordered by"), found.scores)
+    assert permitted.unordered is not None
+    graph.output(UNORDERED, permitted.unordered)
     return graph

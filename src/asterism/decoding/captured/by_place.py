@@ -27,6 +27,7 @@ class ByPlace:
         self._gone = rows.gone.cast(np.int64)
         after = (self._gone + 1).at_most(items)
         counted = self._allowed_before(after) - self._allowed_before(self._gone)  # 0 of what is not allowed anyway
+        self.unordered: Value | None = None  # (B,) long, how many scores of a row were no numbers, so far
         self._gone_before = graph.concat([counted.part(0, 1, 1) * 0, counted.running_sum(1)], 1)  # (B, X + 1)
 
     def any_left(self) -> Value:
@@ -40,6 +41,8 @@ class ByPlace:
 
     def best(self, items: Value, scores: Value, count: int, beside: Value | None = None) -> Ordered:
         """See `Permitted.best`."""
+        missing = scores.is_nan().cast(np.int64).sum(1)
+        self.unordered = missing if self.unordered is None else self.unordered + missing
         columns = self._graph.constant([min(count, self._items)])
         values, places = self._graph.node("TopByKey", [scores, items, columns], [np.float32, np.int64])
         found = Found(self._graph.where(values > -np.inf, items.along(places, 1), -1), values)

@@ -13,14 +13,14 @@ from asterism.config.run import DecodingConfig
 from asterism.core.errors import AbandonedError, RequestError
 from asterism.data.sequences import Sequences
 from asterism.decoding.beam import always
-from asterism.decoding.captured.answer_graph import COUNTS, GONE, SLOTS, WIDTHS
+from asterism.decoding.captured.answer_graph import COUNTS, GONE, SLOTS, UNORDERED, WIDTHS
 from asterism.decoding.captured.block import Block
 from asterism.decoding.captured.recording import Recorder
 from asterism.decoding.captured.recordings import EMPTY, Answered, Recordings
 from asterism.decoding.captured.stock import Filters, Stock
 from asterism.decoding.exclusion import ExcludedPairs
 from asterism.decoding.graph.code_levels import items_below
-from asterism.decoding.graph.columns import columns_of
+from asterism.decoding.graph.columns import Feeds, columns_of
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.recommendations import Recommendations, check_request
@@ -137,23 +137,27 @@ class CapturedGenerator:
 
     def _answer(self, asked: _Asked, items: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
         """Write the items and scores (rows, k) of rows that are answered at once."""
-        rows, longest = len(asked.histories), max(len(one) for one in asked.gone)
-        recording = self._recordings.of(rows, int(asked.widths.max()), longest)
-        self._tell(recording.inputs, asked)
+        rows, columns = len(asked.histories), columns_of(asked.histories, self._shape)
+        lengths = {"gone": max(len(one) for one in asked.gone)}
+        if "attributes" in columns:
+            lengths["attributes"] = columns["attributes"].shape[1]
+        recording = self._recordings.of(rows, int(asked.widths.max()), lengths)
+        self._tell(recording.inputs, asked, columns)
         recording.inputs.send()
         recording.repeat()
         recording.outputs.fetch()
         self._recorder.wait()
+        unordered = recording.outputs.host[UNORDERED.name][:rows]
+        if unordered.any():
+            raise no_number(int(unordered.argmax()))
         found, ordered = (recording.outputs.host[name][:rows, : items.shape[1]] for name in ("items", "scores"))
-        if np.isnan(ordered).any():
-            raise no_number(int(np.isnan(ordered).any(axis=1).argmax()))
         within = (np.arange(found.shape[1]) < asked.counts[:, None]) & (ordered > -np.inf)
         np.copyto(items[:, : found.shape[1]], found, where=within)
         np.copyto(scores[:, : found.shape[1]], ordered, where=within)
 
-    def _tell(self, block: Block, asked: _Asked) -> None:
+    def _tell(self, block: Block, asked: _Asked, columns: Feeds) -> None:
         rows = len(asked.histories)
-        for name, values in columns_of(asked.histories, self._shape).items():
+        for name, values in columns.items():
             held = block.host[name]
             held[...] = EMPTY.get(name, 0)
             if values.ndim == 1:

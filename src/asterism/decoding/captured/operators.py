@@ -15,6 +15,7 @@ from torch.nn import functional
 
 _TYPES: Final = {"float32": torch.float32, "int64": torch.int64, "int32": torch.int32, "bool": torch.bool}
 _LOW: Final = (1 << 32) - 1
+_HIGHEST: Final = (1 << 31) - 1
 
 
 class Call(Protocol):
@@ -164,13 +165,13 @@ def _top_by_key(call: Call) -> tuple[Tensor, ...]:
 
 
 def _best(scores: Tensor, keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The largest of the last axis and where they stand, of equal ones the lowest key in 0 … 2³² − 1 first.
+    """The largest of the last axis and where they stand, of equal ones the lowest key in 0 … 2³² − 1 first; NaN leads.
 
     A device's own selection promises no order of equal ones; the order of a float's bits, and the key below them, leave
     none that are equal.
     """
     bits = (scores + 0.0).view(torch.int32)  # no zero below zero
-    ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    ascending = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).masked_fill(scores.isnan(), _HIGHEST)
     ordered = (ascending.long() << 32) + (_LOW - keys)
     places = ordered.topk(count, dim=-1).indices
     return scores.gather(-1, places), places

@@ -26,6 +26,9 @@ class DeviceConstants:
         self._held: dict[bytes, Tensor] = {}
         self._factors: dict[bytes, Tensor] = {}
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def held(self, constant: Constant) -> Tensor:
         """A constant of a graph."""
         if constant.digest not in self._held:

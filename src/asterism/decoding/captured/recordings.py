@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -55,11 +55,11 @@ class Recordings:
         self._constants = DeviceConstants(recorder.device)
         shape = answered.model.shape.model
         self._ports = (*history_ports(shape), SLOTS, GONE, WIDTHS, COUNTS)
-        self._lengths = {
+        self._lengths: dict[str | int, int] = {
             "events": shape.max_events,
             "older_events": max(1, shape.max_history - shape.max_events),
             "attributes": answered.attributes,
-            GONE.axes[1]: _MOST_GONE,
+            "gone": _MOST_GONE,
         }
         self._programs: dict[int, Program] = {}
         self._held: dict[tuple[int, int], Recording] = {}
@@ -67,12 +67,12 @@ class Recordings:
     def __len__(self) -> int:
         return len(self._held)
 
-    def of(self, rows: int, width: int, gone: int) -> Recording:
-        """One for at most so many rows, a beam of that width, and rows that leave so many items out."""
+    def of(self, rows: int, width: int, told: Mapping[str, int]) -> Recording:
+        """One for at most so many rows, a beam of that width, and no less than is told of each axis' length."""
         size = 1 << (rows - 1).bit_length(), self._captured(width)
-        if gone > _MOST_GONE:  # so rare that nothing is kept for it
-            lengths = self._lengths | {GONE.axes[1]: 1 << (gone - 1).bit_length()}
-            return self._made(*size, lengths, Directly(self._recorder.device))
+        longer: dict[str | int, int] = {one: told[one] for one in told if told[one] > self._lengths[one]}
+        if longer:  # so rare that nothing is kept for it
+            return self._made(*size, self._lengths | longer, Directly(self._recorder.device))
         if size not in self._held:
             self._held[size] = self._made(*size, self._lengths, self._recorder)
         return self._held[size]
@@ -84,7 +84,7 @@ class Recordings:
         widths = sorted({self._captured(width) for width in range(narrowest, beam + 1)})
         sizes = [(1 << bit, width) for width in widths for bit in range(self._most_rows.bit_length())]
         for rows, width in track(sizes, "recording graphs", len(sizes)) if progress else sizes:
-            self.of(rows, width, 0)
+            self.of(rows, width, {})
 
     def _captured(self, width: int) -> int:
         """The least of the recorded beams that is as wide."""
