@@ -1,13 +1,16 @@
 """What a request costs: the forms of the engine, other ways to the same answer, the constraint, and how it all grows.
 
-    python benchmarks/decoding.py [--only forms beside constraint sweeps] [--plot FILE]
+    python benchmarks/decoding.py [--only forms beside constraint sweeps device] [--plot FILE]
 
 * forms: the engine at the reference shape in each precision, with returning users, and a floor of products alone.
 * beside: the same catalogue by transformers' `generate`, and by the model as it is trained.
 * constraint: microseconds a step and request that the trie costs a beam.
 * sweeps: time and memory by the catalogue, the beam, the history and the batch.
+* device: recorded graphs on a CUDA device, beside NVIDIA's published figures; `--on cpu` tries the same operators
+  without one.
 
-CPU time on one thread; medians of interleaved rounds (of sweeps, of one point's rounds). The last line is JSON.
+CPU time on one thread (of the device, wall time); medians of interleaved rounds (of sweeps, of one point's rounds). The
+last line is JSON.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import torch
 from asterism.core.memory import keep_freed_memory
 from asterism.decoding.trie import Trie
 from decoding_parts.beside import measure_beside
+from decoding_parts.device import measure_device
 from decoding_parts.figure import plot
 from decoding_parts.forms import all_forms
 from decoding_parts.rounds import interleaved
@@ -93,11 +97,20 @@ def sweeps(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return found
 
 
+def device(arguments: argparse.Namespace) -> dict[str, Any] | str:
+    """What a device makes of whole batches."""
+    if arguments.on == "cuda" and not torch.cuda.is_available():
+        return "torch finds no CUDA device"
+    batches = arguments.device_batches
+    return measure_device(arguments.on, batches, arguments.items, arguments.device_seconds, arguments.seed)
+
+
 PARTS: Final[dict[str, Callable[[argparse.Namespace], Any]]] = {
     "forms": forms,
     "beside": beside,
     "constraint": constraint,
     "sweeps": sweeps,
+    "device": device,
 }
 
 
@@ -113,10 +126,13 @@ def parser() -> argparse.ArgumentParser:
         "catalogue-values": [10_000, 100_000, 1_000_000, 10_000_000],
         "beam-values": [10, 20, 50, 100, 200, 500, 1000],
         "history-values": [10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000],
+        "device-batches": [1, 16, 64, 256],
         "batch-values": [1, 2, 4, 8, 16, 32, 64, 128],
     }
     for name, values in lists.items():
         found.add_argument(f"--{name}", type=int, nargs="*", default=values)
+    found.add_argument("--on", default="cuda", help="where the part `device` runs")
+    found.add_argument("--device-seconds", type=float, default=5.0, help="for each of its batches")
     found.add_argument("--rounds", type=int, default=15, help="of the engine's forms")
     found.add_argument("--slow-rounds", type=int, default=5, help="beside transformers")
     found.add_argument("--requests", type=int, default=128, help="of a form in a round")

@@ -40,8 +40,8 @@ from asterism.core.progress import track
 from asterism.models.ugt.inference import Precision
 from asterism.serving.engine.limits import EngineLimits
 from asterism.serving.engine.pool import EnginePool
+from asterism.serving.places import CUDA_ENGINE, DEFAULT_ENGINE
 from asterism.serving.ports import EngineRequest, HistoryEvent
-from asterism.serving.service import DEFAULT_ENGINE
 from peers import commit
 from reference_shape import MODEL, item_ids_of, write_reference_bundle
 
@@ -235,9 +235,9 @@ def _percentile(values: list[float], share: float) -> float | None:
 
 
 @asynccontextmanager
-async def running(bundle: Bundle, limits: EngineLimits) -> AsyncIterator[EnginePool]:
+async def running(factory: str, bundle: Bundle, limits: EngineLimits) -> AsyncIterator[EnginePool]:
     """An engine that is ready, and ended afterwards."""
-    engine = EnginePool(DEFAULT_ENGINE, bundle, frozenset, limits)
+    engine = EnginePool(factory, bundle, frozenset, limits)
     engine.start()
     try:
         await engine.wait_ready()
@@ -254,8 +254,9 @@ async def measure(bundle: Bundle, arguments: Any) -> Row:
     loads = [Load(share, arguments) for share in arguments.loads]
     seconds = arguments.seconds / arguments.turns
     at_capacity = min(_CAPACITY_SECONDS if arguments.turns == 1 else _CAPACITY_OF_A_TURN, arguments.seconds)
+    factory = CUDA_ENGINE if arguments.device == "cuda" else DEFAULT_ENGINE
     capacities: list[float] = []
-    async with running(bundle, limits) as wide, running(bundle, free) as engine:
+    async with running(factory, bundle, limits) as wide, running(factory, bundle, free) as engine:
         for one in (wide, engine):  # who returns was there before: a fresh engine has everyone's history to read
             await closed_loop(one, requests, min(2.0, arguments.seconds), arguments)
         for turn in range(arguments.turns):
@@ -299,6 +300,7 @@ def main() -> None:
     parser.add_argument("--deadline-ms", type=float, default=50.0)
     parser.add_argument("--clients", type=int, default=32, help="of the closed loop")
     parser.add_argument("--engines", type=int, default=1)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the model answers")
     parser.add_argument("--pin", action="store_true")
     parser.add_argument("--beam", type=int, default=20)
     parser.add_argument("--min-beam", type=int, default=None)

@@ -80,16 +80,17 @@ def test_of_equal_ones_the_lower_key_stands_first(keys: list[int], values: list[
     assert found[0].tolist() == [values[place] for place in wanted]
 
 
-def test_products_alone_are_rounded_to_bf16() -> None:
+def test_rough_products_alone_are_rounded_to_bf16() -> None:
     graph = Graph("product")
     left = graph.input(Port("left", "float32", ("batch", 2), ""))
     right = graph.constant(np.array([[1.0], [1.0]], dtype=np.float32))
     graph.output(Port("sum", "float32", ("batch",), ""), left.sum(1))
     graph.output(Port("product", "float32", ("batch", 1), ""), left @ right)
+    graph.output(Port("rough", "float32", ("batch", 1), ""), left.rough_product(right))
     feeds = {"left": torch.tensor([[1.001, 0.0]])}
     exact, rounded = (Program(graph, DeviceConstants("cpu"), one).run(feeds) for one in ("fp32", "bf16"))
-    assert [one.item() for one in exact] == pytest.approx([1.001, 1.001])
-    assert [one.item() for one in rounded] == pytest.approx([1.001, 1.0])
+    assert [one.item() for one in exact] == pytest.approx([1.001, 1.001, 1.001])
+    assert [one.item() for one in rounded] == pytest.approx([1.001, 1.001, 1.0])
 
 
 def test_programs_share_what_is_equal() -> None:

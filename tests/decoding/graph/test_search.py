@@ -13,6 +13,7 @@ from asterism.config import DecodingConfig
 from asterism.data.sequences import Sequences
 from asterism.decoding import Generator, recommend_exhaustively
 from asterism.decoding.exports.graphs import EXCLUDED
+from asterism.decoding.graph import code_levels
 from asterism.decoding.graph.columns import columns_of
 from asterism.decoding.graph.encoder import encode
 from asterism.decoding.graph.over_catalogue import recommend_all_but
@@ -54,6 +55,13 @@ def test_it_answers_as_the_generator(mode: Any, beam: int, k: int) -> None:
     items, scores = answered(one, search, rows, excluded)
     np.testing.assert_array_equal(items, wanted.items)
     np.testing.assert_allclose(scores, wanted.scores, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("few", [0.0, 1e9])
+def test_children_alone_are_scored_as_with_all_nodes(few: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each level one way, then the other."""
+    monkeypatch.setattr(code_levels, "_FEW", few)
+    test_it_answers_as_the_generator("generate", 7, 10)
 
 
 @pytest.mark.parametrize("code_weight", [0.0, 0.4])

@@ -31,7 +31,7 @@ class Call(Protocol):
         ...
 
     def factor(self, place: int) -> Tensor:
-        """The same as one side of a matrix product, which may be rounded."""
+        """The same as one side of a rough matrix product."""
         ...
 
     def numbers(self, place: int) -> list[int]:
@@ -58,7 +58,7 @@ def _div(left: Tensor, right: Tensor) -> Tensor:
     return torch.div(left, right) if left.is_floating_point() else torch.div(left, right, rounding_mode="trunc")
 
 
-def _matmul(call: Call) -> tuple[Tensor, ...]:
+def _rough_matmul(call: Call) -> tuple[Tensor, ...]:
     return (torch.matmul(call.factor(0), call.factor(1)).float(),)
 
 
@@ -202,7 +202,7 @@ OPERATORS: Final[dict[str, Operator]] = {
     "Less": _binary(torch.lt),
     "LessOrEqual": _binary(torch.le),
     "LogSoftmax": _unary(lambda value: value.log_softmax(-1)),
-    "MatMul": _matmul,
+    "MatMul": _binary(torch.matmul),
     "Max": _binary(torch.maximum),
     "Min": _binary(torch.minimum),
     "Mod": _binary(torch.remainder),
@@ -216,6 +216,7 @@ OPERATORS: Final[dict[str, Operator]] = {
     "Reshape": _reshape,
     "ScatterElements": _scatter_elements,
     "SearchSorted": _search_sorted,
+    "RoughMatMul": _rough_matmul,
     "Shape": _shape,
     "Sigmoid": _unary(torch.sigmoid),
     "Slice": _slice,

@@ -47,7 +47,8 @@ def _node(node: Node) -> onnx.NodeProto:
     attributes = dict(node.attributes)
     if node.kind == "Cast":
         attributes["to"] = _TYPES[attributes["to"]]
-    return helper.make_node(node.kind, node.inputs, node.outputs, **attributes)
+    kind = "MatMul" if node.kind == "RoughMatMul" else node.kind  # a file says nothing of precision
+    return helper.make_node(kind, node.inputs, node.outputs, **attributes)
 
 
 def _value_info(port: Port) -> onnx.ValueInfoProto:

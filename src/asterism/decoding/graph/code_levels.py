@@ -16,6 +16,8 @@ from asterism.models.ugt.decoder import UNSEEN_SHARE, CodeDecoder
 
 #: What stands in for the score of a sibling that is not there: its probability is zero, and no sum becomes NaN.
 _NO_SIBLING = -1e9
+#: A node's vector that is fetched for one row costs as much as so many that are multiplied for a batch.
+_FEW = 16
 
 
 class Children(NamedTuple):
@@ -52,12 +54,19 @@ class CodeLevel:
         """(B, P, C) long, the last code of each child."""
         return self.graph.constant(self._codes).at(children.nodes)
 
-    def log_probs(self, states: Value, parents: Value, children: Children) -> Value:
-        """(B, D) states → (B, P, C) log p(child | parent, state); for no child a large negative number."""
+    def log_probs(self, states: Value, parents: Value, children: Children, prefixes: int | None = None) -> Value:
+        """(B, D) states → (B, P, C) log p(child | parent, state); for no child a large negative number.
+
+        Where P is told, and the children are few beside the level's nodes, they alone are scored.
+        """
         left = self.graph.constant(self._left, np.float32).at(parents).unsqueeze(2)
         if self.number not in self._decoder.branching:
             return self.graph.where(children.legal, left, _NO_SIBLING)
-        scores = self._scores(states).along(children.nodes.flat(1), 1).shaped_like(children.nodes)
+        nodes = children.nodes.flat(1)
+        if prefixes is not None and prefixes * self.family * _FEW < self.nodes:
+            scores = (self._vectors().at(nodes) @ self._queries(states).unsqueeze(2)).shaped_like(children.nodes)
+        else:
+            scores = self._scores(states).along(nodes, 1).shaped_like(children.nodes)
         return self.graph.where(children.legal, scores, _NO_SIBLING).log_softmax() + left
 
     def whole_log_probs(self, states: Value, parents: Value, known: Value) -> Value:
@@ -73,10 +82,15 @@ class CodeLevel:
 
     def _scores(self, states: Value) -> Value:
         """(B, D) → (B, nodes) cosines over the temperature."""
-        turned = states + linear(_turn(self._decoder, self.number), states)
+        return self._queries(states) @ self._vectors(transposed=True)
+
+    def _queries(self, states: Value) -> Value:
+        return (states + linear(_turn(self._decoder, self.number), states)).unit()
+
+    def _vectors(self, transposed: bool = False) -> Value:
         with torch.no_grad():
-            vectors = weights(self._decoder.node_vectors(self.number))
-        return turned.unit() @ self.graph.constant(vectors.T / np.float32(self._decoder.temperature))
+            vectors = weights(self._decoder.node_vectors(self.number)) / np.float32(self._decoder.temperature)
+        return self.graph.constant(vectors.T if transposed else vectors)
 
 
 def find(levels: list[CodeLevel], prefixes: Value) -> tuple[Value, Value]:

@@ -146,7 +146,7 @@ def _keys(tokens: Tokens, prefix: int) -> _Keys:
 def _attended(block: PointwiseAttentionBlock, states: Value, groups: Value, keys: _Keys, newest: bool) -> Value:
     """(B, L, D) → (B, q, D), what it is added to included."""
     width, heads = block.contract.in_features, block.heads
-    expanded = linear(block.expand, token_norm(block.norm, states, groups)).silu()
+    expanded = linear(block.expand, token_norm(block.norm, states, groups), rough=True).silu()
 
     def share(number: int) -> Value:
         return expanded.part(number * width, (number + 1) * width, -1)
@@ -157,10 +157,11 @@ def _attended(block: PointwiseAttentionBlock, states: Value, groups: Value, keys
     value, query, key, gate = by_head(1), by_head(2), by_head(3), share(0)
     if newest:
         query, gate, states = query.newest(2), gate.newest(1), states.newest(1)
-    scores = query @ key.transpose(0, 1, 3, 2) + _bias(block.bias, keys)
-    attended = scores.silu() * (keys.visible * (1 / block.max_tokens)) @ value
+    scores = query.rough_product(key.transpose(0, 1, 3, 2)) + _bias(block.bias, keys)
+    shares = scores.silu() * (keys.visible * (1 / block.max_tokens))
+    attended = shares.rough_product(value)
     normed = layer_norm(block.norm_attended, attended.transpose(0, 2, 1, 3).reshape(0, 0, width))
-    return states + linear(block.contract, normed * gate)
+    return states + linear(block.contract, normed * gate, rough=True)
 
 
 def _bias(bias: RelativeBias, keys: _Keys) -> Value:

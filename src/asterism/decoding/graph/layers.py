@@ -24,9 +24,10 @@ def rows_of(table: nn.Embedding, places: Value) -> Value:
     return places.graph.constant(weights(table.weight)).at(places)
 
 
-def linear(layer: nn.Linear, states: Value) -> Value:
+def linear(layer: nn.Linear, states: Value, *, rough: bool = False) -> Value:
     """(…, D) → (…, E)."""
-    product = states @ states.graph.constant(weights(layer.weight).T)
+    factor = states.graph.constant(weights(layer.weight).T)
+    product = states.rough_product(factor) if rough else states @ factor
     return product if layer.bias is None else product + states.graph.constant(weights(layer.bias))
 
 
@@ -58,7 +59,7 @@ def feed_forward(layer: FeedForward, states: Value, groups: Value) -> Value:
         return states + _mixture(layer.mixture, normed)
     assert layer.network is not None
     expand, contract = (one for one in layer.network if isinstance(one, nn.Linear))
-    return states + linear(contract, linear(expand, normed).silu())
+    return states + linear(contract, linear(expand, normed, rough=True).silu(), rough=True)
 
 
 def _mixture(mixture: MixtureOfExperts, tokens: Value) -> Value:
@@ -73,7 +74,11 @@ def _mixture(mixture: MixtureOfExperts, tokens: Value) -> Value:
     of_expert = chosen.unsqueeze(-1).equals(graph.constant(np.arange(experts)))
     shares = (of_expert.cast(np.float32) * gates.unsqueeze(-1)).sum(-2)  # (B, L, n)
     rows = tokens.reshape(1, -1, width)
-    hidden = (rows @ graph.constant(weights(mixture.expand)) + graph.constant(weights(mixture.expand_bias))).silu()
-    answers = hidden @ graph.constant(weights(mixture.contract)) + graph.constant(weights(mixture.contract_bias))
+    hidden = (
+        rows.rough_product(graph.constant(weights(mixture.expand))) + graph.constant(weights(mixture.expand_bias))
+    ).silu()
+    answers = hidden.rough_product(graph.constant(weights(mixture.contract))) + graph.constant(
+        weights(mixture.contract_bias)
+    )
     by_row = shares.reshape(-1, experts).transpose(1, 0).unsqueeze(-1)  # (n, B · L, 1)
     return (answers * by_row).sum(0).shaped_like(tokens)

@@ -115,7 +115,7 @@ def _beam_search(
         found = level.children(parents)
         nodes = found.nodes.flat(1)
         alive = permitted.below(graph.constant(starts).at(nodes), graph.constant(stops).at(nodes))
-        reached = (totals.unsqueeze(2) + level.log_probs(states, parents, found)).flat(1)
+        reached = (totals.unsqueeze(2) + level.log_probs(states, parents, found, prefixes=beams)).flat(1)
         scores = graph.where(found.legal.flat(1) & alive, reached, -np.inf)
         if number == last:
             ordered = permitted.best(graph.constant(by_path).at(nodes), scores, count)

@@ -1,7 +1,7 @@
 """A computation written down node by node: values with a type, and the operators that recommending needs.
 
-The operators are ONNX's, by name and by meaning, so that a graph can become a file for any runtime; what else there is
-to run it is told by who runs it.
+The operators are ONNX's, by name and by meaning, so that a graph can become a file for any runtime, but for
+`RoughMatMul`, a MatMul; who runs graphs otherwise may know more of them.
 """
 
 from __future__ import annotations
@@ -124,6 +124,10 @@ class Value:
 
     def __matmul__(self, other: Value) -> Value:
         return self._op("MatMul", other)
+
+    def rough_product(self, other: Value) -> Value:
+        """A matrix product whose factors may have fewer bits where whoever runs the graph is told so."""
+        return self._op("RoughMatMul", other)
 
     def __neg__(self) -> Value:
         return self._op("Neg")
