@@ -28,6 +28,7 @@ import torch
 from asterism.core.memory import keep_freed_memory
 from asterism.decoding.trie import Trie
 from decoding_parts.beside import measure_beside
+from decoding_parts.device import SHAPES as DEVICE_SHAPES
 from decoding_parts.device import measure_device
 from decoding_parts.figure import plot
 from decoding_parts.forms import all_forms
@@ -101,8 +102,8 @@ def device(arguments: argparse.Namespace) -> dict[str, Any] | str:
     """What a device makes of whole batches."""
     if arguments.on == "cuda" and not torch.cuda.is_available():
         return "torch finds no CUDA device"
-    batches = arguments.device_batches
-    return measure_device(arguments.on, batches, arguments.items, arguments.device_seconds, arguments.seed)
+    works = {name: arguments.device_batches for name in arguments.device_shapes}
+    return measure_device(arguments.on, works, arguments.items, arguments.device_seconds, arguments.seed)
 
 
 PARTS: Final[dict[str, Callable[[argparse.Namespace], Any]]] = {
@@ -132,6 +133,7 @@ def parser() -> argparse.ArgumentParser:
     for name, values in lists.items():
         found.add_argument(f"--{name}", type=int, nargs="*", default=values)
     found.add_argument("--on", default="cuda", help="where the part `device` runs")
+    found.add_argument("--device-shapes", nargs="+", choices=DEVICE_SHAPES, default=list(DEVICE_SHAPES))
     found.add_argument("--device-seconds", type=float, default=5.0, help="for each of its batches")
     found.add_argument("--rounds", type=int, default=15, help="of the engine's forms")
     found.add_argument("--slow-rounds", type=int, default=5, help="beside transformers")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -87,20 +87,23 @@ def recorders(device: str) -> dict[str, Recorder]:
     return {"recorded": CudaGraphs(device), "told": Directly(device)}
 
 
-def measure_device(device: str, batches: Sequence[int], items: int, seconds: float, seed: int) -> dict[str, Any]:
-    """Figures of each shape and batch, by turns; on a processor, where nothing is recorded, on one thread."""
+def measure_device(
+    device: str, batches: Mapping[str, Sequence[int]], items: int, seconds: float, seed: int
+) -> dict[str, Any]:
+    """Figures of shapes and their batches, by turns; on a processor, where nothing is recorded, on one thread."""
     random, by, found = np.random.default_rng(seed), recorders(device), []
-    for name, shape in SHAPES.items():
+    for name, sizes in batches.items():
+        shape = SHAPES[name]
         model, decoding = make_model(shape, items, seed), DecodingConfig(beam=shape.beam)
         generators = {how: CapturedGenerator(model, decoding, one, precision="bf16") for how, one in by.items()}
-        for rows in track(batches, f"device, {name}", len(batches)):
+        for rows in track(sizes, f"device, {name}", len(sizes)):
             histories = make_histories(rows, items, random)
             calls = {how: partial(one.recommend, histories, COUNT) for how, one in generators.items()}
             for call in calls.values():
                 call()
             found.append({"shape": name, "batch": rows, **measure(calls, seconds, rows)})
             print(json.dumps(found[-1]), file=sys.stderr)
-    known = {"device": "cpu, 1 thread"}
+    known: dict[str, Any] = {"device": "cpu, 1 thread"}
     if device != "cpu":
         known = {"device": torch.cuda.get_device_name(), "reserved_mb": torch.cuda.max_memory_reserved() >> 20}
     return {**known, "rows": found, "published": PUBLISHED}

@@ -70,6 +70,22 @@ def test_the_last_line_tells_of_every_form_and_side() -> None:
     assert len(beside["engine_is_faster"]) == 3
 
 
+def test_the_last_line_tells_of_a_device() -> None:
+    small = ["--device-shapes", "reference", "--device-batches", "1", "4", "--device-seconds", "0.1"]
+    found = run("--only", "device", "--on", "cpu", *small)["device"]
+    assert found["device"] == "cpu, 1 thread"
+    assert [(one["shape"], one["batch"]) for one in found["rows"]] == [("reference", 1), ("reference", 4)]
+    for one in found["rows"]:
+        told = one["told"]
+        assert 0 < told["p50_ms"] <= told["p99_ms"]
+        assert told["requests_per_second"] > 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_last_line_says_so() -> None:
+    assert run("--only", "device")["device"] == "torch finds no CUDA device"
+
+
 def test_the_last_line_tells_of_the_constraint_and_of_every_point(tmp_path: Path) -> None:
     found = run(
         *[
