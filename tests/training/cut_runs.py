@@ -21,6 +21,7 @@ from asterism.config.llm import TrainingMode
 from asterism.core import records
 from asterism.training.alignment.processes import Processes
 from asterism.training.course import Course
+from asterism.training.launches import leave
 from asterism.training.loop import Sitting, Validation, _Fitting
 from asterism.training.next_item import next_item_course
 from asterism.training.sft import supervised_course
@@ -196,6 +197,7 @@ def main(folder: Path) -> None:
     found["agreed"] = gather_object([agreed(folder / "agreed")])
     if int(os.environ["RANK"]) == 0:
         print(json.dumps(found))
+    leave()
 
 
 if __name__ == "__main__":

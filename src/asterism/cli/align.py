@@ -30,6 +30,7 @@ def align(
     from asterism.core.memory import keep_freed_memory
     from asterism.decoding.loading import load_config
     from asterism.training.alignment.pipeline import align_bundle
+    from asterism.training.launches import leave
 
     run = load_config(Bundle.open(bundle)) if config is None else load_run_config(config)
     alignment = run.alignment if method is None else run.alignment.model_copy(update={"method": method})
@@ -44,6 +45,7 @@ def align(
         )
         raise typer.Exit(130) from None
     if done is None:
+        leave()
         return
     aligned, result = done
     kept = "aligned bundle" if result.improved else "bundle as it was,"
@@ -54,3 +56,4 @@ def align(
             file=sys.stderr,
         )
         raise typer.Exit(130)
+    leave()

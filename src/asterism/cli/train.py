@@ -18,6 +18,7 @@ def train(
     """Train a recommender and write its bundle."""
     from asterism.config import load_run_config
     from asterism.core.memory import keep_freed_memory
+    from asterism.training.launches import leave
     from asterism.training.pipeline import train_bundle
 
     run = load_run_config(config)
@@ -31,3 +32,4 @@ def train(
         raise typer.Exit(130) from None
     if bundle is not None:
         print(f"bundle {bundle.version} is in {output}")
+    leave()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
+
+import torch
 
 from asterism.core.errors import TrainingError
 
@@ -43,6 +47,20 @@ def cutting_left_to_us() -> Iterator[None]:
     finally:
         if wish is not None:
             os.environ[_FSDP] = wish
+
+
+def leave() -> None:
+    """End this process with status 0 where it is one of several that were launched; alone, go on.
+
+    All that was asked of it must be done. A process of a group that takes itself apart is aborted now and then by a
+    thread of torch's that outlives the interpreter, and its launcher then ends the others, whatever they are doing.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _is_true(variable: str) -> bool:
