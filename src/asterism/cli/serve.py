@@ -339,6 +339,8 @@ def _places(bundle: Path | None, state: Path | None, config: Path | None) -> tup
 
 
 def _factory(named: str | None, device: Device) -> str:
+    if named is not None and device is Device.CUDA:
+        raise typer.BadParameter("--engine names what loads the model, so --device would say nothing; leave one out.")
     return named or (CUDA_ENGINE if device is Device.CUDA else DEFAULT_ENGINE)
 
 

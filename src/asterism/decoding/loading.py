@@ -56,7 +56,7 @@ class TrainedRecommender:
         if not isinstance(self.policy, UGT):
             raise ModelError(
                 f"the bundle holds a {type(self.policy).__name__}, and only a UGT can be written as graphs; "
-                "serve it with `asterism serve`"
+                "serve it with `asterism serve --device cpu`"
             )
         return self.policy
 

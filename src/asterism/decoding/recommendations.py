@@ -43,7 +43,7 @@ class Recommends(Protocol):
         *,
         excluded: Sequence[ArrayLike] | ExcludedPairs | None = None,
         filters: Sequence[ItemFilter | None] | None = None,
-        code_log_probs: bool = True,
+        code_log_probs: bool,
         beam: int | None = None,
         users: Sequence[str | None] | None = None,
         wanted: Callable[[], bool] = ...,

@@ -29,7 +29,8 @@ LENGTHS = {"batch": 8, "events": 5, "older_events": 15, "attributes": 2, "gone":
 
 def graph_of(**switches: object) -> Graph:
     weights = {"code_weight": 0.4, "content_weight": 1.5, "neighbour_weight": 3.0}
-    return answer_graph(model(**switches), Search(10, "rescored", DecodingConfig(beam=10, kept=6, **weights), heads()))
+    search = Search(10, "rescored", DecodingConfig(beam=10, kept=6, **weights), heads())
+    return answer_graph(model(**switches), search, {})
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -104,6 +105,17 @@ def test_programs_share_what_is_equal() -> None:
         found.append(Program(graph, held).run({"place": torch.tensor([4])})[0].item())
     assert found == [4.0, 4.0]
     assert len(held) == 1
+
+
+def test_graphs_of_a_model_make_its_tables_once() -> None:
+    tables: dict[str, np.ndarray] = {}
+    graphs = [
+        answer_graph(model(), Search(width, "rescored", DecodingConfig(beam=width), heads()), tables)
+        for width in (4, 16)
+    ]
+    first, second = ({id(one.array) for one in graph.constants.values()} for graph in graphs)
+    assert {id(one) for one in tables.values()} <= first & second
+    assert {"items as events", "item directions", "items by path"} <= set(tables)
 
 
 def ran(scores: np.ndarray, written: object) -> list[np.ndarray]:

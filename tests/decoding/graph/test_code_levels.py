@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from asterism.decoding.graph.code_levels import CodeLevel, find, items_below
+from asterism.decoding.graph.code_levels import CodeLevel, bounds_below, find, items_by_path
 from asterism.decoding.graph.heads import all_item_scores, code_state, item_scores
 from asterism.decoding.graph.ports import Port
 from asterism.models.ugt import UGT
@@ -69,10 +69,11 @@ def test_a_level_without_choice() -> None:
 
 def test_items_below_a_node_lie_side_by_side() -> None:
     one = model()
-    items, ranges = items_below(one)
+    items = items_by_path(one)
     assert sorted(items.tolist()) == list(range(ITEMS))
-    for number, (starts, stops) in enumerate(ranges):
+    for number in range(len(SIZES)):
         level = one.decoder.tree.level(number)
+        starts, stops = bounds_below(level.of_item.numpy(), len(level))
         for node in range(len(level)):
             below = set(items[starts[node] : stops[node]].tolist())
             assert below == set((level.of_item == node).nonzero()[:, 0].tolist())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+
+from numpy.typing import NDArray
 
 from asterism.decoding.captured.by_place import ByPlace, Rows
 from asterism.decoding.graph.encoder import encode
@@ -21,9 +23,12 @@ COUNTS: Final = Port("counts", "int64", (BATCH,), "how many items are wanted")
 UNORDERED: Final = Port("unordered", "int64", (BATCH,), "how many scores of a row are no numbers")
 
 
-def answer_graph(model: UGT, search: Search) -> Graph:
-    """For beams of up to `search.width` and as many items a row: `items` and `scores` (B, search.k), best first."""
-    graph = Graph(f"answers of {search.k} by a beam of {search.width}")
+def answer_graph(model: UGT, search: Search, tables: dict[str, NDArray[Any]]) -> Graph:
+    """For beams of up to `search.width` and as many items a row: `items` and `scores` (B, search.k), best first.
+
+    `tables` is shared by the model's graphs.
+    """
+    graph = Graph(f"answers of {search.k} by a beam of {search.width}", tables)
     columns = {port.name: graph.input(port) for port in history_ports(model.shape.model)}
     before, slots, gone, widths, counts = (graph.input(port) for port in (BEFORE, SLOTS, GONE, WIDTHS, COUNTS))
     permitted = ByPlace(graph, model.items.count, Rows(before, slots, gone))

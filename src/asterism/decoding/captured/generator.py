@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from asterism.config.run import DecodingConfig
-from asterism.core.errors import AbandonedError, RequestError
+from asterism.core.errors import AbandonedError, ModelError, RequestError
 from asterism.data.sequences import Sequences
 from asterism.decoding.beam import always
 from asterism.decoding.captured.answer_graph import COUNTS, GONE, SLOTS, UNORDERED, WIDTHS
@@ -19,7 +20,7 @@ from asterism.decoding.captured.recording import Recorder
 from asterism.decoding.captured.recordings import EMPTY, Answered, Recordings
 from asterism.decoding.captured.stock import Filters, Stock
 from asterism.decoding.exclusion import ExcludedPairs
-from asterism.decoding.graph.code_levels import items_below
+from asterism.decoding.graph.code_levels import items_by_path
 from asterism.decoding.graph.columns import Feeds, columns_of
 from asterism.decoding.history_heads import NO_HEADS, HistoryHeads
 from asterism.decoding.item_filter import ItemFilter
@@ -64,17 +65,22 @@ class CapturedGenerator:
         attributes: int = 1,
         most_rows: int = MOST_ROWS,
     ) -> None:
-        """`attributes` that a user has at most; `most_rows` that are answered at once, a power of two.
+        """`attributes` that a user has at most; `most_rows` that are answered at once, down to a power of two.
 
-        Raise `ConfigError` if all weights are zero, or where a head has weight and is not there.
+        Raise `ConfigError` if all weights are zero, or where a head has weight and is not there, `ModelError` where the
+        model is in training mode.
         """
         check_weights(config)
         heads.check(config)
-        self._beam, self._most_rows, self._recorder = config.beam, most_rows, recorder
+        if model.training:
+            raise ModelError("the model is in training mode, so dropout would change its scores; call eval() on it")
+        self._beam, self._recorder = config.beam, recorder
         self._shape = model.shape.model
-        self._stock = Stock(items_below(model)[0], most_rows, recorder.device)
-        answered = Answered(model.eval(), config, heads, precision, attributes)
-        self._recordings = Recordings(answered, recorder, self._stock.table, most_rows)
+        self._most_rows = 1 << (most_rows.bit_length() - 1)
+        self._stock = Stock(items_by_path(model), self._most_rows, recorder.device)
+        answered = Answered(model, config, heads, precision, attributes)
+        self._recordings = Recordings(answered, recorder, self._stock.table, self._most_rows)
+        self._one_at_a_time = threading.Lock()  # a recording's inputs and outputs are one caller's
 
     def __len__(self) -> int:
         """How many items can be recommended now."""
@@ -89,7 +95,7 @@ class CapturedGenerator:
         """Take an item out, or back in; raises `UnknownIdError` if it was never there."""
         self._stock.set_available(item, available)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def recommend(
         self,
         histories: Sequences,
@@ -104,7 +110,8 @@ class CapturedGenerator:
     ) -> Recommendations:
         """See `Generator.recommend`; nothing is kept of `users`, and log-probabilities of codes are not answered.
 
-        `wanted` is asked before each part of a batch. Raises what `Generator.recommend` raises.
+        `wanted` is asked before each part of a batch. Calls from several threads wait for each other. Raises what
+        `Generator.recommend` raises, and `UnknownIdError` where a history has an item that the catalogue never had.
         """
         if code_log_probs:
             raise RequestError("captured graphs answer no log-probabilities of codes; ask a `Generator` for them")
@@ -112,16 +119,20 @@ class CapturedGenerator:
         check_request(k if isinstance(k, int) else 1, "rescored")
         counts = per_row(k, rows, "k")
         widths = np.maximum(per_row(self._beam if beam is None else beam, rows, "beam"), counts)
-        self._stock.require_items()
+        if users is not None and len(users) != rows:
+            raise RequestError(f"`users` has {len(users)} rows for {rows} histories; give one for each")
+        self._stock.check_known(histories.items, "of a history")
         asked = _Asked(histories, self._gone(excluded, rows), _of_rows(filters, rows), counts, widths)
-        columns = k if isinstance(k, int) else int(counts.max(initial=0))
+        columns = int(np.max(k, initial=0))
         found = Recommendations(
             np.full((rows, columns), -1, dtype=np.int64), np.full((rows, columns), -np.inf, dtype=np.float32), None
         )
-        for part in self._parts(rows, len(asked.filters) > 0):
+        for part in self._parts(asked):
             if not wanted():
                 raise AbandonedError(f"nobody waits for these {rows} rows any more; they were left at row {part.start}")
-            self._answer(asked.part(part), found.items[part], found.scores[part])
+            with self._one_at_a_time:
+                self._stock.require_items()
+                self._answer(asked.part(part), found.items[part], found.scores[part])
         return found
 
     def _gone(self, excluded: Sequence[ArrayLike] | ExcludedPairs | None, rows: int) -> list[Indices]:
@@ -130,8 +141,11 @@ class CapturedGenerator:
         row_of, places = np.divmod(np.unique(pairs.rows * known + self._stock.places_of(pairs.items)), known)
         return np.split(places, np.searchsorted(row_of, np.arange(1, rows)))
 
-    def _parts(self, rows: int, filtered: bool) -> Iterator[slice]:
-        step = min(self._most_rows, self._stock.most_filters) if filtered else self._most_rows
+    def _parts(self, asked: _Asked) -> Iterator[slice]:
+        rows = len(asked.histories)
+        step = self._recordings.most_rows(int(asked.widths.max(initial=1)))
+        if asked.filters:
+            step = min(step, self._stock.most_filters)
         for start in range(0, rows, step):
             yield slice(start, min(start + step, rows))
 

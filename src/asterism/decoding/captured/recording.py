@@ -48,7 +48,6 @@ class Directly:
 
     def record(self, work: Work) -> Work:
         """See `Recorder.record`."""
-        work()
         return work
 
     def wait(self) -> None:
@@ -63,34 +62,46 @@ class CudaGraphs:
     pins: Final = True
 
     def __init__(self, device: torch.device | str = "cuda") -> None:
-        """Raise `ConfigError` where there is no such device."""
+        """Raise `ConfigError` where there is no such device; fp32 is not rounded to TF32 any more."""
+        named = torch.device(device)
+        if named.type != "cuda":
+            raise ConfigError(f"graphs are captured on CUDA devices, and {named} is none; name cuda or cuda:0")
         if not torch.cuda.is_available():
             raise ConfigError(
                 "torch finds no CUDA device; serve with `--device cpu`, or install a CUDA build of torch where one is"
             )
-        named = torch.device(device)
         self.device = torch.device("cuda", torch.cuda.current_device() if named.index is None else named.index)
         if self.device.index >= torch.cuda.device_count():
             raise ConfigError(f"there is no device {self.device}; {torch.cuda.device_count()} were found")
-        torch.cuda.set_device(self.device)
-        self._pool = torch.cuda.graph_pool_handle()
-        self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # the processor is for the service meanwhile
+        torch.backends.cuda.matmul.allow_tf32 = False
+        with torch.cuda.device(self.device):
+            self._pool = torch.cuda.graph_pool_handle()
+            self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # who waits leaves the core
+            # Streams of its own: libraries keep working memory by stream, a captured one belongs to the graphs' pool,
+            # and what is captured on a stream that others share ends with whichever graph is dropped first.
+            self._aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._capturing = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def record(self, work: Work) -> Work:
         """See `Recorder.record`."""
-        current, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(current)
-        with torch.cuda.stream(aside):
-            for _ in range(_WARM_UPS):
+        with torch.cuda.device(self.device):
+            current = torch.cuda.current_stream()
+            self._aside.wait_stream(current)
+            with torch.cuda.stream(self._aside):
+                for _ in range(_WARM_UPS):
+                    work()
+            current.wait_stream(self._aside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._capturing):
                 work()
-        current.wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            work()
-        replay: Work = graph.replay
-        return replay
+
+        def repeat() -> None:
+            with torch.cuda.device(self.device):
+                graph.replay()
+
+        return repeat
 
     def wait(self) -> None:
         """See `Recorder.wait`."""
-        self._done.record()
+        self._done.record(torch.cuda.current_stream(self.device))
         self._done.synchronize()

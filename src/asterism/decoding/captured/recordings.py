@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from asterism.config.run import DecodingConfig
@@ -25,11 +26,13 @@ from asterism.models.ugt.inference import Precision
 EMPTY: Final = {"items": -1, "older_items": -1, "asked_timestamps": -1, "values": np.nan}
 #: Items that a row may leave out in a graph that was recorded; a batch with a row of more is told anew.
 _MOST_GONE: Final = 1024
+#: Scores of a step; with what is made of them they take some ten times as many bytes.
+_SCORES_AT_ONCE: Final = 1 << 26
 _NARROWEST_SHARE: Final = 8  # of the configured beam, in graphs recorded before anything is asked
 
 
 class Answered(NamedTuple):
-    """What the graphs answer with."""
+    """What the graphs answer with; weights are read when a first graph is made, and must not change after that."""
 
     model: UGT
     config: DecodingConfig
@@ -61,6 +64,9 @@ class Recordings:
             "attributes": answered.attributes,
             "gone": _MOST_GONE,
         }
+        tree = answered.model.decoder.tree
+        self._family = max(int(tree.level(number).counts.max()) for number in range(len(answered.model.codebook_sizes)))
+        self._tables: dict[str, NDArray[Any]] = {}
         self._programs: dict[int, Program] = {}
         self._held: dict[tuple[int, int], Recording] = {}
 
@@ -77,12 +83,24 @@ class Recordings:
             self._held[size] = self._made(*size, self._lengths, self._recorder)
         return self._held[size]
 
+    def most_rows(self, width: int) -> int:
+        """How many rows of a beam of that width a device is given at once: a power of two, of bounded memory."""
+        model, config, heads, *_ = self._answered
+        wide = self._captured(width) * self._family
+        if heads.neighbours is not None and config.neighbour_weight > 0:
+            wide = max(wide, model.items.count)  # that head adds up a row of the catalogue
+        return min(self._most_rows, 1 << (max(1, _SCORES_AT_ONCE // wide).bit_length() - 1))
+
     def record_all(self, progress: bool = False) -> None:
-        """Record what may be asked for under any load: batches of all sizes, by the configured beam and narrower."""
+        """Record what is asked for most: batches of all sizes, by beams from an eighth of the configured one to it.
+
+        The largest first: the smaller ones then find room in the memory that those take while they run. Wider beams,
+        which requests of many items have, are recorded when they are asked for.
+        """
         beam = self._answered.config.beam
         narrowest = self._captured(max(1, beam // _NARROWEST_SHARE))
         widths = sorted({self._captured(width) for width in range(narrowest, beam + 1)})
-        sizes = [(1 << bit, width) for width in widths for bit in range(self._most_rows.bit_length())]
+        sizes = [(1 << bit, width) for width in widths for bit in range(self.most_rows(width).bit_length())][::-1]
         for rows, width in track(sizes, "recording graphs", len(sizes)) if progress else sizes:
             self.of(rows, width, {})
 
@@ -95,7 +113,7 @@ class Recordings:
             captured = -(-captured // 2)
         return captured
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _made(self, rows: int, width: int, lengths: dict[str | int, int], recorder: Recorder) -> Recording:
         program = self._program(width)
         of_batch = {**lengths, BATCH: rows}
@@ -117,6 +135,6 @@ class Recordings:
         if width not in self._programs:
             model, config, heads, precision, _ = self._answered
             of_width = config.model_copy(update={"beam": width})
-            graph = answer_graph(model, Search(width, "rescored", of_width, heads))
+            graph = answer_graph(model, Search(width, "rescored", of_width, heads), self._tables)
             self._programs[width] = Program(graph, self._constants, precision)
         return self._programs[width]

@@ -15,7 +15,7 @@ from asterism.core.errors import ModelError, UnknownIdError
 from asterism.decoding.item_filter import ItemFilter
 from asterism.decoding.trie_layout import Indices
 
-#: What the table may take; a catalogue of ten million items has 26 slots then.
+#: What the table may take: a catalogue of ten million items has 26 slots then.
 _TABLE_BYTES: Final = 1 << 30
 _BYTES_A_PLACE: Final = 4
 
@@ -78,13 +78,16 @@ class Stock:
 
     def places_of(self, items: Indices) -> Indices:
         """Where items (n,) stand; raises `UnknownIdError` beyond the catalogue."""
-        if len(items) and int(items.view(np.uint64).max()) >= self.known_items:  # below zero is beyond all as well
+        self.check_known(items, "to leave out")
+        return self._place_of[items]
+
+    def check_known(self, items: NDArray[np.integer], what: str) -> None:
+        """Raise `UnknownIdError` on an item index (n,) beyond the catalogue: a device would look there."""
+        if len(items) and (int(items.min()) < 0 or int(items.max()) >= self.known_items):
             strange = items[(items < 0) | (items >= self.known_items)]
             raise UnknownIdError(
-                f"item index {int(strange[0])} (an excluded item or a history's event) is outside the catalogue of "
-                f"{self.known_items} items"
+                f"item index {int(strange[0])} {what} is outside the catalogue of {self.known_items} items"
             )
-        return self._place_of[items]
 
     def slots_of(self, filters: Filters, rows: int) -> NDArray[np.int64]:
         """(rows,) the slots of a batch's filters, none or one a row, written and up to date."""
@@ -111,8 +114,17 @@ class Stock:
     def _refresh(self, slot: int) -> None:
         if self._written[slot] == self._changes:
             return
-        asked = self._filters[slot]
-        allowed = self._available if asked is None else self._available & asked.allows(self._by_path)
-        flags = torch.from_numpy(allowed).to(self._table.device)
+        changes, asked = self._changes, self._filters[slot]  # a change that comes meanwhile is for the next batch
+        flags = torch.from_numpy(self._available if asked is None else self._allowed(asked)).to(self._table.device)
         torch.cumsum(flags, 0, dtype=torch.int32, out=self._table[slot, 1:])
-        self._written[slot] = self._changes
+        self._written[slot] = changes
+
+    def _allowed(self, asked: ItemFilter) -> NDArray[np.bool_]:
+        """(N,) by place, what is available of what a filter allows; a short list costs little."""
+        listed, _ = asked.parts
+        if listed is None:
+            return self._available & asked.allows(self._by_path)
+        allowed = np.zeros(self.known_items, dtype=np.bool_)
+        places = self._place_of[listed[: np.searchsorted(listed, self.known_items)]]
+        allowed[places] = self._available[places]
+        return allowed

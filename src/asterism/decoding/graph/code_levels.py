@@ -36,12 +36,16 @@ class CodeLevel:
         self.graph, self.number, self.size, self.nodes = graph, number, level.size, len(level)
         self.family = int(level.counts.max())
         self._decoder = decoder
-        self._first = graph.constant(level.first.numpy())
-        self._counts = graph.constant(level.counts.numpy())
-        self._codes = level.paths[:, -1].numpy()
-        unseen = level.size - level.counts.numpy()
-        self._unseen = np.log(np.where(unseen < level.size, UNSEEN_SHARE, 1.0) / np.maximum(unseen, 1))
-        self._left = np.where(unseen > 0, math.log1p(-UNSEEN_SHARE), 0.0)
+        self._level = level
+        self._first = graph.table(f"first nodes of level {number}", level.first.numpy)
+        self._counts = graph.table(f"families of level {number}", level.counts.numpy)
+
+    def bounds(self, nodes: Value) -> tuple[Value, Value]:
+        """Where the items below nodes (B, M) start and stop in the order of their paths."""
+        graph, of_item, count = self.graph, self._level.of_item.numpy(), self.nodes
+        starts = graph.table(f"starts of level {self.number}", lambda: bounds_below(of_item, count)[0])
+        stops = graph.table(f"stops of level {self.number}", lambda: bounds_below(of_item, count)[1])
+        return starts.at(nodes), stops.at(nodes)
 
     def children(self, parents: Value) -> Children:
         """Of parents (B, P) long, numbered in the level before."""
@@ -52,14 +56,15 @@ class CodeLevel:
 
     def codes(self, children: Children) -> Value:
         """(B, P, C) long, the last code of each child."""
-        return self.graph.constant(self._codes).at(children.nodes)
+        last = self.graph.table(f"codes of level {self.number}", lambda: self._level.paths[:, -1].numpy())
+        return last.at(children.nodes)
 
     def log_probs(self, states: Value, parents: Value, children: Children, prefixes: int | None = None) -> Value:
         """(B, D) states → (B, P, C) log p(child | parent, state); for no child a large negative number.
 
         Where P is told, and the children are few beside the level's nodes, they alone are scored.
         """
-        left = self.graph.constant(self._left, np.float32).at(parents).unsqueeze(2)
+        left = self.graph.table(f"shares of level {self.number}", self._left).at(parents).unsqueeze(2)
         if self.number not in self._decoder.branching:
             return self.graph.where(children.legal, left, _NO_SIBLING)
         nodes = children.nodes.flat(1)
@@ -74,11 +79,23 @@ class CodeLevel:
         graph, found = self.graph, self.children(parents)
         legal = found.legal & known.unsqueeze(2)
         share = graph.where(
-            known, graph.constant(self._unseen, np.float32).at(parents), -math.log(self.size)
+            known, graph.table(f"others of level {self.number}", self._others).at(parents), -math.log(self.size)
         ).unsqueeze(2)
         spread = share.expand(graph.constant([1, 1, self.size + 1]))  # the last column takes what is no child
         places = graph.where(legal, self.codes(found), self.size)
         return spread.scattered(places, self.log_probs(states, parents, found), 2).part(0, self.size, 2)
+
+    def _left(self) -> NDArray[np.float32]:
+        """By parent the log share of its known children."""
+        unseen = self.size - self._level.counts.numpy()
+        return np.where(unseen > 0, math.log1p(-UNSEEN_SHARE), 0.0).astype(np.float32)
+
+    def _others(self) -> NDArray[np.float32]:
+        """By parent the log-probability of each code that is no known child's."""
+        unseen = self.size - self._level.counts.numpy()
+        share = np.where(unseen < self.size, UNSEEN_SHARE, 1.0)
+        found: NDArray[np.float32] = np.log(share / np.maximum(unseen, 1)).astype(np.float32)
+        return found
 
     def _scores(self, states: Value) -> Value:
         """(B, D) → (B, nodes) cosines over the temperature."""
@@ -88,9 +105,12 @@ class CodeLevel:
         return (states + linear(_turn(self._decoder, self.number), states)).unit()
 
     def _vectors(self, transposed: bool = False) -> Value:
-        with torch.no_grad():
-            vectors = weights(self._decoder.node_vectors(self.number)) / np.float32(self._decoder.temperature)
-        return self.graph.constant(vectors.T if transposed else vectors)
+        def made() -> NDArray[np.float32]:
+            with torch.no_grad():
+                found = weights(self._decoder.node_vectors(self.number)) / np.float32(self._decoder.temperature)
+            return found.T if transposed else found
+
+        return self.graph.table(f"nodes of level {self.number}{' as columns' if transposed else ''}", made)
 
 
 def find(levels: list[CodeLevel], prefixes: Value) -> tuple[Value, Value]:
@@ -107,15 +127,17 @@ def find(levels: list[CodeLevel], prefixes: Value) -> tuple[Value, Value]:
     return nodes, known
 
 
-def items_below(model: UGT) -> tuple[NDArray[np.int64], list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
-    """(N,) items in the order of their paths, and of each level where a node's items start and stop in it."""
-    tree, last = model.decoder.tree, len(model.codebook_sizes) - 1
-    items: NDArray[np.int64] = np.argsort(tree.level(last).of_item.numpy(), kind="stable")
-    ranges = []
-    for number in range(last + 1):
-        stops = np.cumsum(np.bincount(tree.level(number).of_item.numpy(), minlength=len(tree.level(number))))
-        ranges.append((np.concatenate([[0], stops[:-1]]).astype(np.int64), stops.astype(np.int64)))
-    return items, ranges
+def items_by_path(model: UGT) -> NDArray[np.int64]:
+    """(N,) items in the order of their paths."""
+    last = len(model.codebook_sizes) - 1
+    found: NDArray[np.int64] = np.argsort(model.decoder.tree.level(last).of_item.numpy(), kind="stable")
+    return found
+
+
+def bounds_below(of_item: NDArray[np.int64], nodes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(nodes,) where each node's items start and stop in the order of paths; `of_item` (N,), the items' nodes."""
+    stops = np.cumsum(np.bincount(of_item, minlength=nodes))
+    return np.concatenate([[0], stops[:-1]]).astype(np.int64), stops.astype(np.int64)
 
 
 def _turn(decoder: CodeDecoder, number: int) -> torch.nn.Linear:

@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from asterism.decoding.graph.circumstances import with_circumstances
+from asterism.decoding.graph.heads import item_directions
 from asterism.decoding.graph.layers import feed_forward, group_norm, layer_norm, linear, rows_of, token_norm, weights
 from asterism.decoding.graph.thresholds import gap_buckets, hash_buckets
 from asterism.decoding.graph.values import Graph, Value
@@ -73,7 +75,7 @@ def _start(graph: Graph, model: UGT, columns: Mapping[str, Value]) -> Value:
 
 def _tokens(graph: Graph, model: UGT, columns: Mapping[str, Value], start: Value) -> Tokens:
     items, times = columns["items"], columns["timestamps"]
-    vectors = graph.constant(_event_vectors(model)).at(items.at_least(0))
+    vectors = _event_vectors(graph, model).at(items.at_least(0))
     events = with_circumstances(graph, model.events, vectors, columns)
     tokens = Tokens(events, times, items >= 0, graph.filled([items.size(1)], 0, np.int64))
     if model.prefix.windows is not None:
@@ -85,11 +87,15 @@ def _tokens(graph: Graph, model: UGT, columns: Mapping[str, Value], start: Value
     return tokens
 
 
-def _event_vectors(model: UGT) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def _event_vectors(graph: Graph, model: UGT) -> Value:
     """(N, D) what an item enters as."""
-    with torch.no_grad():
-        vectors = model.items.all()
-        return weights(vectors if model.seen is None else vectors + model.seen.weight)
+
+    def made() -> NDArray[np.float32]:
+        with torch.no_grad():
+            vectors = model.items.all()
+            return weights(vectors if model.seen is None else vectors + model.seen.weight)
+
+    return graph.table("items as events", made)
 
 
 def _window_tokens(graph: Graph, model: UGT, columns: Mapping[str, Value]) -> Tokens:
@@ -103,7 +109,7 @@ def _window_tokens(graph: Graph, model: UGT, columns: Mapping[str, Value]) -> To
     inside = of_window.unsqueeze(0) & (items >= 0).unsqueeze(1)
     counts = inside.cast(np.int64).sum(-1)
     fullest = counts.at_least(1)
-    vectors = graph.constant(_event_vectors(model)).at(items.at_least(0))
+    vectors = _event_vectors(graph, model).at(items.at_least(0))
     means = inside.cast(np.float32) @ vectors / fullest.cast(np.float32).unsqueeze(-1)
     if windows.norm is not None:
         means = group_norm(windows.norm, means, 0)
@@ -178,7 +184,5 @@ def _pooled(graph: Graph, model: UGT, items: Value, present: Value) -> Value:
     events = items.size(1)
     scores = graph.constant(weights(model.pooling.scores)).at(events - 1 - graph.counting(events))
     shares = graph.where(present, scores.unsqueeze(0), _NOTHING).softmax()
-    with torch.no_grad():
-        directions = weights(model.item_directions())
-    mean = shares.unsqueeze(1) @ graph.constant(directions).at(items.at_least(0))
+    mean = shares.unsqueeze(1) @ item_directions(graph, model).at(items.at_least(0))
     return mean.squeeze(1) * float(model.pooling.gain.detach())

@@ -31,20 +31,24 @@ def code_state(model: UGT, state: Value) -> Value:
     return state if model.pooling is None else state.part(0, model.shape.model.width, 1)
 
 
-def item_directions(model: UGT) -> NDArray[np.float32]:
+def item_directions(graph: Graph, model: UGT) -> Value:
     """(N, D)."""
-    with torch.no_grad():
-        return weights(model.item_directions())
+    return graph.table("item directions", lambda: _item_directions(model))
 
 
 def item_scores(graph: Graph, model: UGT, state: Value, items: Value) -> Value:
     """(B, S) states, (B, C) candidates → (B, C)."""
-    return _products(item_queries(model, state), graph.constant(item_directions(model)).at(items))
+    return _products(item_queries(model, state), item_directions(graph, model).at(items))
 
 
 def all_item_scores(graph: Graph, model: UGT, state: Value) -> Value:
     """(B, S) states → (B, N)."""
-    return item_queries(model, state) @ graph.constant(np.ascontiguousarray(item_directions(model).T))
+    return item_queries(model, state) @ graph.table("item directions as columns", lambda: _item_directions(model).T)
+
+
+def _item_directions(model: UGT) -> NDArray[np.float32]:
+    with torch.no_grad():
+        return weights(model.item_directions())
 
 
 def history_scores(
@@ -54,7 +58,8 @@ def history_scores(
     heads.check(config)
     total: Value | None = None
     if heads.content is not None and config.content_weight > 0:
-        directions = graph.constant(weights(heads.content.directions))
+        content = heads.content
+        directions = graph.table("content directions", lambda: weights(content.directions))
         total = _content(graph, directions, history, items) * config.content_weight
     if heads.neighbours is not None and config.neighbour_weight > 0:
         worth = _neighbours(graph, heads.neighbours.transitions, history, items) * config.neighbour_weight
@@ -70,11 +75,12 @@ def _content(graph: Graph, directions: Value, history: Value, items: Value) -> V
 def _neighbours(graph: Graph, transitions: sparse.csr_array, history: Value, items: Value) -> Value:
     """Each event adds its row of the transitions to a row of scores, in which the candidates are looked up."""
     count = transitions.shape[0]
-    table, worth = _padded_rows(transitions)
+    table = graph.table("neighbours", lambda: _padded_rows(transitions)[0])
+    worth = graph.table("neighbours' worth", lambda: _padded_rows(transitions)[1])
     events = history.at_least(0)
-    given = graph.constant(worth).at(events) * _recency(graph, history, NEIGHBOUR_DECAY).unsqueeze(2)
+    given = worth.at(events) * _recency(graph, history, NEIGHBOUR_DECAY).unsqueeze(2)
     nothing = graph.filled([history.size(0), count + 1], 0.0, np.float32)
-    everything = nothing.scattered(graph.constant(table).at(events).flat(1), given.flat(1), 1, reduction="add")
+    everything = nothing.scattered(table.at(events).flat(1), given.flat(1), 1, reduction="add")
     return everything.along(items, 1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from asterism.decoding.graph.code_levels import items_below
+from asterism.decoding.graph.code_levels import items_by_path
 from asterism.decoding.graph.search import Found, Ordered, Search, best, rank, recommend
 from asterism.decoding.graph.values import Graph, Value
 from asterism.models.ugt import UGT
@@ -25,8 +25,8 @@ class OverCatalogue:
         """`excluded` (B, X) long, items to leave out, -1 for none."""
         self._graph, self._items = graph, model.items.count
         self.alive = _alive(graph, self._items, excluded)
-        by_path, _ = items_below(model)
-        living = self.alive.at(graph.constant(by_path), 1).cast(np.int64)
+        by_path = graph.table("items by path", lambda: items_by_path(model))
+        living = self.alive.at(by_path, 1).cast(np.int64)
         self._living = living
         self._before = graph.concat([living.part(0, 1, 1) * 0, living.running_sum(1)], 1)  # items before each place
 

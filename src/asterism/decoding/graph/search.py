@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from asterism.config.run import DecodingConfig
-from asterism.decoding.graph.code_levels import CodeLevel, items_below
+from asterism.decoding.graph.code_levels import CodeLevel, items_by_path
 from asterism.decoding.graph.heads import all_item_scores, code_state, history_scores, item_scores
 from asterism.decoding.graph.values import Graph, Value
 from asterism.decoding.history_heads import HistoryHeads
@@ -104,21 +104,21 @@ def best(graph: Graph, scores: Value, count: int) -> Found:
 def _beam_search(
     graph: Graph, model: UGT, state: Value, permitted: Permitted, width: int, count: int, sizes: Sizes | None
 ) -> Found:
-    by_path, ranges = items_below(model)
     states = code_state(model, state)
     left = permitted.any_left()
     parents = left.cast(np.int64) * 0
     totals = graph.where(left, parents.cast(np.float32), -np.inf)
-    last, beams = len(ranges) - 1, 1
-    for number, (starts, stops) in enumerate(ranges):
+    last, beams = len(model.codebook_sizes) - 1, 1
+    for number in range(last + 1):
         level = CodeLevel(graph, model, number)
         found = level.children(parents)
         nodes = found.nodes.flat(1)
-        alive = permitted.below(graph.constant(starts).at(nodes), graph.constant(stops).at(nodes))
+        alive = permitted.below(*level.bounds(nodes))
         reached = (totals.unsqueeze(2) + level.log_probs(states, parents, found, prefixes=beams)).flat(1)
         scores = graph.where(found.legal.flat(1) & alive, reached, -np.inf)
         if number == last:
-            ordered = permitted.best(graph.constant(by_path).at(nodes), scores, count)
+            items = graph.table("items by path", lambda: items_by_path(model)).at(nodes)
+            ordered = permitted.best(items, scores, count)
             return ordered.found if sizes is None else _first(graph, ordered.found, sizes.widths)
         beams = min(width, beams * level.family)
         totals, places = scores.best(beams)
@@ -140,7 +140,9 @@ def _rescored(
 ) -> Found:
     """The cascade after generation; see `rescoring.rescore`."""
     config = search.decoding
-    head = item_scores(graph, model, state, found.items.at_least(0))
+    head = found.scores * 0.0
+    if config.item_weight != 0 or config.kept > 0:
+        head = item_scores(graph, model, state, found.items.at_least(0))
     if 0 < config.kept < min(search.width, model.items.count):
         found, head = _kept(graph, permitted, found, head, search, sizes)
     items = found.items.at_least(0)

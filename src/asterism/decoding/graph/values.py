@@ -7,7 +7,7 @@ The operators are ONNX's, by name and by meaning, so that a graph can become a f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -38,8 +38,10 @@ class Constant(NamedTuple):
 class Graph:
     """A graph that grows; equal constants are kept once."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, tables: dict[str, NDArray[Any]] | None = None) -> None:
+        """`tables` are those of graphs of the same model, by name; it gets what this one makes."""
         self.name = name
+        self._tables = {} if tables is None else tables
         self.inputs: list[Port] = []
         self.outputs: list[Port] = []
         self.nodes: list[Node] = []
@@ -61,12 +63,20 @@ class Graph:
         array = np.asarray(values, dtype=dtype, order="C")  # a number stays without axes
         digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
-        key = digest.digest()
-        if key not in self._named:
+        return self._held(array, digest.digest())
+
+    def table(self, name: str, make: Callable[[], NDArray[Any]]) -> Value:
+        """A constant that is dear to make, known by a name: what others of that name hold is not compared."""
+        if name not in self._tables:
+            self._tables[name] = np.ascontiguousarray(make())
+        return self._held(self._tables[name], name.encode())
+
+    def _held(self, array: NDArray[Any], digest: bytes) -> Value:
+        if digest not in self._named:
             name = f"constant_{len(self.constants)}"
-            self.constants[name] = Constant(array, key)
-            self._named[key] = Value(self, name, array.dtype)
-        return self._named[key]
+            self.constants[name] = Constant(array, digest)
+            self._named[digest] = Value(self, name, array.dtype)
+        return self._named[digest]
 
     def node(self, kind: str, inputs: Sequence[Value], dtypes: Sequence[DTypeLike], **attributes: Any) -> list[Value]:
         """Outputs of an operator, by their types."""

@@ -13,6 +13,7 @@ from asterism.decoding.captured.loading import captured_generator
 from asterism.decoding.captured.recording import CudaGraphs, Recorder
 from asterism.decoding.loading import load_recommender
 from asterism.serving.engine.generator import GeneratorEngine
+from asterism.serving.engine.limits import EngineLimits
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def captured_engine(bundle: Path, recorder: Recorder) -> GeneratorEngine:
     """Load a bundle, and record all sizes of batches; raises `BundleError` or `ModelError`."""
     torch.set_num_threads(1)
     trained = load_recommender(Bundle.open(bundle))
-    generator = captured_generator(trained, recorder)
+    generator = captured_generator(trained, recorder, EngineLimits().max_batch)
     started = time.monotonic()
     generator.recordings.record_all()
     taken = time.monotonic() - started
