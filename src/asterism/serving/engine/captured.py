@@ -25,11 +25,11 @@ def load_engine(bundle: Path) -> GeneratorEngine:
 
 def captured_engine(bundle: Path, recorder: Recorder) -> GeneratorEngine:
     """Load a bundle, and record all sizes of batches; raises `BundleError` or `ModelError`."""
-    torch.set_num_threads(1)
     trained = load_recommender(Bundle.open(bundle))
     generator = captured_generator(trained, recorder, EngineLimits().max_batch)
     started = time.monotonic()
     generator.recordings.record_all()
     taken = time.monotonic() - started
+    torch.set_num_threads(1)  # tables of a large catalogue were made by all; what is left for a core is one thread's
     logger.info("%d graphs were recorded on %s in %.1f s", len(generator.recordings), recorder.device, taken)
     return GeneratorEngine(trained, generator)
