@@ -218,7 +218,7 @@ class Recommender:
         attribution_id = drawn_id()
         items = tuple(self._slate(request, scroll, ranked, eligible, attribution_id))
         if request.explain:
-            items = await asyncio.to_thread(self._explain, items, visit.state)
+            items = await asyncio.to_thread(self._explain, items, visit.state, unavailable)
         slate = said.slate if ranked and ranked[0].item.source is said.source else None
         answer = Recommendation(
             attribution_id=attribution_id,
@@ -267,8 +267,10 @@ class Recommender:
             return None
         return self._scrolls.after(scroll, (one.item_id for one in items))
 
-    def _explain(self, items: tuple[Recommended, ...], state: UserState) -> tuple[Recommended, ...]:
-        past = newest_items(state)
+    def _explain(
+        self, items: tuple[Recommended, ...], state: UserState, unavailable: frozenset[str]
+    ) -> tuple[Recommended, ...]:
+        past = [one for one in newest_items(state) if one not in unavailable]
         if not past or not items:
             return items
         ids = [one.item_id for one in items]
