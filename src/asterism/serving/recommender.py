@@ -147,7 +147,10 @@ class Recommender:
         return know
 
     async def recommend(self, request: RecommendRequest) -> Recommendation:
-        """The best slate that can be had within the deadline; raises `RequestError` on a category that no item has."""
+        """The best slate that can be had within the deadline.
+
+        Raises `CursorError`, and without a cursor `RequestError` on a category that no item has.
+        """
         started = time.perf_counter()
         with self._under_way.to(request.visitor.key) as answering:
             visit = await self._visits.of(request.visitor)
@@ -240,6 +243,8 @@ class Recommender:
         return answer
 
     def _check(self, request: RecommendRequest) -> None:
+        if request.cursor is not None:
+            return  # the first page was asked for when there were such items; now there are none
         asked = [request.wanted.categories] if request.wanted else []
         for categories in (*asked, *(one.categories for one in request.boosts)):
             self._facts.check_categories(categories)
