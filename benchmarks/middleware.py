@@ -79,6 +79,7 @@ async def microseconds(app: ASGIApp, headers: list[tuple[bytes, bytes]], request
             "type": "http",
             "method": "POST",
             "path": "/api/v1/recommend",
+            "raw_path": b"/api/v1/recommend",
             "query_string": b"",
             "headers": headers,
             "state": {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from asterism.core.records import Action
 from asterism.stores.catalogue import Item
 from asterism.stores.checking import check_stores
 from asterism.stores.event_log import Event, Forget, LocalEventLog
+from asterism.stores.local_bus import LocalEventBus
 from asterism.stores.opening import load, open_blobs, open_bus, open_history, open_hot, open_vectors, open_warm
 from asterism.stores.rate_limits import Rate
 from asterism.stores.segments import EVERYTHING
@@ -131,6 +133,36 @@ def test_a_local_log_is_well_with_users_forgotten_and_wrong_where_it_is_damaged(
     segment.write_bytes(data)
     (found,) = check_stores({"bus": url}, 5.0)
     assert (found.is_well, "the frame at byte 0 is damaged" in found.said) == (False, True)
+
+
+def test_a_group_that_keeps_the_names_of_forgotten_users_is_told(tmp_path: Path) -> None:
+    log, url = LocalEventLog(tmp_path), f"local:{tmp_path}"
+    bus = LocalEventBus(log, tmp_path)
+    bus.publish([Event(f"e{number}", "mug", Action.CLICK, number, "ada") for number in range(3)]).result(60)
+    runs, gone = bus.consumer("runs"), bus.consumer("gone")
+    for group in (runs, gone):
+        group.poll(2, 0.1)
+        group.commit()
+    gone.close()
+    os.utime(tmp_path / "groups" / "gone.json", (1_700_000_000, 1_700_000_000))
+    for user_id in ("ada", "bob"):
+        bus.forget(Forget(user_id, 9)).result(60)
+    while runs.poll(9, 0.0):
+        runs.commit()
+    bus.settle().result(60)
+    (found,) = check_stores({"bus": url}, 5.0)
+    assert found.is_well
+    assert "2 forgotten users stay until group 'gone' reads on" in found.said
+    assert "committed nothing since 2023-11-14 22:13 UTC" in found.said
+    assert "'runs'" not in found.said
+    assert b"bob" in b"".join(path.read_bytes() for path in tmp_path.glob("*.log"))
+    (tmp_path / "groups" / "gone.lock").unlink()
+    bus.settle().result(60)
+    assert b"bob" not in b"".join(path.read_bytes() for path in tmp_path.glob("*.log"))
+    (found,) = check_stores({"bus": url}, 5.0)
+    assert found.said == "local log, 0 events read"
+    runs.close()
+    bus.close()
 
 
 def test_every_url_opens_the_store_that_it_names(tmp_path: Path, redis_url: str, prefix: str) -> None:

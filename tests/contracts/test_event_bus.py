@@ -16,7 +16,7 @@ from asterism.core.errors import ConfigError, StorageError, StoreUnavailableErro
 from asterism.core.records import Action
 from asterism.stores import local_bus
 from asterism.stores.event_bus import Consumer, Delivery, EventBus, consume
-from asterism.stores.event_log import Event, LocalEventLog
+from asterism.stores.event_log import Event, Forget, LocalEventLog
 from asterism.stores.kafka_bus import KafkaEventBus, dead_letters
 from asterism.stores.local_bus import LocalConsumer, LocalEventBus, buried
 from asterism.stores.segments import MAGIC, START, Position, read_on
@@ -104,6 +104,15 @@ def test_when_an_event_was_published_is_told_where_the_bus_knows_it(place: Place
         assert before_ms <= round(given.published_at * 1000) <= after_ms
     consumer.close()
     bus.close()
+
+
+def test_a_closed_bus_says_so_at_once_to_whoever_publishes_or_forgets(place: Place) -> None:
+    bus = place.opener()
+    bus.forget(Forget("ada", 1)).result(60)
+    bus.close()
+    for late in (lambda: bus.publish([event(1)]), lambda: bus.publish([]), lambda: bus.forget(Forget("ada", 2))):
+        with pytest.raises(StorageError, match="is closed; the service is shutting down"):
+            late()
 
 
 def test_the_events_of_one_visitor_keep_their_order(place: Place) -> None:
@@ -248,6 +257,15 @@ def test_a_kafka_that_is_not_there_is_a_sentence_in_time() -> None:
     bus.close()
     with pytest.raises(StorageError, match="closed"):
         bus.publish([event(1)])
+
+
+def test_what_kafka_has_not_taken_when_the_bus_closes_has_failed() -> None:
+    bus = KafkaEventBus("kafka://127.0.0.1:1", timeout_seconds=0.2)
+    waiting = [bus.publish([event(1), event(2)]), bus.forget(Forget("ada", 1))]
+    bus.close()
+    for one in waiting:
+        assert one.done()
+        assert isinstance(one.exception(), StoreUnavailableError)
 
 
 def test_consumers_of_another_process_follow_a_log_that_is_written(tmp_path: Path) -> None:

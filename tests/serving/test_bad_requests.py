@@ -246,6 +246,24 @@ def test_an_id_may_hold_slashes_and_line_ends(server: Server) -> None:
         assert check_envelope(server.http.get(path))["code"] == 20003
 
 
+def test_an_item_whose_id_ends_in_cover_is_told_from_the_cover_of_another(server: Server) -> None:
+    items, kept = "/admin/api/v1/items", {"lone": "<svg>1</svg>", "lone/cover": "<svg>2</svg>"}
+    try:
+        for item_id, image in kept.items():
+            assert server.http.post(items, json={"item_id": item_id, "title": item_id, "image": image}).is_success
+        for item_id, image in kept.items():
+            card = server.http.get(f"/api/v1/item/{quote(item_id, safe='')}").json()["data"]
+            assert card["item_id"] == item_id
+            assert server.http.get(card["cover"]).text == image
+        for path in ("lone/cover", "lone/c%6Fver"):
+            assert server.http.get(f"/api/v1/item/{path}").text == kept["lone"]
+        assert check_envelope(server.http.get("/api/v1/item/nobody%2Fcover"))["message"].count("nobody/cover") == 1
+        assert server.http.head("/api/v1/item/lone%2fcover").headers["content-type"] == "application/json"
+    finally:
+        for item_id in kept:
+            server.http.delete(f"{items}/{quote(item_id, safe='')}")
+
+
 def test_a_profile_alone_is_not_deleted(server: Server) -> None:
     answer = server.http.delete("/api/v1/user/u39/profile")
     assert (check_envelope(answer)["code"], answer.headers["allow"]) == (20005, "GET")

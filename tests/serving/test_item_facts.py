@@ -47,10 +47,7 @@ def told(facts: ItemFacts) -> dict[str, object]:
     }
     for name in CATEGORIES:
         found[f"named {name}"] = facts.named(rows, (), [name], ()).tolist()
-        try:
-            found[f"only {name}"] = facts.mask(Predicate(frozenset({name}))).tolist()
-        except RequestError:
-            found[f"only {name}"] = "no item has it"
+        found[f"only {name}"] = facts.mask(Predicate(frozenset({name}))).tolist()
     for name in BRANDS:
         found[f"by {name}"] = facts.named(rows, (), (), [name]).tolist()
     for price in (0.0, 5.0, 12.5):
@@ -81,5 +78,9 @@ def test_what_changes_nothing_is_the_same() -> None:
 
 def test_a_category_that_no_item_has_any_more_is_none() -> None:
     facts = ItemFacts([Item("a", "A", categories=("x",)), Item("b", "B", categories=("y",))])
+    now = facts.changed([Item("a", "A", categories=("y",))])
     with pytest.raises(RequestError, match="no item has the category 'x'"):
-        facts.changed([Item("a", "A", categories=("y",))]).check_categories(["x"])
+        now.check_categories(["x"])
+    assert now.mask(Predicate(frozenset({"x"}))).tolist() == [False, False]
+    assert now.mask(Predicate(frozenset({"x", "y"}))).tolist() == [True, True]
+    assert facts.mask(Predicate(frozenset({"x", "y", "z"}))).tolist() == [True, True]

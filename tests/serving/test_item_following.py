@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from asterism.config.loading import parse_reranking_config
+from asterism.core.errors import RequestError
 from asterism.data.item_attributes import Predicate
 from asterism.serving.item_facts import ItemFacts
 from asterism.serving.item_following import ItemFollowing
+from asterism.serving.recommendation import Boost
 from serving.one_process import Shop, in_loop, opened
 from serving.one_process import ids as ids_of
 from serving.running import Server, ids, wait_until
+from serving.small_market import ITEM_IDS, category_of
 
 ITEMS = "/admin/api/v1/items"
 
@@ -120,3 +123,25 @@ def test_another_bundle_says_again_what_was_changed_by_hand(tmp_path: Path) -> N
 
     with opened(tmp_path) as shop:
         assert in_loop(story, shop) == [["lamps-00"], []]
+
+
+def test_a_scroll_whose_category_loses_its_last_item_ends(tmp_path: Path) -> None:
+    async def story(shop: Shop) -> None:
+        wanted = Predicate(frozenset({"lamps"}))
+        boosts = (Boost(2.0, categories=frozenset({"lamps"})),)
+        first = await shop.ask(count=4, wanted=wanted, boosts=boosts)
+        assert (len(first.items), first.cursor is None) == (4, False)
+        lamps = [one for one in ITEM_IDS if category_of(one) == "lamps"]
+        moved = [replace(one, categories=("mugs",)) for one in shop.real_catalogue.many(lamps).values()]
+        shop.recommender.prepared_facts(shop.recommender.facts.changed(moved))()
+        last = await shop.ask(count=4, wanted=wanted, boosts=boosts, cursor=first.cursor)
+        assert (last.items, last.cursor) == ((), None)
+        for more in ({"wanted": wanted}, {"boosts": boosts}):
+            with pytest.raises(RequestError, match="no item has the category 'lamps'"):
+                await shop.ask(count=4, **more)
+        either = Predicate(frozenset({"lamps", "tents"}))
+        found = ids_of(await shop.ask(count=4, wanted=either, cursor=first.cursor))
+        assert {category_of(one) for one in found} == {"tents"}
+
+    with opened(tmp_path) as shop:
+        in_loop(story, shop)

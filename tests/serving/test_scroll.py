@@ -41,10 +41,21 @@ def test_a_cursor_outlives_the_catalogue_it_was_made_with() -> None:
 
 
 def test_a_scroll_ends_before_its_cursor_grows_without_bound() -> None:
-    full = SCROLLS.read(SCROLLS.after(Scroll(), IDS.ids[:MAX_SHOWN]))
-    assert len(full.item_ids) == MAX_SHOWN
-    assert len(SCROLLS.after(Scroll(), IDS.ids[:MAX_SHOWN]) or "") < 6700
-    assert SCROLLS.after(full, ["item-2000"]) is None
+    cursor = SCROLLS.after(Scroll(), IDS.ids[: MAX_SHOWN - 1])
+    assert cursor is not None
+    assert len(cursor) < 6700
+    almost = SCROLLS.read(cursor)
+    assert len(almost.item_ids) == MAX_SHOWN - 1
+    assert SCROLLS.after(almost, ["item-2000"]) is None
+
+
+@pytest.mark.parametrize(("count", "pages"), [(100, 10), (50, 20), (1, 1000), (30, 34)])
+def test_a_scroll_has_no_page_behind_the_one_that_fills_it(count: int, pages: int) -> None:
+    scroll = Scroll()
+    for page in range(1, pages + 1):
+        cursor = SCROLLS.after(scroll, IDS.ids[len(scroll.marks) : len(scroll.marks) + count])
+        assert (cursor is None) == (page == pages)
+        scroll = SCROLLS.read(cursor)
 
 
 @given(cursor=st.text(max_size=40) | st.binary(max_size=40).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))

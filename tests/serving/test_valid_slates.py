@@ -242,6 +242,28 @@ def test_explanations_come_with_a_valid_slate_too(shop: Shop) -> None:
     in_loop(story, shop)
 
 
+def test_what_is_hidden_or_unavailable_explains_nothing(shop: Shop) -> None:
+    async def reasons(user_id: str) -> set[str]:
+        answer = await shop.ask(user_id, explain=True)
+        assert answer.items
+        return {one.because.item_id for one in answer.items if one.because is not None}
+
+    async def story(shop: Shop) -> None:
+        left = await reasons("u1")
+        assert left
+        while left:
+            hidden = left.pop()
+            shop.real_catalogue.set_hidden(hidden, True)
+            left = await reasons("u1")
+            assert hidden not in left, "another item of the history explains in its place"
+        shop.tell("somebody", SOLD_OUT)
+        assert await reasons("somebody") == set()
+        shop.tell("somebody", "lamps-03")
+        assert await reasons("somebody") == {"lamps-03"}
+
+    in_loop(story, shop)
+
+
 def test_exploration_draws_every_time_over_one_slate(tmp_path: Path) -> None:
     explored = parse_reranking_config({"exploration": {"share": 0.5}})
 

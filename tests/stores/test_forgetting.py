@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asterism.core.errors import StorageError
+from asterism.core.errors import OverloadedError, StorageError
 from asterism.core.records import Action
+from asterism.stores import segments
 from asterism.stores.event_bus import consume
 from asterism.stores.event_log import Event, Forget, LocalEventLog
 from asterism.stores.exposure_log import Exposure, LocalExposureLog, Shown
 from asterism.stores.local_bus import LocalConsumer, LocalEventBus, buried, erase_buried, read_by_all
-from asterism.stores.segments import EVERYTHING, LinePlace
+from asterism.stores.segments import EVERYTHING, LinePlace, SegmentFiles
 from asterism.stores.used_features import UsedFeatures
 from asterism.stores.user_state import RecentEvent, UserState
 from asterism.stores.users import digest_of
@@ -166,6 +170,7 @@ def dying(real):
         return real(*arguments, **more)
     return call
 segments.os.write = dying(os.write)
+segments.os.pwrite = dying(os.pwrite)
 segments.os.fsync = dying(os.fsync)
 pathlib.Path.replace = dying(pathlib.Path.replace)
 log.forget(Forget(sys.argv[3], 9)).result(60)
@@ -199,6 +204,92 @@ def test_a_kill_at_any_step_leaves_all_events_or_none_and_the_next_start_ends_it
             assert [one for one in log.replay() if one.user_id == "bob"] == events[::2]
             log.append([event(50)]).result(60)
         assert not list(folder.glob("*.blanking"))
+
+
+class Held:
+    """A disk that takes the first copy only when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_reached = threading.Event()
+        self.goes_on = threading.Event()
+        self.real = os.fsync
+        monkeypatch.setattr(segments.os, "fsync", self)
+
+    def __call__(self, file: int) -> None:
+        if not self.is_reached.is_set():
+            self.is_reached.set()
+            assert self.goes_on.wait(60)
+        self.real(file)
+
+
+@pytest.mark.parametrize("segment_bytes", [1 << 20, 400])
+def test_others_write_while_a_user_is_erased_whose_own_events_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segment_bytes: int
+) -> None:
+    with opened(tmp_path, segment_bytes) as log:
+        log.append([event(0, ADA), event(1), event(2, ADA)]).result(60)
+        held = Held(monkeypatch)
+        forgotten = log.forget(Forget(ADA, 9))
+        assert held.is_reached.wait(60)
+        others = [event(number) for number in range(10, 20)]
+        for number, one in enumerate(others):
+            assert log.append([one]).result(60) == [4 + number]
+        for refused in ([event(0, ADA)], [event(20), event(21, ADA)]):
+            with pytest.raises(OverloadedError, match="being forgotten; send this again later"):
+                log.append(refused).result(60)
+        assert not forgotten.done()
+        assert log.forgets() == [Forget(ADA, 9)]
+        held.goes_on.set()
+        assert forgotten.result(60) == 2
+        assert log.append([event(0, ADA), event(20)]).result(60) == [14, 15], "its id is free again"
+        assert list(log.replay()) == [event(1), *others, event(0, ADA), event(20)]
+        assert log.settle(EVERYTHING).result(60) == 1
+        assert log.append([event(11), event(0, ADA)]).result(60) == [None, None]
+    with opened(tmp_path, segment_bytes) as log:
+        assert list(log.replay()) == [event(1), *others, event(0, ADA), event(20)]
+
+
+def test_all_who_ask_meanwhile_are_forgotten_in_one_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as log:
+        log.append([event(number, user) for number, user in enumerate(["ada", "bob", "ada", "eve", "kim"])]).result(60)
+        held = Held(monkeypatch)
+        first = log.forget(Forget("ada", 1))
+        assert held.is_reached.wait(60)
+        later = [log.forget(Forget(user, 2)) for user in ("bob", "eve", "bob", "nobody")]
+        readings: list[int] = []
+        real = SegmentFiles.blank_copies
+
+        def counted(files: SegmentFiles, *choice: Any, **more: Any) -> Iterator[Any]:
+            readings.append(1)
+            return real(files, *choice, **more)
+
+        monkeypatch.setattr(SegmentFiles, "blank_copies", counted)
+        held.goes_on.set()
+        assert first.result(60) == 2
+        assert [one.result(60) for one in later] == [1, 1, 1, 0]
+        assert len(readings) == 1
+        assert [one.user_id for one in log.replay()] == ["kim"]
+        assert [one.user_id for one in log.forgets()] == ["ada", "eve", "bob", "nobody"]
+
+
+def test_the_record_stays_until_the_user_is_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as log:
+        log.append([event(0, ADA), event(1)]).result(60)
+        real = Path.replace
+
+        def full(path: Path, target: Path) -> Path:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "replace", full)
+        for call in (lambda: log.forget(Forget(ADA, 9)), lambda: log.settle(EVERYTHING)):
+            with pytest.raises(StorageError, match="nothing can be erased"):
+                call().result(60)
+        assert log.forgets() == [Forget(ADA, 9)]
+        monkeypatch.setattr(Path, "replace", real)
+        assert log.settle(EVERYTHING).result(60) == 1, "with room again what was left is done first"
+        assert list(log.replay()) == [event(1)]
+        assert log.forgets() == []
+        assert log.append([event(0, ADA)]).result(60) == [3]
 
 
 def test_a_disk_that_is_full_forgets_nothing_by_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

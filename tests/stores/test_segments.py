@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asterism.core.errors import StorageError
-from asterism.stores.segments import MAGIC, START, SegmentFiles, has_more, read_on
+from asterism.stores.segments import MAGIC, START, Position, SegmentFiles, has_more, read_on
 
 
 def write(folder: Path, payloads: list[bytes], segment_bytes: int = 1 << 20) -> None:
@@ -24,6 +24,15 @@ def read(folder: Path) -> list[bytes]:
     found = list(log.replay())
     log.close()
     return found
+
+
+def starts_of(folder: Path) -> list[Position]:
+    starts, log = [], SegmentFiles(folder)
+    for _, place in log.lines():
+        if place.line == 0:
+            starts.append(Position(place.segment, place.byte))
+    log.close()
+    return starts
 
 
 def only_segment(folder: Path) -> Path:
@@ -201,3 +210,36 @@ def test_a_write_that_fails_leaves_the_log_to_be_written_on_while_its_error_is_h
     assert "No space left" in str(held.value)
     assert list(files.replay()) == [b"first", b"se" + b"cond" * 1000, b"x" * (5 << 20), b"third"]
     files.close()
+
+
+@pytest.mark.parametrize("segment_bytes", [1 << 20, 60])
+def test_what_is_written_while_a_copy_is_made_is_kept(tmp_path: Path, segment_bytes: int) -> None:
+    log = SegmentFiles(tmp_path, segment_bytes)
+    starts = [log.append(one) for one in (b"a\nb", b"a", b"b", b"a\na")]
+    fresh = iter([b"a later", b"b later", b"c later"])
+    blanks = 0
+    for copy in log.blank_copies(lambda line, _: line.startswith(b"a"), may_hold=lambda text, _: b"a" in text):
+        starts.append(log.append(next(fresh)))
+        log.put(copy)
+        starts.append(log.append(next(fresh)))
+        blanks += len(copy.lines)
+        if copy.segment == starts[3].segment:
+            break
+    assert blanks == 4
+    expected = [b" \nb", b" ", b"b", b" \n ", b"a later", b"b later", b"c later"][: len(starts)]
+    assert list(log.replay()) == expected
+    log.close()
+    assert read(tmp_path) == expected
+    assert [Position(one.segment, one.byte) for one in starts] == starts_of(tmp_path)
+
+
+def test_copies_begin_at_a_segment_and_end_where_the_log_did(tmp_path: Path) -> None:
+    log = SegmentFiles(tmp_path, segment_bytes=1)
+    for _ in range(4):
+        log.append(b"a")
+    assert log.end == Position(3, 13)
+    assert [copy.segment for copy in log.blank_copies(lambda *_: True, since=2)] == [2, 3]
+    assert [copy.lines for copy in log.blank_copies(lambda *_: False)] == []
+    log.close()
+    assert read(tmp_path) == [b"a"] * 4, "none was put"
+    assert not list(tmp_path.glob("*.blanking"))

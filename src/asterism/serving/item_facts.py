@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from math import isqrt
 from typing import Final
@@ -56,7 +56,7 @@ class ItemFacts:
         self._starts = np.searchsorted(attributes.items, np.arange(len(attributes) + 2))
         dated = np.flatnonzero(~np.isnan(created_at))
         self.newest = dated[np.argsort(-created_at[dated], kind="stable")]
-        self._mask = lru_cache(max(1, _KEPT_BYTES // max(1, len(attributes))))(partial(mask_of, attributes))
+        self._mask = lru_cache(max(1, _KEPT_BYTES // max(1, len(attributes))))(partial(_mask_of, attributes))
 
     def changed(self, items: Iterable[Item]) -> ItemFacts:
         """The same where some of the items are others now; those that are none of them are passed over."""
@@ -91,7 +91,7 @@ class ItemFacts:
         return all(np.array_equal(one, another, equal_nan=one.dtype.kind == "f") for one, another in pairs)
 
     def mask(self, wanted: Predicate) -> NDArray[np.bool_]:
-        """(items,) who answers a predicate; raises `RequestError` on a category that no item has."""
+        """(items,) who answers a predicate; none where no item has any of its categories."""
         return self._mask(wanted)
 
     def category_pairs(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -126,6 +126,13 @@ class ItemFacts:
         """The categories that every item has."""
         counts = np.bincount(self._attributes.categories, minlength=len(self.category_names))
         return np.flatnonzero(counts >= len(self))
+
+
+def _mask_of(attributes: ItemAttributes, wanted: Predicate) -> NDArray[np.bool_]:
+    known = wanted.categories.intersection(attributes.category_names)
+    if wanted.categories and not known:
+        return np.zeros(len(attributes), dtype=np.bool_)
+    return mask_of(attributes, replace(wanted, categories=known))
 
 
 def _moment(item: Item) -> float:

@@ -147,7 +147,10 @@ class Recommender:
         return know
 
     async def recommend(self, request: RecommendRequest) -> Recommendation:
-        """The best slate that can be had within the deadline; raises `RequestError` on a category that no item has."""
+        """The best slate that can be had within the deadline.
+
+        Raises `CursorError`, and without a cursor `RequestError` on a category that no item has.
+        """
         started = time.perf_counter()
         with self._under_way.to(request.visitor.key) as answering:
             visit = await self._visits.of(request.visitor)
@@ -218,7 +221,7 @@ class Recommender:
         attribution_id = drawn_id()
         items = tuple(self._slate(request, scroll, ranked, eligible, attribution_id))
         if request.explain:
-            items = await asyncio.to_thread(self._explain, items, visit.state)
+            items = await asyncio.to_thread(self._explain, items, visit.state, unavailable)
         slate = said.slate if ranked and ranked[0].item.source is said.source else None
         answer = Recommendation(
             attribution_id=attribution_id,
@@ -240,6 +243,8 @@ class Recommender:
         return answer
 
     def _check(self, request: RecommendRequest) -> None:
+        if request.cursor is not None:
+            return  # the first page was asked for when there were such items; now there are none
         asked = [request.wanted.categories] if request.wanted else []
         for categories in (*asked, *(one.categories for one in request.boosts)):
             self._facts.check_categories(categories)
@@ -267,8 +272,10 @@ class Recommender:
             return None
         return self._scrolls.after(scroll, (one.item_id for one in items))
 
-    def _explain(self, items: tuple[Recommended, ...], state: UserState) -> tuple[Recommended, ...]:
-        past = newest_items(state)
+    def _explain(
+        self, items: tuple[Recommended, ...], state: UserState, unavailable: frozenset[str]
+    ) -> tuple[Recommended, ...]:
+        past = [one for one in newest_items(state) if one not in unavailable]
         if not past or not items:
             return items
         ids = [one.item_id for one in items]

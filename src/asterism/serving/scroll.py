@@ -56,9 +56,9 @@ class Scrolls:
         return Scroll(marks, frozenset(self._ids.id_of(int(one)) for some in places for one in some))
 
     def after(self, scroll: Scroll, shown: Iterable[str]) -> str | None:
-        """The cursor behind a page, or None where the scroll has become too long to lead on."""
+        """The cursor behind a page, or None where as much has been shown as one scroll shows."""
         marks = [*scroll.marks, *map(_mark, shown)]
-        return _packed(b"".join(marks)) if len(marks) <= MAX_SHOWN else None
+        return _packed(b"".join(marks)) if len(marks) < MAX_SHOWN else None
 
 
 def _mark(item_id: str) -> bytes:

@@ -8,17 +8,19 @@ from __future__ import annotations
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from asterism.core.errors import AsterismError, StorageError
 from asterism.core.records import Action
-from asterism.stores.event_log import Event, decode_record
+from asterism.stores.event_log import Event, Forget, decode_record
 from asterism.stores.folder_owner import owner_of
+from asterism.stores.local_bus import groups_of
 from asterism.stores.opening import WORKER, implementation, load, open_blobs, open_history, open_hot
 from asterism.stores.segments import START, read_on
 from asterism.stores.urls import StoreUrl
@@ -116,10 +118,24 @@ def _bus(url: str, timeout_seconds: float, seen: _Seen) -> None:
             raise StorageError(f"{folder} cannot be written ({error}); make room, or name another place") from error
         records = [decode_record(line) for payload, _ in read_on(folder, START) for line in payload.splitlines()]
         seen.facts.append(f"local log, {sum(isinstance(one, Event) for one in records)} events read")
+        seen.facts += _waited_for(folder, records)
         return
     bus = implementation(url).KafkaEventBus(url, timeout_seconds=timeout_seconds)
     with closing(bus):
         seen.facts.append(f"Kafka, {bus.version()}")
+
+
+def _waited_for(folder: Path, records: Sequence[object]) -> Iterator[str]:
+    """Of each group that has not read of users who were forgotten; their names stay until it has."""
+    for group in groups_of(folder):
+        users = {one.user_id for one in records[group.lines :] if isinstance(one, Forget)}
+        if users:
+            since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(group.at_seconds))
+            lock = folder / "groups" / f"{group.name}.lock"
+            yield (
+                f"the names of {len(users)} forgotten users stay until group {group.name!r} reads on, which committed "
+                f"nothing since {since} (where it never runs again: delete {lock})"
+            )
 
 
 def _history(url: str, timeout_seconds: float, seen: _Seen) -> None:

@@ -63,7 +63,7 @@ class EventBus(Protocol):
         ...
 
     def close(self) -> None:
-        """Write what waits, then let go of everything."""
+        """Write what waits, then let go of everything; who publishes or forgets afterwards gets a `StorageError`."""
         ...
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from asterism.core.errors import StorageError
+from asterism.core.errors import OverloadedError, StorageError
 from asterism.core.records import Action
 from asterism.stores.group_commit import GroupCommit
-from asterism.stores.segments import LinePlace, SegmentFiles
+from asterism.stores.segments import EVERYTHING, BlankCopy, LinePlace, SegmentFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,9 @@ class EventLog(Protocol):
 class LocalEventLog:
     """Implements `EventLog` on local segment files with group commit.
 
-    The ids of all events are kept in memory (some 100 bytes each), which bounds how long a log may grow.
+    The ids of all events are kept in memory (some 100 bytes each), which bounds how long a log may grow. Where a user
+    is erased, a thread of its own reads the log and copies segments, and the one that writes puts them in place: all
+    others write meanwhile, and the user's own events are refused until it is done.
     """
 
     def __init__(self, folder: Path, *, segment_bytes: int = 64 << 20, max_pending: int = 10_000) -> None:
@@ -87,14 +90,19 @@ class LocalEventLog:
         self._files = SegmentFiles(folder, segment_bytes)
         self._known: set[str] = set()
         self._forgets: dict[LinePlace, Forget] = {}
+        self._unerased: dict[str, LinePlace] = {}  # the last record of each user of whom something may be left
+        self._left: dict[str, LinePlace] = {}  # of these, whom the eraser has in hand
         self._length = 0  # in lines, erased ones among them
         try:
             self._read()
         except StorageError:
             self._files.close()
             raise
-        self._group: GroupCommit[tuple[Event, ...] | Forget | LinePlace, Any] = GroupCommit(
+        self._group: GroupCommit[tuple[Event, ...] | Forget | _Erasure | _Erased, Any] = GroupCommit(
             self._commit, "event-log", max_pending
+        )
+        self._eraser: GroupCommit[_Wish | LinePlace, int] = GroupCommit(
+            self._erase_all, "event-log-eraser", max_pending
         )
 
     def append(self, events: Sequence[Event]) -> Future[list[int | None]]:
@@ -107,7 +115,7 @@ class LocalEventLog:
 
     def forget(self, forget: Forget) -> Future[int]:
         """See `EventLog.forget`."""
-        return self._group.submit(forget)
+        return self._eraser.submit(_Wish(forget.user_id, self._group.submit(forget)))
 
     def forgets(self) -> list[Forget]:
         """See `EventLog.forgets`."""
@@ -115,10 +123,11 @@ class LocalEventLog:
 
     def settle(self, read: LinePlace) -> Future[int]:
         """See `EventLog.settle`."""
-        return self._group.submit(read)
+        return self._eraser.submit(read)
 
     def close(self) -> None:
         """See `EventLog.close`."""
+        self._eraser.close()
         self._group.close()
         self._files.close()
 
@@ -129,77 +138,157 @@ class LocalEventLog:
                 self._known.add(record.event_id)
             elif record is not None:
                 self._forgets[place] = record
-        self._erase({one.user_id: place for place, one in self._forgets.items()})  # a crash may have come between
+        self._erase({one.user_id: place for place, one in self._forgets.items()}, self._put)  # after a crash
 
-    def _commit(self, entries: list[tuple[Event, ...] | Forget | LinePlace]) -> list[Any]:
+    def _commit(self, entries: list[tuple[Event, ...] | Forget | _Erasure | _Erased]) -> list[Any]:
         """Each entry's result, in order; a run of appends is made durable together, and fails together."""
-        deal: dict[type, Callable[[list[Any]], list[Any]]] = {
-            tuple: self._append,
-            Forget: self._forget,
-            LinePlace: self._settle,
-        }
-        results: list[Any] = []
-        for kind, some in groupby(entries, type):
-            run = list(some)
-            try:
-                results += deal[kind](run)
-            except StorageError as error:
-                results += [error] * len(run)
-        return results
+        return _dealt_with(
+            entries, {tuple: self._append, Forget: self._note, _Erasure: self._put, _Erased: self._let_in}
+        )
 
-    def _append(self, appends: list[tuple[Event, ...]]) -> list[list[int | None]]:
+    def _erase_all(self, entries: list[_Wish | LinePlace]) -> list[Any]:
+        """Each entry's result, in order; those who wish it at one time are forgotten in one reading."""
+        return _dealt_with(entries, {_Wish: self._forget, LinePlace: self._settle})
+
+    def _append(self, appends: list[tuple[Event, ...]]) -> list[list[int | None] | OverloadedError]:
         fresh: dict[str, Event] = {}
-        numbers: list[list[int | None]] = []
+        numbers: list[list[int | None] | OverloadedError] = []
         for events in appends:
-            numbers.append([])
+            if self._unerased and any(event.user_id in self._unerased for event in events):
+                numbers.append(OverloadedError("a user of these events is being forgotten; send this again later"))
+                continue
+            given: list[int | None] = []
             for event in events:
                 is_new = event.event_id not in self._known and event.event_id not in fresh
-                numbers[-1].append(self._length + len(fresh) if is_new else None)
+                given.append(self._length + len(fresh) if is_new else None)
                 if is_new:
                     fresh[event.event_id] = event
+            numbers.append(given)
         if fresh:
             self._files.append(b"\n".join(encode_event(event) for event in fresh.values()))
             self._known.update(fresh)
             self._length += len(fresh)
         return numbers
 
-    def _forget(self, forgets: list[Forget]) -> list[int]:
+    def _note(self, forgets: list[Forget]) -> list[LinePlace]:
+        """Write the records of forgetting; where they stand."""
         start = self._files.append(b"\n".join(map(encode_forget, forgets)))
         self._length += len(forgets)
-        places = {one.user_id: LinePlace(*start, line) for line, one in enumerate(forgets)}
-        self._forgets.update({places[one.user_id]: one for one in forgets})
-        counts = self._erase(places)
-        return [counts[one.user_id] for one in forgets]
+        places = [LinePlace(*start, line) for line in range(len(forgets))]
+        self._forgets.update(zip(places, forgets, strict=True))
+        self._unerased.update((one.user_id, place) for place, one in zip(places, forgets, strict=True))
+        return places
 
-    def _erase(self, places: Mapping[str, LinePlace]) -> dict[str, int]:
+    def _put(self, erasures: list[_Erasure]) -> list[None]:
+        for one in erasures:
+            self._files.put(one.copy)
+            self._known.difference_update(one.event_ids)
+            for place in one.records:
+                self._forgets.pop(place, None)
+        return [None] * len(erasures)
+
+    def _let_in(self, erased: list[_Erased]) -> list[None]:
+        """Take events of users again of whom nothing is left."""
+        for user_id, place in (pair for one in erased for pair in one.places.items()):
+            if self._unerased.get(user_id) == place:
+                del self._unerased[user_id]
+        return [None] * len(erased)
+
+    def _forget(self, wishes: list[_Wish]) -> list[int | BaseException]:
+        self._left.update({one.user_id: one.noted.result() for one in wishes if one.noted.exception() is None})
+        counts = self._erase_left()
+        return [one.noted.exception() or counts[one.user_id] for one in wishes]
+
+    def _erase_left(self) -> Mapping[str, int]:
+        """As `_erase`, while the log is written by its own thread; where it fails they are left for the next time."""
+        counts = self._erase(self._left, self._put_by_writer)
+        self._group.submit(_Erased(dict(self._left))).result()
+        self._left.clear()
+        return counts
+
+    def _put_by_writer(self, erasures: list[_Erasure]) -> None:
+        for one in erasures:
+            self._group.submit(one).result()
+
+    def _erase(self, places: Mapping[str, LinePlace], put: Callable[[list[_Erasure]], object]) -> Counter[str]:
         """Blank what is known of users before these places; how many events each had."""
-        counts = dict.fromkeys(places, 0)
+        counts = Counter(dict.fromkeys(places, 0))
         needles = [needle for user_id in places for needle in needles_of(user_id)]
 
-        def is_chosen(line: bytes, place: LinePlace) -> bool:
-            record = decode_record(line) if any(one in line for one in needles) else None
-            if record is None or (user_id := record.user_id) is None or place >= places.get(user_id, place):
-                return False
-            if isinstance(record, Event):
-                counts[user_id] += 1
-                self._known.discard(record.event_id)
-            else:
-                self._forgets.pop(place, None)
-            return True
+        def may_hold(text: bytes, _: object) -> bool:
+            return any(one in text for one in needles)
 
-        if places:
-            self._files.blank(is_chosen)
+        def is_chosen(line: bytes, place: LinePlace) -> bool:
+            record = decode_record(line) if may_hold(line, place) else None
+            return record is not None and record.user_id is not None and place < places.get(record.user_id, place)
+
+        for copy in self._files.blank_copies(is_chosen, may_hold=may_hold) if places else ():
+            erasure = _erasure(copy)
+            put([erasure])
+            counts.update(erasure.user_ids)
         return counts
 
     def _settle(self, reads: list[LinePlace]) -> list[int]:
-        done = {place for place in self._forgets if place < max(reads)}
-        count = self._files.blank(lambda _, place: place in done) if done else 0
-        for place in done:
-            del self._forgets[place]
-        return [count] * len(reads)
+        if self._left:
+            self._erase_left()
+        unerased = set(dict(self._unerased).values())
+        done = {place for place in dict(self._forgets) if place < max(reads)} - unerased
+        frames = {(place.segment, place.byte) for place in done}
+        for copy in self._files.blank_copies(
+            lambda _, place: place in done,
+            may_hold=lambda _, position: position in frames,
+            since=min(done, default=EVERYTHING).segment,
+        ):
+            self._put_by_writer([_erasure(copy)])
+        return [len(done)] * len(reads)
 
     def _records(self) -> Iterator[tuple[Event | Forget | None, LinePlace]]:
         return ((decode_record(line), place) for line, place in self._files.lines())
+
+
+class _Wish(NamedTuple):
+    """To be forgotten, with the place of the record once that is written."""
+
+    user_id: str
+    noted: Future[LinePlace]
+
+
+class _Erasure(NamedTuple):
+    """What is gone once a copy is in its segment's place."""
+
+    copy: BlankCopy
+    user_ids: list[str]  # one an event
+    event_ids: list[str]
+    records: list[LinePlace]  # of forgetting
+
+
+class _Erased(NamedTuple):
+    """Users of whom nothing is left before these places."""
+
+    places: Mapping[str, LinePlace]
+
+
+def _erasure(copy: BlankCopy) -> _Erasure:
+    found = [(decode_record(line), place) for line, place in copy.lines]
+    events = [record for record, _ in found if isinstance(record, Event)]
+    return _Erasure(
+        copy,
+        user_ids=[one.user_id for one in events if one.user_id is not None],
+        event_ids=[one.event_id for one in events],
+        records=[place for record, place in found if isinstance(record, Forget)],
+    )
+
+
+def _dealt_with(entries: list[Any], deal: Mapping[type, Callable[[list[Any]], Sequence[Any]]]) -> list[Any]:
+    """Each entry's result, in order; a run of one kind fails together."""
+    results: list[Any] = []
+    for kind, some in groupby(entries, type):
+        run = list(some)
+        try:
+            results += deal[kind](run)
+        except StorageError as error:
+            results += [error] * len(run)
+    return results
 
 
 def encode_event(event: Event) -> bytes:

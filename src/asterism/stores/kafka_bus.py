@@ -51,8 +51,6 @@ class KafkaEventBus:
 
     def publish(self, events: Sequence[Event]) -> Future[list[Receipt]]:
         """See `EventBus.publish`; where some of several events fail, the others may be there all the same."""
-        if self._closed.is_set():
-            raise StorageError("the bus is closed; the service is shutting down")
         visitors = (Visitor(one.user_id, one.session_id) for one in events)
         return self._produce([(encode_event(one), _key(who)) for one, who in zip(events, visitors, strict=True)])
 
@@ -61,6 +59,8 @@ class KafkaEventBus:
         return self._produce([(encode_forget(forget), _key(Visitor(forget.user_id)))])
 
     def _produce(self, messages: Sequence[tuple[bytes, bytes]]) -> Future[list[Receipt]]:
+        if self._closed.is_set():
+            raise StorageError("the bus is closed; the service is shutting down")
         written = _Written(len(messages), self._place)
         for place, (value, key) in enumerate(messages):
             tell = partial(written.tell, place)
@@ -84,11 +84,13 @@ class KafkaEventBus:
         return f"{len(found.brokers)} brokers"
 
     def close(self) -> None:
-        """See `EventBus.close`; waits for at most the timeout."""
+        """See `EventBus.close`; waits for at most the timeout, and what is not acknowledged then has failed."""
         self._closed.set()
         self._thread.join()
         left = self._producer.flush(self._place.timeout_seconds)
         if left:
+            self._producer.purge()
+            self._producer.poll(0)  # tells those who wait for it
             logger.warning("Kafka at %s: %d events were not acknowledged", self._place.reach.where, left)
 
     def _serve(self) -> None:

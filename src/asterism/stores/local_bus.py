@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from asterism.core.errors import ConfigError, StorageError
 from asterism.stores.event_bus import Delivery, Receipt
@@ -188,6 +188,24 @@ def _delivery(line: bytes, offset: Offset) -> Delivery | None:
     if record is None:  # it was erased; its number stays
         return None
     return Delivery(None, offset, line, record) if isinstance(record, Forget) else Delivery(record, offset, line)
+
+
+class GroupFile(NamedTuple):
+    """A group that follows a log, or did once: its name, how many lines it has dealt with, and since when."""
+
+    name: str
+    lines: int
+    at_seconds: float  # Unix seconds of its last commit, or of its first start
+
+
+def groups_of(folder: Path) -> list[GroupFile]:
+    """All groups of a log, by name; raises `StorageError`."""
+    found = []
+    for lock in sorted((folder / "groups").glob("*.lock")):
+        file = lock.with_suffix(".json")
+        _, _, lines = _committed(file)
+        found.append(GroupFile(lock.stem, lines, (file if file.exists() else lock).stat().st_mtime))
+    return found
 
 
 def read_by_all(folder: Path) -> LinePlace:

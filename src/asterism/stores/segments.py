@@ -53,6 +53,15 @@ class LinePlace(NamedTuple):
     line: int
 
 
+class BlankCopy(NamedTuple):
+    """A segment's copy on the disk, as far as the segment was written, in which some lines are blank."""
+
+    segment: int
+    length: int  # of the segment then, in bytes
+    staged: Path
+    lines: list[tuple[bytes, LinePlace]]  # that are blank, as they were
+
+
 START: Final = Position(0, 0)
 EVERYTHING: Final = LinePlace(sys.maxsize, 0, 0)  # behind whatever may be written
 
@@ -108,7 +117,7 @@ def _segment(folder: Path, number: int) -> str:
 
 
 class SegmentFiles:
-    """One writer's log in a folder; not thread-safe, one thread writes."""
+    """One writer's log in a folder; one thread writes, and another one may make copies meanwhile."""
 
     def __init__(self, folder: Path, segment_bytes: int = 64 << 20) -> None:
         """Lock the folder, check every segment and cut a torn tail; raises `StorageError`."""
@@ -118,7 +127,7 @@ class SegmentFiles:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._take_lock()
             try:
-                self._file, self._number, self._durable_bytes = self._open_last()
+                self._file, self._end = self._open_last()
             except BaseException:
                 os.close(self._lock)  # whoever tries again is to hear the reason again
                 raise
@@ -136,7 +145,7 @@ class SegmentFiles:
             raise ValueError("a frame without payload could not be told from a hole in the file")
         try:
             self._repair()
-            if self._durable_bytes >= self._segment_bytes:
+            if self._end.byte >= self._segment_bytes:
                 self._rotate()
             with self._room.framed(parts) as frame:
                 self._broken = True
@@ -146,8 +155,14 @@ class SegmentFiles:
         except OSError as error:
             raise StorageError(f"{self._folder}: the log cannot be written ({error}); make room on the disk") from error
         self._broken = False
-        self._durable_bytes += length
-        return Position(self._number, self._durable_bytes - length)
+        start = self._end
+        self._end = Position(start.segment, start.byte + length)
+        return start
+
+    @property
+    def end(self) -> Position:
+        """How far the log is on the disk; from any thread."""
+        return self._end
 
     def blank(self, is_chosen: Callable[[bytes, LinePlace], bool]) -> int:
         """Overwrite the chosen lines of payloads by spaces; returns how many. All positions stay what they were.
@@ -156,16 +171,56 @@ class SegmentFiles:
         `StorageError`; then some segments may have been replaced, and the same call does the rest.
         """
         count = 0
-        try:
-            self._repair()
-            for path in _segments(self._folder):
-                fresh, blanks = _blanked(path, is_chosen)
-                if blanks:
-                    self._replace(path, fresh)
-                    count += blanks
-        except OSError as error:
-            raise StorageError(f"{self._folder}: nothing can be erased ({error}); make room on the disk") from error
+        for copy in self.blank_copies(is_chosen):
+            self.put(copy)
+            count += len(copy.lines)
         return count
+
+    def blank_copies(
+        self,
+        is_chosen: Callable[[bytes, LinePlace], bool],
+        *,
+        may_hold: Callable[[bytes, Position], bool] = lambda *_: True,
+        since: int = 0,
+    ) -> Iterator[BlankCopy]:
+        """Copies, from a segment on, of those that hold chosen lines, each to be `put` before the next is made.
+
+        What is appended meanwhile is in none. `may_hold` spares the lines of a frame that holds none of them. By one
+        thread at a time, which need not be the one that writes; raises `StorageError`.
+        """
+        end = self._end
+        with self._erasing():
+            for path in _segments(self._folder):
+                number = int(path.stem)
+                if since <= number <= end.segment:
+                    with path.open("rb") as file:
+                        data = file.read(end.byte if number == end.segment else -1)
+                    copy = _blank_copy(path, data, is_chosen, may_hold)
+                    if copy is not None:
+                        yield copy
+
+    def put(self, copy: BlankCopy) -> None:
+        """Let a copy, and what was appended behind it since, take the place of its segment; raises `StorageError`."""
+        with self._erasing():
+            self._repair()
+            path = Path(_segment(self._folder, copy.segment))
+            file = os.open(copy.staged, os.O_RDWR | os.O_APPEND)
+            try:
+                with path.open("rb") as old:
+                    old.seek(copy.length)
+                    rest = old.read()
+                if rest:
+                    _write_all(file, rest)
+                    os.fsync(file)
+                copy.staged.replace(path)
+            except OSError:
+                os.close(file)
+                copy.staged.unlink(missing_ok=True)
+                raise
+            if copy.segment == self._end.segment:  # what is appended from now on must reach the copy
+                file, self._file = self._file, file
+            os.close(file)
+            self._sync_folder()
 
     def lines(self) -> Iterator[tuple[bytes, LinePlace]]:
         """All lines of all payloads and where they stand, oldest first; raises `StorageError` on damage."""
@@ -197,12 +252,12 @@ class SegmentFiles:
             ) from None
         return descriptor
 
-    def _open_last(self) -> tuple[int, int, int]:
+    def _open_last(self) -> tuple[int, Position]:
         for staged in self._folder.glob(f"*{_STAGED}"):
             staged.unlink()
         segments = _segments(self._folder)
         if not segments:
-            return self._create(0), 0, 0
+            return self._create(0), START
         last = segments[-1]
         data = last.read_bytes()
         end = _valid_end(data, last)
@@ -210,7 +265,7 @@ class SegmentFiles:
         if end < len(data):
             logger.warning("%s: cut a torn tail of %d bytes, which nobody was promised", last, len(data) - end)
         _cut(file, end)
-        return file, int(last.stem), end
+        return file, Position(int(last.stem), end)
 
     def _create(self, number: int) -> int:
         place = _segment(self._folder, number)
@@ -223,21 +278,12 @@ class SegmentFiles:
             raise
         return file
 
-    def _replace(self, path: Path, data: bytes) -> None:
-        staged = path.with_suffix(_STAGED)
-        file = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+    @contextlib.contextmanager
+    def _erasing(self) -> Iterator[None]:
         try:
-            _write_all(file, data)
-            os.fsync(file)
-            staged.replace(path)
-        except OSError:
-            os.close(file)
-            staged.unlink(missing_ok=True)
-            raise
-        if int(path.stem) == self._number:  # what is appended from now on must reach the copy
-            file, self._file = self._file, file
-        os.close(file)
-        self._sync_folder()
+            yield
+        except OSError as error:
+            raise StorageError(f"{self._folder}: nothing can be erased ({error}); make room on the disk") from error
 
     def _sync_folder(self) -> None:
         folder = os.open(self._folder, os.O_RDONLY)
@@ -247,14 +293,15 @@ class SegmentFiles:
             os.close(folder)
 
     def _rotate(self) -> None:
-        fresh = self._create(self._number + 1)
+        number = self._end.segment + 1
+        fresh = self._create(number)
         os.close(self._file)
-        self._file, self._number, self._durable_bytes = fresh, self._number + 1, 0
+        self._file, self._end = fresh, Position(number, 0)
 
     def _repair(self) -> None:
         """After a failed write, cut the file back to what is known to be on the disk."""
         if self._broken:
-            _cut(self._file, self._durable_bytes)
+            _cut(self._file, self._end.byte)
             self._broken = False
 
 
@@ -289,20 +336,46 @@ def _framed(payload: bytes) -> bytes:
     return _header(payload) + payload
 
 
-def _blanked(path: Path, is_chosen: Callable[[bytes, LinePlace], bool]) -> tuple[bytes, int]:
-    """A segment's bytes with the chosen lines blank, and how many these are."""
-    data = path.read_bytes()
-    parts: list[bytes] = []
-    count, start = 0, 0
+def _blank_copy(
+    path: Path,
+    data: bytes,
+    is_chosen: Callable[[bytes, LinePlace], bool],
+    may_hold: Callable[[bytes, Position], bool],
+) -> BlankCopy | None:
+    """A segment's copy on the disk with the chosen lines blank; None where there are none."""
+    number, start = int(path.stem), 0
+    blanks: list[tuple[bytes, LinePlace]] = []
+    frames: list[tuple[int, bytes]] = []
     for frame in _frames(data, path):
-        lines = frame.payload.splitlines(keepends=True)
-        chosen = [n for n, line in enumerate(lines) if is_chosen(line, LinePlace(int(path.stem), start, n))]
-        for number in chosen:
-            text = lines[number].rstrip(b"\r\n")
-            lines[number] = b" " * len(text) + lines[number][len(text) :]
-        parts.append(_framed(b"".join(lines)) if chosen else data[start : frame.end])
-        count, start = count + len(chosen), frame.end
-    return b"".join(parts), count
+        if may_hold(frame.payload, Position(number, start)):
+            lines = frame.payload.splitlines(keepends=True)
+            places = (LinePlace(number, start, line) for line in range(len(lines)))
+            chosen = [(line, place) for line, place in zip(lines, places, strict=True) if is_chosen(line, place)]
+            for line, place in chosen:
+                text = line.rstrip(b"\r\n")
+                lines[place.line] = b" " * len(text) + line[len(text) :]
+            if chosen:
+                blanks += chosen
+                frames.append((start, _framed(b"".join(lines))))
+        start = frame.end
+    return BlankCopy(number, len(data), _staged(path, data, frames), blanks) if blanks else None
+
+
+def _staged(path: Path, data: bytes, frames: Iterable[tuple[int, bytes]]) -> Path:
+    """Data with some frames replaced by others of their length, on the disk beside a segment."""
+    staged = path.with_suffix(_STAGED)
+    file = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        _write_all(file, data)
+        for start, frame in frames:
+            os.pwrite(file, frame, start)
+        os.fsync(file)
+    except OSError:
+        staged.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(file)
+    return staged
 
 
 def _cut(file: int, length: int) -> None:

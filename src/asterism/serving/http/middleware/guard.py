@@ -43,7 +43,7 @@ class Guard:
         headers: Headers = state["headers"]
         path: str = scope["path"]
         try:
-            needed = scope_needed(scope["method"], path)
+            needed = scope_needed(scope["method"], path, scope["raw_path"])
             if needed is not None:
                 key_id = state["key_id"] = self._callers.key_id_of(scope["method"], headers, needed)
                 await self._limits.pass_one(key_id, needed, BATCH_COST if path == _BATCH else 1)

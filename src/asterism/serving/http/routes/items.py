@@ -6,13 +6,16 @@ import asyncio
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Request
+from fastapi.routing import APIRoute
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from asterism.core.errors import UnknownIdError
 from asterism.serving.http import answers, cards, examples
 from asterism.serving.http.described import answers_of, errors_of
 from asterism.serving.http.envelope import success
-from asterism.serving.http.id_paths import ANY_TEXT
+from asterism.serving.http.id_paths import ANY_TEXT, names_a_cover
 from asterism.serving.http.requests import Count
 from asterism.serving.service import Service
 
@@ -24,11 +27,19 @@ _COVER_HEADERS: Final = {
 }
 
 
+class CoverRoute(APIRoute):
+    """Leads to covers alone, and leaves items whose id ends in `/cover` to the next route."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """See `BaseRoute.matches`."""
+        return super().matches(scope) if names_a_cover(scope["raw_path"]) else (Match.NONE, {})
+
+
 def item_routes(service: Service) -> APIRouter:
     """Cards, covers, neighbours."""
-    router = APIRouter(prefix="/api/v1", tags=["item"])
+    router, covers = APIRouter(prefix="/api/v1", tags=["item"]), APIRouter(route_class=CoverRoute)
 
-    @router.get(
+    @covers.get(
         f"/item/{{item_id:{ANY_TEXT}}}/cover",
         summary="An item's image as SVG",
         response_class=Response,
@@ -39,6 +50,8 @@ def item_routes(service: Service) -> APIRouter:
         if svg is None:
             raise UnknownIdError(f"item {item_id!r} has no image")
         return Response(svg, media_type="image/svg+xml", headers=_COVER_HEADERS)
+
+    router.include_router(covers)
 
     @router.get(
         f"/item/{{item_id:{ANY_TEXT}}}",
