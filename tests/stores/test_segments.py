@@ -237,7 +237,6 @@ def test_copies_begin_at_a_segment_and_end_where_the_log_did(tmp_path: Path) -> 
     log = SegmentFiles(tmp_path, segment_bytes=1)
     for _ in range(4):
         log.append(b"a")
-    assert log.end == Position(3, 13)
     assert [copy.segment for copy in log.blank_copies(lambda *_: True, since=2)] == [2, 3]
     assert [copy.lines for copy in log.blank_copies(lambda *_: False)] == []
     log.close()

@@ -48,7 +48,8 @@ class EventLog(Protocol):
     def append(self, events: Sequence[Event]) -> Future[list[int | None]]:
         """Done when all events are on the disk: each one's number in the log, from 0, or None where its id was known.
 
-        Fails with `StorageError`; then none of the events was added. Raises `OverloadedError`.
+        Fails with `StorageError`, and with `OverloadedError` while one of their users is being erased; then none of
+        the events was added. Raises `OverloadedError`.
         """
         ...
 

@@ -159,11 +159,6 @@ class SegmentFiles:
         self._end = Position(start.segment, start.byte + length)
         return start
 
-    @property
-    def end(self) -> Position:
-        """How far the log is on the disk; from any thread."""
-        return self._end
-
     def blank(self, is_chosen: Callable[[bytes, LinePlace], bool]) -> int:
         """Overwrite the chosen lines of payloads by spaces; returns how many. All positions stay what they were.
 
