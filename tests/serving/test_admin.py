@@ -329,7 +329,7 @@ def test_what_could_not_be_written_down_is_when_it_is_deployed_again(tmp_path: P
         asyncio.run(deployer.deploy("b"))
     in_the_way.rmdir()
     assert asyncio.run(deployer.deploy("b")).version == second.version
-    assert (deployed_bundle(state, first.path), catalogue.synced) == (second.path.resolve(), [second.version])
+    assert (deployed_bundle(state, first.path), catalogue.synced) == (second.path.resolve(), [second.version] * 2)
 
 
 def test_folders_that_may_not_be_entered_are_no_bundles(tmp_path: Path) -> None:

@@ -7,16 +7,26 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from asterism.core.bundle import MANIFEST, Bundle
-from asterism.core.errors import BundleError, ConflictError, RequestError, StorageError, UnknownIdError
+from asterism.core.errors import (
+    AsterismError,
+    BundleError,
+    ConflictError,
+    OverloadedError,
+    RequestError,
+    StorageError,
+    UnknownIdError,
+)
 from asterism.serving.bundle_tables import CatalogueTable, read_catalogue
 from asterism.serving.ports import EngineHandle
 from asterism.stores.catalogue import Catalogue
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +105,9 @@ class Deployer:
         self._state = state
         self._folder = (folder or bundle.path.resolve().parent).resolve()
         self._prepare = prepare
-        self._swapping = asyncio.Lock()
+        self._change_under_way: asyncio.Task[Deployment] | None = None
+        self._step: asyncio.Future[Any] | None = None  # of that change, which a stop cuts off
+        self._is_stopping = False
         record = _read(state)
         served = str(bundle.path.resolve())
         self._record = record if record is not None and served in (record.asked, record.current) else None
@@ -106,6 +118,18 @@ class Deployer:
     def bundle(self) -> Bundle:
         """The one that is served."""
         return self._bundle
+
+    def give_up(self) -> None:
+        """Begin no deploy any more, and leave one under way undone, unless the engine has swapped already."""
+        self._is_stopping = True
+        if self._step is not None:
+            self._step.cancel()
+
+    async def stop(self) -> None:
+        """Give up, and return once nothing is under way."""
+        self.give_up()
+        if self._change_under_way is not None:
+            await asyncio.wait({self._change_under_way})
 
     def status(self) -> Deployment:
         """What is served, and what could be."""
@@ -121,9 +145,10 @@ class Deployer:
         """Serve a bundle by its name; returns once it answers.
 
         Raises `RequestError` on a name that is none, `UnknownIdError`, `BundleError`, `ModelError` where its model
-        cannot be loaded, `ConflictError`; then everything goes on as it was. A catalogue's store that is down is told
-        in the log, and gets the new items at the next start, or when the same bundle is deployed again, as is what
-        could not be written down.
+        cannot be loaded, `ConflictError`, and `OverloadedError` where the service is stopped; then everything goes on
+        as it was. A catalogue's store that is down is told in the log, and gets the new items at the next start, or
+        when the same bundle is deployed again: as is what could not be written down, which raises `StorageError`, and
+        an engine that serves another one.
         """
         return await self._change(lambda: self._path_of(name))
 
@@ -160,41 +185,82 @@ class Deployer:
         return path
 
     async def _change(self, chosen: Callable[[], Path]) -> Deployment:
-        if self._swapping.locked():
+        if self._is_stopping:
+            raise OverloadedError("the service is being stopped and deploys nothing any more; deploy once it is back")
+        if self._change_under_way is not None and not self._change_under_way.done():
             raise ConflictError("another deploy is under way; wait until it has ended")
-        async with self._swapping:
-            return await asyncio.shield(self._swap(chosen()))
+        self._change_under_way = change = asyncio.create_task(self._swap(chosen()), name="deploy")
+        change.add_done_callback(_tell_failure)  # whoever asked may have gone
+        return await asyncio.shield(change)
 
     async def _swap(self, path: Path) -> Deployment:
-        bundle, table = await asyncio.to_thread(_read_bundle, path)
+        bundle, table = await self._unless_stopped(asyncio.to_thread(_read_bundle, path))
         before = self._bundle
         if bundle.version == before.version and bundle.path.resolve() == before.path.resolve():
-            await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
-            if self._record is not None:
-                await asyncio.to_thread(self._write_down)  # there may have been no room the first time
-            return self.status()
-        take_over = await asyncio.to_thread(self._prepare, bundle, table)
-        try:
-            await self._engine.swap(bundle)
-        except BaseException:
-            await asyncio.to_thread(self._write_down)  # an engine in the same folder may have noted its way and back
-            raise
+            return await self._put_right(bundle, table)
+        take_over = await self._unless_stopped(asyncio.to_thread(self._prepare, bundle, table))
+        await self._unless_stopped(self._swap_engine(bundle))
         take_over()
         asked = self._record.asked if self._record else str(before.path.resolve())
         self._record = Deployed(asked, str(bundle.path.resolve()), str(before.path.resolve()))
         self._bundle = bundle
-        await asyncio.to_thread(self._write_down)
+        try:
+            await asyncio.to_thread(self._write_down)
+        finally:
+            await self._bring_items(bundle, table)
+        return self.status()
+
+    async def _put_right(self, bundle: Bundle, table: CatalogueTable) -> Deployment:
+        """What may have failed when the served bundle was deployed, and an engine that serves another one since."""
+        await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
+        try:
+            await self._unless_stopped(self._engine.swap(bundle))
+        finally:
+            if self._record is not None:
+                await asyncio.to_thread(self._write_down)
+        return self.status()
+
+    async def _swap_engine(self, bundle: Bundle) -> None:
+        try:
+            await self._engine.swap(bundle)
+        except Exception:
+            try:  # an engine in the same folder may have noted its way and back
+                await asyncio.to_thread(self._write_down)
+            except StorageError as error:
+                logger.error("%s", error)
+            raise
+
+    async def _bring_items(self, bundle: Bundle, table: CatalogueTable) -> None:
         try:
             await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
         except StorageError as error:
             logger.error("%s is served, and its items are not in the catalogue yet: %s", bundle.path, error)
-        return self.status()
+
+    async def _unless_stopped(self, step: Coroutine[Any, Any, T]) -> T:
+        """A step of a change that a stop cuts off; raises `OverloadedError` where it did."""
+        self._step = task = asyncio.ensure_future(step)
+        if self._is_stopping:
+            task.cancel()
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise OverloadedError("the service was stopped before the deploy had ended; deploy it again") from None
+        finally:
+            self._step = None
 
     def _write_down(self) -> None:
-        if self._record is None:
-            (self._state / _RECORD).unlink(missing_ok=True)
-        else:
+        if self._record is not None:
             _write(self._state, self._record)
+        else:
+            _remove(self._state)
+
+
+def _tell_failure(change: asyncio.Task[Deployment]) -> None:
+    error = None if change.cancelled() else change.exception()
+    if isinstance(error, AsterismError):
+        logger.warning("a deploy ended with an error: %s", error)
+    elif error is not None:
+        logger.error("a deploy ended with an error", exc_info=error)
 
 
 def _read_bundle(path: Path) -> tuple[Bundle, CatalogueTable]:
@@ -224,3 +290,10 @@ def _write(state: Path, record: Deployed) -> None:
         staged.replace(state / _RECORD)
     except OSError as error:
         raise StorageError(f"{staged} cannot be written ({error}); the bundle is served until a restart") from error
+
+
+def _remove(state: Path) -> None:
+    try:
+        (state / _RECORD).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{state / _RECORD} cannot be deleted ({error}); a restart serves what it names") from error

@@ -124,6 +124,7 @@ class Service:
         """End the engine process, write what waits, let go of all files and connections."""
         for one in self._following:
             one.cancel()
+        await self.deployer.stop()
         await self.engine.stop()
         self.bus.close()
         self.exposures.close()

@@ -126,9 +126,13 @@ def test_a_swap_heals_a_service_whose_bundle_is_gone(bundle: Path) -> None:
 
 
 def test_a_swap_that_is_given_up_leaves_no_process(bundle: Path) -> None:
+    other = write_variant(bundle.parent / "other", USERS)
+
     async def work(engine: EnginePool) -> None:
         before = children()
-        swap = asyncio.create_task(engine.swap(Bundle.open(bundle)))
+        await engine.swap(Bundle.open(bundle))
+        assert children() == before, "what is served already is not loaded again"
+        swap = asyncio.create_task(engine.swap(other))
         while len(children()) == len(before):
             await asyncio.sleep(0.01)
         swap.cancel()

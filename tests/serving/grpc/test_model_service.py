@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from asterism.core.bundle import Bundle
-from asterism.core.errors import BundleError, ModelError, OverloadedError, RequestError
+from asterism.core.errors import BundleError, ModelError, OverloadedError, RequestError, StoreUnavailableError
 from asterism.serving.grpc.addresses import MODEL_SERVICE
 from asterism.serving.grpc.errors import CODE_KEY
 from asterism.serving.grpc.proto import model_pb2
@@ -27,7 +27,7 @@ from asterism.serving.grpc.server import MOST_MESSAGE_BYTES
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent
 from serving.engine.stepping import FINISH, asked, begun, diary, take_steps, until, write_variant
 from serving.grpc.hosting import Hosted, hosted, run
-from serving.small_market import ITEM_IDS, write_bundle
+from serving.small_market import HOLD_FILE, ITEM_IDS, write_bundle
 
 PLAIN = 0  # a packed format that nobody has
 LONG = 120.0  # far more than anything takes on a slow machine
@@ -301,6 +301,67 @@ def test_all_engines_swap_or_none_and_all_forget(bundle: Path) -> None:
                 await both.swap(other)
             assert one.pool.bundle_version == before
             await both.stop()
+
+    asyncio.run(main())
+
+
+def test_a_swap_that_is_given_up_once_the_new_engines_answer_is_noted_and_counts(bundle: Path) -> None:
+    other = write_variant(bundle.parent / "elsewhere" / "other", 8)
+    noted: list[str] = []
+
+    async def work(one: Hosted) -> None:
+        one.servicer._on_swap = lambda bundle: noted.append(bundle.version)
+        take_steps(bundle, ENDLESS)
+        held = asyncio.create_task(one.remote.recommend(asked("held", wait=LONG)))
+        await until(lambda: "held" in begun(bundle))
+        swap = asyncio.create_task(one.remote.swap(other))
+        await until(lambda: one.remote.bundle_version == other.version)
+        assert not swap.done()
+        swap.cancel()
+        await swap
+        assert (await held).bundle_version == other.version, "what the old one had went to the new one"
+        assert (noted, one.pool.bundle_version) == ([other.version], other.version)
+
+    run(bundle, work)
+
+
+def test_an_engine_that_shuts_down_gives_up_a_swap(bundle: Path) -> None:
+    other = write_variant(bundle.parent / "elsewhere" / "other", 8)
+    (other.path.parent / HOLD_FILE).touch()
+
+    async def main() -> None:
+        async with hosted(bundle, factory="serving.small_market:load_engine") as one:
+            before = one.pool.bundle
+            swap = asyncio.create_task(one.remote.swap(other))
+            await until(lambda: one.pool._other_fleet is not None)
+            await one.drain()
+            with pytest.raises(StoreUnavailableError, match="this engine is shutting down, and goes on with"):
+                await swap
+            assert one.pool.bundle is before
+
+    asyncio.run(main())
+
+
+def test_a_gateway_tells_that_an_engine_serves_another_bundle_and_puts_it_right(bundle: Path) -> None:
+    other = write_variant(bundle.parent / "other", 8)
+
+    async def main() -> None:
+        async with hosted(bundle) as one, hosted(bundle) as two:
+            mine = Bundle.open(bundle)
+            gateway = RemoteEngine([one.server.address, two.server.address], mine)
+            gateway.start()
+            await until(lambda: [replica.ready for replica in gateway.status.engines] == [True, True])
+            assert gateway.status.error is None
+            await two.remote.swap(other)
+            await until(lambda: gateway.status.error is not None)
+            assert gateway.status.error == (
+                f"the engine at {two.server.address} serves bundle {other.version}, and this gateway {mine.version}; "
+                "unless a deploy is under way, deploy one of them, or start the gateway again with what the engine "
+                "serves"
+            )
+            await gateway.swap(mine)
+            assert (two.pool.bundle_version, gateway.status.error) == (mine.version, None)
+            await gateway.stop()
 
     asyncio.run(main())
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -21,6 +21,10 @@ from asterism.serving.ports import EngineAnswer, EngineRequest
 from asterism.serving.scheduling import Ticket
 
 logger = logging.getLogger(__name__)
+
+
+async def _tell_nobody(bundle: Bundle) -> None:
+    pass
 
 
 class EnginePool:
@@ -104,13 +108,16 @@ class EnginePool:
             for one in fleet.replicas if fleet is not None else ():
                 one.forget(digests)
 
-    async def swap(self, bundle: Bundle) -> None:
+    async def swap(self, bundle: Bundle, switched: Callable[[Bundle], Awaitable[None]] = _tell_nobody) -> None:
         """Serve another bundle: load and measure it beside the served one, then switch; no request is lost.
 
-        Batches under way are finished by the old engines, everything else goes to the new ones. Where one of these
-        cannot be loaded `ModelError` says why, and the old ones go on. Memory holds both meanwhile.
+        Batches under way are finished by the old engines, everything else goes to the new ones, of which `switched` is
+        told first. Where one of these cannot be loaded `ModelError` says why, and the old ones go on. Memory holds both
+        meanwhile. Nothing is done where the bundle is served already.
         """
         async with self._swapping:
+            if (bundle.version, bundle.path.resolve()) == (self._fleet.version, self._fleet.bundle.path.resolve()):
+                return
             self._other_fleet = fresh = Fleet(self._factory_name, bundle, self._limits, self._shared)
             fresh.start()
             try:
@@ -119,6 +126,7 @@ class EnginePool:
                 self._shared.changes.tell()
                 logger.info("bundle %s is served in place of %s", fresh.version, self._other_fleet.version)
                 self._pump_soon()
+                await switched(bundle)
                 await self._other_fleet.drain()
             finally:  # also where the caller gives up; a batch that is cut off then goes to the new engines
                 await self._other_fleet.stop()

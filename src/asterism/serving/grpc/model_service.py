@@ -12,7 +12,7 @@ from typing import Any, Final
 from grpc.aio import ServicerContext
 
 from asterism.core.bundle import Bundle
-from asterism.core.errors import AsterismError, ModelError, RequestError
+from asterism.core.errors import AsterismError, ModelError, RequestError, StoreUnavailableError
 from asterism.serving.engine.pool import EnginePool
 from asterism.serving.grpc.answering_stream import AnsweringStream, AskingStream
 from asterism.serving.grpc.descriptions import description_of
@@ -34,7 +34,7 @@ class ModelServicer(ModelServiceServicer):
     """Answers with one pool; for one event loop."""
 
     def __init__(self, pool: EnginePool, on_swap: Callable[[Bundle], None] = lambda bundle: None) -> None:
-        """`on_swap` is told, on a thread, what is served from now on."""
+        """`on_swap` is told, on a thread, what is served from now on, whether or not the caller still waits."""
         self._pool = pool
         self._on_swap = on_swap
         self._is_draining = asyncio.Event()
@@ -111,14 +111,28 @@ class ModelServicer(ModelServiceServicer):
             raise ModelError(
                 f"{message.bundle} holds bundle {bundle.version} here, and {message.version} was asked for"
             )
-        served = self._pool.bundle
-        if (bundle.version, bundle.path.resolve()) != (served.version, served.path.resolve()):
-            await self._pool.swap(bundle)
-            try:
-                await asyncio.to_thread(self._on_swap, bundle)
-            except AsterismError as error:  # it is served all the same
-                logger.error("a restart of this engine will serve the bundle of before: %s", error)
+        await self._swap_unless_draining(bundle)
         return self._description()
+
+    async def _swap_unless_draining(self, bundle: Bundle) -> None:
+        swapping = asyncio.ensure_future(self._pool.swap(bundle, self._note))
+        draining = asyncio.ensure_future(self._is_draining.wait())
+        try:
+            await asyncio.wait({swapping, draining}, return_when=asyncio.FIRST_COMPLETED)
+        finally:  # also where the caller gives up
+            draining.cancel()
+            swapping.cancel()
+            await asyncio.gather(swapping, return_exceptions=True)
+        if not swapping.cancelled():
+            swapping.result()
+        elif self._pool.bundle is not bundle:
+            raise StoreUnavailableError(f"this engine is shutting down, and goes on with {self._pool.bundle.path}")
+
+    async def _note(self, bundle: Bundle) -> None:
+        try:
+            await asyncio.to_thread(self._on_swap, bundle)
+        except AsterismError as error:  # it is served all the same
+            logger.error("a restart of this engine will serve the bundle of before: %s", error)
 
     async def _result(self, query: model_pb2.Query, call_seconds: float | None) -> model_pb2.Result:
         try:

@@ -7,15 +7,19 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from asterism.core.bundle import Bundle
-from asterism.core.errors import AsterismError, ConfigError, ModelError
+from asterism.core.errors import AsterismError, ConfigError, ModelError, StoreUnavailableError
 from asterism.core.semantic_id import SemanticId
 from asterism.serving.engine.status import EngineStatus
 from asterism.serving.grpc.conversation import EngineLostError
 from asterism.serving.grpc.descriptions import merged
 from asterism.serving.grpc.engine_link import EngineLink
 from asterism.serving.ports import EngineAnswer, EngineRequest
+
+_RETURN_SECONDS: Final = 20.0  # within which an engine that was killed is looked for, to make it go back
+_PAUSE_SECONDS: Final = 0.2
 
 _drawn = random.Random()
 logger = logging.getLogger(__name__)
@@ -51,8 +55,9 @@ class RemoteEngine:
 
     @property
     def status(self) -> EngineStatus:
-        """See `EngineHandle.status`."""
-        return merged([one.status for one in self._links])
+        """See `EngineHandle.status`; an engine that serves another bundle is an error, of which all is answered."""
+        status = merged([one.status for one in self._links])
+        return status if status.error is not None else status._replace(error=self._difference())
 
     async def wait_ready(self) -> None:
         """See `EngineHandle.wait_ready`; waits on, as an engine that refused may be started again."""
@@ -96,7 +101,9 @@ class RemoteEngine:
     async def swap(self, bundle: Bundle) -> None:
         """See `EngineHandle.swap`; one process after the other, each of which must see the bundle's folder.
 
-        All or none: where one is away nothing is begun, and where one fails it and those before it go back.
+        All or none: where one is away nothing is begun, and where one fails it and those before it go back, also one
+        that is started again. Where the call is cancelled nobody goes back, and it counts as done once all serve the
+        bundle, though some still finish what they had under way.
         """
         away = [one.address for one in self._links if not one.status.ready]
         if away:
@@ -106,18 +113,39 @@ class RemoteEngine:
             for one in self._links:
                 begun.append(one)  # one whose answer is lost may have swapped
                 await one.swap(str(bundle.path.resolve()), bundle.version)
-        except BaseException:
-            await self._go_back(begun)
+        except asyncio.CancelledError:
+            if any(one.status.bundle_version != bundle.version for one in self._links):
+                raise
+        except Exception:
+            if self._bundle is not None:
+                for one in begun:
+                    await self._go_back(one, self._bundle)
             raise
         self._bundle = bundle
 
-    async def _go_back(self, begun: list[EngineLink]) -> None:
-        for one in begun:
+    async def _go_back(self, one: EngineLink, bundle: Bundle) -> None:
+        end = time.monotonic() + _RETURN_SECONDS
+        while True:
             try:
-                if self._bundle is not None:
-                    await one.swap(str(self._bundle.path.resolve()), self._bundle.version)
+                return await one.swap(str(bundle.path.resolve()), bundle.version)
             except AsterismError as error:
-                logger.error("the engine at %s does not go back, and serves another bundle: %s", one.address, error)
+                if not isinstance(error, StoreUnavailableError) or time.monotonic() > end:
+                    logger.error(
+                        "the engine at %s could not be made to serve %s again: %s", one.address, bundle.path, error
+                    )
+                    return
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _difference(self) -> str | None:
+        mine = self._bundle
+        for one in self._links:
+            version = one.status.bundle_version
+            if mine is not None and one.status.ready and version != mine.version:
+                return (
+                    f"the engine at {one.address} serves bundle {version}, and this gateway {mine.version}; unless a "
+                    "deploy is under way, deploy one of them, or start the gateway again with what the engine serves"
+                )
+        return None
 
     def _idlest(self, but: EngineLink | None = None) -> EngineLink:
         if len(self._links) == 1 and but is None and self._links[0].status.ready:

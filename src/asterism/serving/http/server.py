@@ -33,9 +33,12 @@ _IDLE_SECONDS: Final = 75  # longer than the minute of usual proxies, who else s
 class _Server(uvicorn.Server):
     """A server that leaves signals to `serve`, so that a stopped service exits with status 0, and cuts no request."""
 
-    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_listening: Callable[[], None], on_stopping: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._on_listening = on_listening
+        self._on_stopping = on_stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -47,6 +50,7 @@ class _Server(uvicorn.Server):
 
         To close a connection that only seems idle would cut the request that is on its way.
         """
+        self._on_stopping()
         self.server_state.default_headers.append((b"connection", b"close"))
         await self._take_who_waits(sockets or [])
         end = time.monotonic() + _LINGER_SECONDS
@@ -124,7 +128,8 @@ async def serve(
         timeout_keep_alive=_IDLE_SECONDS,
     )
     where = f"Asterism serves {service.bundle.path} at {url_of(taken)}"
-    server = _Server(config, lambda: say(f"{where} (popular items, until the model is loaded)"))
+    listens = f"{where} (popular items, until the model is loaded)"
+    server = _Server(config, lambda: say(listens), service.deployer.give_up)
     loop = asyncio.get_running_loop()
 
     def stop(number: int = signal.SIGTERM) -> None:
