@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +111,15 @@ class Load:
             time.sleep(0.005)
 
 
+@pytest.fixture
+def hears_hangups() -> Iterator[None]:
+    """What is started here does not inherit, as from `nohup`, that hang-ups are ignored: that wish is honoured."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hears_hangups")
 @pytest.mark.parametrize(
     ("keep_alive", "number"), [(True, signal.SIGTERM), (False, signal.SIGTERM), (True, signal.SIGHUP)]
 )
