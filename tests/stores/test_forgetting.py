@@ -272,6 +272,45 @@ def test_all_who_ask_meanwhile_are_forgotten_in_one_reading(tmp_path: Path, monk
         assert [one.user_id for one in log.forgets()] == ["ada", "eve", "bob", "nobody"]
 
 
+def test_a_wish_that_is_given_up_once_its_record_is_written_is_fulfilled_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as log:
+        log.append([event(0, "ada"), event(1, "kim"), event(2)]).result(60)
+        held = Held(monkeypatch)
+        first = log.forget(Forget("ada", 1))
+        assert held.is_reached.wait(60)
+        given_up = log.forget(Forget("kim", 2))
+        log.append([event(3)]).result(60)  # behind the record
+        assert given_up.cancel()
+        held.goes_on.set()
+        assert first.result(60) == 1
+        assert log.settle(EVERYTHING).result(60) == 2
+        assert log.forgets() == []
+        assert list(log.replay()) == [event(2), event(3)]
+        assert log.append([event(1, "kim")]).result(60) == [6]
+
+
+def test_a_folder_that_cannot_be_synced_leaves_nothing_half_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as log:
+        log.append([event(0, ADA), event(1)]).result(60)
+
+        def broken(files: SegmentFiles) -> None:
+            raise OSError(5, "Input/output error")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(SegmentFiles, "_sync_folder", broken)
+            with pytest.raises(StorageError, match="nothing can be erased"):
+                log.forget(Forget(ADA, 9)).result(60)
+            with pytest.raises(StorageError, match="the log cannot be written"):
+                log.append([event(2)]).result(60)
+        assert log.settle(EVERYTHING).result(60) == 1
+        assert log.forgets() == []
+        assert log.append([event(0, ADA)]).result(60) == [3], "its id is free again"
+
+
 def test_the_record_stays_until_the_user_is_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(tmp_path) as log:
         log.append([event(0, ADA), event(1)]).result(60)

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from asterism.core.errors import OverloadedError, StorageError
+from asterism.core.errors import AsterismError, OverloadedError, StorageError
 from asterism.core.records import Action
 from asterism.stores.group_commit import GroupCommit
 from asterism.stores.segments import EVERYTHING, BlankCopy, LinePlace, SegmentFiles
@@ -92,7 +92,6 @@ class LocalEventLog:
         self._known: set[str] = set()
         self._forgets: dict[LinePlace, Forget] = {}
         self._unerased: dict[str, LinePlace] = {}  # the last record of each user of whom something may be left
-        self._left: dict[str, LinePlace] = {}  # of these, whom the eraser has in hand
         self._length = 0  # in lines, erased ones among them
         try:
             self._read()
@@ -140,6 +139,7 @@ class LocalEventLog:
             elif record is not None:
                 self._forgets[place] = record
         self._erase({one.user_id: place for place, one in self._forgets.items()}, self._put)  # after a crash
+        self._files.sync()
 
     def _commit(self, entries: list[tuple[Event, ...] | Forget | _Erasure | _Erased]) -> list[Any]:
         """Each entry's result, in order; a run of appends is made durable together, and fails together."""
@@ -176,8 +176,8 @@ class LocalEventLog:
         start = self._files.append(b"\n".join(map(encode_forget, forgets)))
         self._length += len(forgets)
         places = [LinePlace(*start, line) for line in range(len(forgets))]
-        self._forgets.update(zip(places, forgets, strict=True))
         self._unerased.update((one.user_id, place) for place, one in zip(places, forgets, strict=True))
+        self._forgets.update(zip(places, forgets, strict=True))
         return places
 
     def _put(self, erasures: list[_Erasure]) -> list[None]:
@@ -189,22 +189,23 @@ class LocalEventLog:
         return [None] * len(erasures)
 
     def _let_in(self, erased: list[_Erased]) -> list[None]:
-        """Take events of users again of whom nothing is left."""
+        """Take events of users again of whom nothing is left, also on the disk."""
+        self._files.sync()
         for user_id, place in (pair for one in erased for pair in one.places.items()):
             if self._unerased.get(user_id) == place:
                 del self._unerased[user_id]
         return [None] * len(erased)
 
     def _forget(self, wishes: list[_Wish]) -> list[int | BaseException]:
-        self._left.update({one.user_id: one.noted.result() for one in wishes if one.noted.exception() is None})
+        failures = [one.noted.exception() for one in wishes]  # known once all are written
         counts = self._erase_left()
-        return [one.noted.exception() or counts[one.user_id] for one in wishes]
+        return [failure or counts[one.user_id] for one, failure in zip(wishes, failures, strict=True)]
 
     def _erase_left(self) -> Mapping[str, int]:
         """As `_erase`, while the log is written by its own thread; where it fails they are left for the next time."""
-        counts = self._erase(self._left, self._put_by_writer)
-        self._group.submit(_Erased(dict(self._left))).result()
-        self._left.clear()
+        left = dict(self._unerased)  # also of who asked, and whose wish never came here
+        counts = self._erase(left, self._put_by_writer)
+        self._group.submit(_Erased(left)).result()
         return counts
 
     def _put_by_writer(self, erasures: list[_Erasure]) -> None:
@@ -230,10 +231,10 @@ class LocalEventLog:
         return counts
 
     def _settle(self, reads: list[LinePlace]) -> list[int]:
-        if self._left:
+        if self._unerased:
             self._erase_left()
-        unerased = set(dict(self._unerased).values())
-        done = {place for place in dict(self._forgets) if place < max(reads)} - unerased
+        noted = {place for place in dict(self._forgets) if place < max(reads)}
+        done = noted - set(dict(self._unerased).values())  # looked at after the records: who comes meanwhile is in it
         frames = {(place.segment, place.byte) for place in done}
         for copy in self._files.blank_copies(
             lambda _, place: place in done,
@@ -241,6 +242,7 @@ class LocalEventLog:
             since=min(done, default=EVERYTHING).segment,
         ):
             self._put_by_writer([_erasure(copy)])
+        self._group.submit(_Erased({})).result()
         return [len(done)] * len(reads)
 
     def _records(self) -> Iterator[tuple[Event | Forget | None, LinePlace]]:
@@ -287,7 +289,7 @@ def _dealt_with(entries: list[Any], deal: Mapping[type, Callable[[list[Any]], Se
         run = list(some)
         try:
             results += deal[kind](run)
-        except StorageError as error:
+        except AsterismError as error:
             results += [error] * len(run)
     return results
 

@@ -134,6 +134,7 @@ class SegmentFiles:
         except OSError as error:
             raise StorageError(f"{folder}: the log cannot be opened ({error})") from error
         self._broken = False
+        self._is_replaced = False  # and the folder, perhaps, not yet on the disk with that
         self._room = _Room()
 
     def append(self, *parts: bytes) -> Position:
@@ -169,6 +170,7 @@ class SegmentFiles:
         for copy in self.blank_copies(is_chosen):
             self.put(copy)
             count += len(copy.lines)
+        self.sync()
         return count
 
     def blank_copies(
@@ -195,7 +197,10 @@ class SegmentFiles:
                         yield copy
 
     def put(self, copy: BlankCopy) -> None:
-        """Let a copy, and what was appended behind it since, take the place of its segment; raises `StorageError`."""
+        """Let a copy, and what was appended behind it since, take the place of its segment; raises `StorageError`.
+
+        After a crash it may be the old segment again, until `sync` or the next append.
+        """
         with self._erasing():
             self._repair()
             path = Path(_segment(self._folder, copy.segment))
@@ -207,6 +212,7 @@ class SegmentFiles:
                 if rest:
                     _write_all(file, rest)
                     os.fsync(file)
+                self._is_replaced = True
                 copy.staged.replace(path)
             except OSError:
                 os.close(file)
@@ -215,7 +221,11 @@ class SegmentFiles:
             if copy.segment == self._end.segment:  # what is appended from now on must reach the copy
                 file, self._file = self._file, file
             os.close(file)
-            self._sync_folder()
+
+    def sync(self) -> None:
+        """Make sure that copies stay in their segments' places; raises `StorageError`."""
+        with self._erasing():
+            self._repair()
 
     def lines(self) -> Iterator[tuple[bytes, LinePlace]]:
         """All lines of all payloads and where they stand, oldest first; raises `StorageError` on damage."""
@@ -294,7 +304,10 @@ class SegmentFiles:
         self._file, self._end = fresh, Position(number, 0)
 
     def _repair(self) -> None:
-        """After a failed write, cut the file back to what is known to be on the disk."""
+        """Have the folder on the disk, and after a failed write cut the file back to what is known to be there."""
+        if self._is_replaced:
+            self._sync_folder()
+            self._is_replaced = False
         if self._broken:
             _cut(self._file, self._end.byte)
             self._broken = False
@@ -361,9 +374,10 @@ def _staged(path: Path, data: bytes, frames: Iterable[tuple[int, bytes]]) -> Pat
     staged = path.with_suffix(_STAGED)
     file = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        _write_all(file, data)
+        patched = bytearray(data)
         for start, frame in frames:
-            os.pwrite(file, frame, start)
+            patched[start : start + len(frame)] = frame
+        _write_all(file, memoryview(patched))
         os.fsync(file)
     except OSError:
         staged.unlink(missing_ok=True)
