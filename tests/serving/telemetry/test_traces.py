@@ -6,6 +6,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 
@@ -151,14 +152,18 @@ def test_a_collector_that_is_silent_holds_nobody_up() -> None:
     with socket.socket() as silent:  # takes connections, and never says a word
         silent.bind(("127.0.0.1", 0))
         silent.listen()
+        before = set(threading.enumerate())
         tracer = OtelTracer(f"http://127.0.0.1:{silent.getsockname()[1]}", "gateway", share=1.0)
         started = time.monotonic()
         for _ in range(10_000):  # more than the queue holds
             tracer.begin("work").end()
         assert time.monotonic() - started < 60, "who waits for the collector waits ten seconds for each 512 spans"
         started = time.monotonic()
+        others = set(threading.enumerate()) - before
+        assert others, "a thread sends the spans"
         tracer.close()
         assert time.monotonic() - started < 20, "it is given two seconds, and its queue would take minutes"
+        wait_until(lambda: not any(one.is_alive() for one in others), 15)  # nothing tries again after that
 
 
 def test_without_a_collector_no_library_of_traces_is_loaded() -> None:

@@ -60,8 +60,8 @@ class OtelTracer:
             ),
             shutdown_on_exit=False,
         )
-        exporter = OTLPSpanExporter(endpoint=endpoint, timeout=_EXPORT_SECONDS)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter, _QUEUED_SPANS, schedule_delay_millis=1000))
+        self._exporter = OTLPSpanExporter(endpoint=endpoint, timeout=_EXPORT_SECONDS)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter, _QUEUED_SPANS, schedule_delay_millis=1000))
         self._tracer = self._provider.get_tracer("asterism", __version__)
 
     def chooses(self) -> bool:
@@ -106,10 +106,12 @@ class OtelTracer:
             span.end(failed)
 
     def close(self) -> None:
-        """See `Tracer.close`; what a collector has not taken by then is lost."""
+        """See `Tracer.close`; what a collector has not taken by then is lost, and nothing tries again."""
         ending = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
         ending.start()
         ending.join(_LAST_SECONDS)
+        if ending.is_alive():
+            self._exporter.shutdown()
 
 
 def _context(traceparent: str) -> trace.SpanContext:
