@@ -81,6 +81,34 @@ def test_the_widest_beam_that_clears_the_line_is_taken(waiting: int, width: int,
     assert (batch.width, len(batch.tickets)) == (width, taken)
 
 
+@pytest.mark.parametrize(
+    ("shape", "budget", "waiting", "width"),
+    [
+        # A tenth of 50 ms is more than 7 * 0.6 = 4.2: 0.5 + 44 * 0.1 = 4.9 ms, and with two more 5.1
+        (CostShape(5e-4, 5e-5, 2.5e-6), 0.05, 44, 20),
+        (CostShape(5e-4, 5e-5, 2.5e-6), 0.05, 46, 10),
+        (CostShape(5e-4, 5e-5, 2.5e-6), 0.2, 64, 20),  # 6.9 ms of 20: who has time is not hurried
+        # Seven times what a lone one takes is 17.5 ms, more than a tenth of 50: 2 + 30 * 0.5 = 17, and 18
+        (CostShape(2e-3, 2.5e-4, 1.25e-5), 0.05, 30, 20),
+        (CostShape(2e-3, 2.5e-4, 1.25e-5), 0.05, 32, 10),
+        # All who wait must fit: 64 take 2.5 + 64 * 0.03 = 4.4 ms, and 7 * 2.53 = 17.7 hold four such batches
+        (CostShape(2.5e-3, 1e-5, 1e-6), 0.15, 256, 20),
+        (CostShape(2.5e-3, 1e-5, 1e-6), 0.15, 320, 10),
+    ],
+)
+def test_the_beam_narrows_where_a_batch_would_leave_the_engine_hardly_idle(
+    shape: CostShape, budget: float, waiting: int, width: int
+) -> None:
+    costs = CostModel([CostSample(rows, beam, shape.seconds(rows, beam)) for rows in (1, 8, 32) for beam in (20, 10)])
+    costs._spread = 0.0
+    scheduler = Scheduler((20, 10), costs)
+    scheduler.engines = 1
+    for _ in range(waiting):
+        scheduler.line.add(Ticket(next(NUMBERS), 0.0, budget, 10))
+    batch = begun(scheduler, 0.0)
+    assert (batch.width, len(batch.tickets)) == (width, min(waiting, 64))
+
+
 def test_where_no_width_clears_the_line_the_oldest_are_served_at_the_narrowest() -> None:
     scheduler = make()
     tickets = [Ticket(next(NUMBERS), 0.0, 0.1 + place / 1e6, 10) for place in range(60)]

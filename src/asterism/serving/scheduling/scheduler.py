@@ -1,10 +1,13 @@
 """Which requests are decoded next, together and how wide; which are refused. Pure: time is handed in.
 
 Whoever comes while a batch is under way waits for its end and then for the end of their own batch. So no batch may
-take more than half of the time that its requests were given: then both fit. Of the widths at which all who wait
-fit into such a batch the widest is taken; where none is, as many as fit at the narrowest, and the others wait for
-the next batch. A newcomer who could not be answered in time even so is refused at once. The batching window is the
-batch under way; an idle engine waits for company only where others come so fast that it is likely, and shortly.
+take more than half of the time that its requests were given: then both fit. At a beam that is not the narrowest it has
+less, so that the beam narrows before a line forms. Batches of n requests take T = f + c n; they settle where n have
+come meanwhile, at T = f / (1 - load): one of the length of seven lone requests is that of an engine which is busy for
+about six sevenths of the time. Of the widths at which all who wait fit into that (or into a tenth of their time, where
+that is more) the widest is taken, else the narrowest. Where even so not all fit into half of their time, the last ones
+wait for the next batch. A newcomer who could not be answered in time even so is refused at once. The batching window
+is the batch under way; an idle engine waits for company only where others come so fast that it is likely, and shortly.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from asterism.serving.scheduling.line import Line, Ticket
 from asterism.serving.scheduling.widths import useful_widths
 
 _SLICE: Final = 0.5  # of a request's time that its batch may take
+_CALM_SHARE: Final = 0.1  # of a request's time that its batch may take before its beam narrows
+_CALM: Final = 7.0  # times what a lone request takes: where a batch takes longer, the engine is hardly ever idle
 _RESERVE: Final = 0.1  # of a request's time kept for the way to the engine and back
 _BACKGROUND_SHARE: Final = 4  # of the line's length: what nobody waits for in person finds it full so much earlier
 _JUST_ARRIVED_SECONDS: Final = 2e-3  # after it waited for company
@@ -197,6 +202,10 @@ class Scheduler:
             return left  # nobody else is there, or came: it may take all its time
         return min(left, self._slice(ticket))
 
+    def _calm(self, budget: float) -> float:
+        """The seconds that all who wait may take at a beam that is not the narrowest, whatever their time allows."""
+        return max(_CALM_SHARE * budget, _CALM * self.costs.seconds(1, self.widths[0]))
+
     def _finish(self, ticket: Ticket, now: float) -> float:
         """When a newcomer would be answered if all were served as narrow as allowed."""
         ends = [one.likely_end for one in self._running.values()]
@@ -234,9 +243,11 @@ class Scheduler:
     def _choose(self, now: float, share: int) -> tuple[int, int]:
         """How many of the first `share` tickets are taken, and how wide."""
         tickets = self.line.tickets[: min(share, self.limits.max_batch)]
-        limit = min(self._limit(one, now) for one in tickets) / math.ceil(share / self.limits.max_batch)
+        batches = math.ceil(share / self.limits.max_batch)  # that those who wait will take
+        limit = min(self._limit(one, now) for one in tickets) / batches
+        calm = min(limit, self._calm(min(one.budget for one in tickets)) / batches)
         for width in self.widths:
-            if self.costs.most_rows(self._effective(width, tickets), limit, len(tickets)) == len(tickets):
+            if self.costs.most_rows(self._effective(width, tickets), calm, len(tickets)) == len(tickets):
                 return len(tickets), width
         narrowest = self._effective(self.widths[-1], tickets)
         width = next(one for one in self.widths if self._effective(one, tickets) == narrowest)
