@@ -236,11 +236,10 @@ def _percentile(values: list[float], share: float) -> float | None:
 
 @asynccontextmanager
 async def running(factory: str, bundle: Bundle, limits: EngineLimits) -> AsyncIterator[EnginePool]:
-    """An engine that is ready, and ended afterwards."""
+    """An engine that loads, and is ended afterwards."""
     engine = EnginePool(factory, bundle, frozenset, limits)
     engine.start()
     try:
-        await engine.wait_ready()
         yield engine
     finally:
         await engine.stop()
@@ -257,6 +256,7 @@ async def measure(bundle: Bundle, arguments: Any) -> Row:
     factory = CUDA_ENGINE if arguments.device == "cuda" else DEFAULT_ENGINE
     capacities: list[float] = []
     async with running(factory, bundle, limits) as wide, running(factory, bundle, free) as engine:
+        await asyncio.gather(wide.wait_ready(), engine.wait_ready())
         for one in (wide, engine):  # who returns was there before: a fresh engine has everyone's history to read
             await closed_loop(one, requests, min(2.0, arguments.seconds), arguments)
         for turn in range(arguments.turns):

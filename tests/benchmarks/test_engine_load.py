@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def measured() -> dict[str, Any]:
-    small = ["--seconds", "1", "--items", "300", "--deadline-ms", "2000", "--clients", "4", "--loads", "0.5", "20"]
+    small = ["--seconds", "0.6", "--items", "300", "--deadline-ms", "2000", "--clients", "4", "--loads", "0.5", "20"]
     small += ["--turns", "2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     script = ROOT / "benchmarks" / "engine_load.py"

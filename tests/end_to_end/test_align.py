@@ -167,6 +167,7 @@ def test_two_processes_align_as_one(starts: Path, aligned: Path, kind: str) -> N
         timeout=900,
     )
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("alignment ended after") == 1, "the main process alone speaks"
     start, one, two = (load_file(path / parts.MODEL_WEIGHTS) for path in (starts / "short-ugt", whole, output))
     moved = max(float((one[name] - start[name]).abs().max()) for name in one)
     apart = max(float((one[name] - two[name]).abs().max()) for name in one)

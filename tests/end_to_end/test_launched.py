@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,11 @@ from asterism.core.bundle import Bundle
 from asterism.core.errors import TrainingError
 from asterism.training.alignment.pipeline import align_bundle
 from asterism.training.pipeline import train_bundle
-from command_line import asterism, environment
+from command_line import environment
 from end_to_end.tiny_runs import TINY_LANGUAGE
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "distributed"
+TESTS = Path(__file__).parents[1]
+CONFIGS = TESTS.parent / "configs" / "distributed"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file")
 UGT = """
@@ -71,12 +73,12 @@ def start(workshop: Path) -> Path:
     return workshop / "launched-llm"
 
 
-def launched(launcher: tuple[str, ...], *arguments: str | Path) -> str:
-    """What a command that ends well says."""
-    command = asterism(*arguments, launcher=launcher)
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=900)
+def launched(launcher: tuple[str, ...], *arguments: str | Path) -> None:
+    """Wait for the end of a launch of `launched_runs`, which must be a good one."""
+    command = [*launcher, "end_to_end.launched_runs", *map(str, arguments)]
+    env = environment(PYTHONPATH=os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH")))))
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
-    return done.stderr
 
 
 def test_a_launch_for_another_engine_is_refused(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,15 +91,27 @@ def test_a_launch_for_another_engine_is_refused(start: Path, monkeypatch: pytest
     assert not output.exists()
 
 
-@pytest.mark.parametrize(("method", "mode"), [("dpo", "lora"), ("grpo", "full")])
-def test_two_processes_align_a_language_model_as_one(start: Path, method: str, mode: str) -> None:
-    alone, pair = (start.with_name(f"launched-{method}-{count}") for count in ("one", "two"))
-    settings = start.with_name(f"launched-{mode}.toml")
-    settings.write_text(f'{ALIGNMENT}mode = "{mode}"\n', encoding="utf-8")
-    config = load_run_config(settings).alignment.model_copy(update={"method": method})
-    assert align_bundle(start, alone, config) is not None
-    launched(TORCHRUN, "align", "--bundle", start, "--config", settings, "--method", method, "--output", pair)
-    before, one, two = (load_file(path / parts.LANGUAGE_MODEL / "model.safetensors") for path in (start, alone, pair))
+WAYS = {"dpo": "lora", "grpo": "full"}
+
+
+@pytest.fixture(scope="module")
+def pairs(start: Path) -> dict[str, Path]:
+    """What two processes aligned, by method."""
+    asked: list[Path] = []
+    for method, mode in WAYS.items():
+        config, output = start.with_name(f"launched-{method}.toml"), start.with_name(f"launched-{method}-two")
+        config.write_text(f'{ALIGNMENT}method = "{method}"\nmode = "{mode}"\n', encoding="utf-8")
+        asked += [config, output]
+    launched(TORCHRUN, "align", start, *asked)
+    return dict(zip(WAYS, asked[1::2], strict=True))
+
+
+@pytest.mark.parametrize("method", list(WAYS))
+def test_two_processes_align_a_language_model_as_one(start: Path, pairs: dict[str, Path], method: str) -> None:
+    alone = start.with_name(f"launched-{method}-one")
+    assert align_bundle(start, alone, load_run_config(start.with_name(f"launched-{method}.toml")).alignment) is not None
+    folders = (start, alone, pairs[method])
+    before, one, two = (load_file(path / parts.LANGUAGE_MODEL / "model.safetensors") for path in folders)
     moved = max(float((one[name] - before[name]).abs().max()) for name in one)
     apart = max(float((one[name] - two[name]).abs().max()) for name in one)
     assert moved > 0.01
@@ -111,9 +125,7 @@ def shipped(start: Path) -> dict[str, tuple[Bundle, Bundle]]:
     for name in ("ddp", "zero3"):
         trained, aligned = start.with_name(f"launched-{name}"), start.with_name(f"launched-{name}-aligned")
         launcher = (*ACCELERATE, str(CONFIGS / f"{name}.yaml"), "-m")
-        launched(launcher, "train", "--config", config, "--output", trained)
-        said = launched(launcher, "align", "--bundle", trained, "--config", config, "--output", aligned)
-        assert said.count("alignment ended after") == 1, "the main process alone speaks"
+        launched(launcher, "train", config, trained, aligned)
         made[name] = Bundle.open(trained), Bundle.open(aligned)
     return made
 

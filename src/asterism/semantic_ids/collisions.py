@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from asterism.core.progress import track
 from asterism.core.semantic_id import path_groups
@@ -62,6 +61,8 @@ def _separate(
     distances: NDArray[np.float64], own: NDArray[np.int32], taken: NDArray[np.int32]
 ) -> NDArray[np.integer[Any]]:
     """(n,) last codes of the colliding rows of one prefix, given (n, K) distances and the codes of all its rows."""
+    from scipy.optimize import linear_sum_assignment  # a sixth of a second, not for those who only read ids
+
     places = np.unique(own)
     free = np.setdiff1d(np.flatnonzero(np.isfinite(distances).all(axis=0)), taken)
     columns = np.concatenate([places, free])

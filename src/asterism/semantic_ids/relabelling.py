@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from asterism.semantic_ids.register import TakenCodes, path_keys
 from asterism.semantic_ids.stability import UNKNOWN
@@ -20,6 +19,8 @@ def matching_names(
     Level by level the matching of greatest overlap between new codes and (N, > levels) earlier ids. Items whose
     codes above agree count first, since only theirs can keep a whole prefix; the others decide where those do not.
     """
+    from scipy.optimize import linear_sum_assignment  # a sixth of a second, not for those who only read ids
+
     agreeing = earlier[:, 0] != UNKNOWN
     known = agreeing.copy()
     names = []
