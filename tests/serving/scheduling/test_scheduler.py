@@ -17,6 +17,8 @@ from asterism.serving.scheduling.cost_model import CostShape
 #: 4 ms a batch; a request 4.5 ms 200 wide, 2.5 ms 100 wide, 1.5 ms 50 wide, 1 ms 25 wide.
 SHAPE = CostShape(4e-3, 5e-4, 2e-5)
 WIDTHS = (200, 100, 50, 25)
+#: 0.5 ms a batch; a request 0.1 ms 20 wide, 0.075 ms 10 wide.
+CHEAP = CostShape(5e-4, 5e-5, 2.5e-6)
 NUMBERS = itertools.count()
 
 
@@ -85,9 +87,9 @@ def test_the_widest_beam_that_clears_the_line_is_taken(waiting: int, width: int,
     ("shape", "budget", "waiting", "width"),
     [
         # A tenth of 50 ms is more than 7 * 0.6 = 4.2: 0.5 + 44 * 0.1 = 4.9 ms, and with two more 5.1
-        (CostShape(5e-4, 5e-5, 2.5e-6), 0.05, 44, 20),
-        (CostShape(5e-4, 5e-5, 2.5e-6), 0.05, 46, 10),
-        (CostShape(5e-4, 5e-5, 2.5e-6), 0.2, 64, 20),  # 6.9 ms of 20: who has time is not hurried
+        (CHEAP, 0.05, 44, 20),
+        (CHEAP, 0.05, 46, 10),
+        (CHEAP, 0.2, 64, 20),  # 6.9 ms of 20: who has time is not hurried
         # Seven times what a lone one takes is 17.5 ms, more than a tenth of 50: 2 + 30 * 0.5 = 17, and 18
         (CostShape(2e-3, 2.5e-4, 1.25e-5), 0.05, 30, 20),
         (CostShape(2e-3, 2.5e-4, 1.25e-5), 0.05, 32, 10),
@@ -96,17 +98,56 @@ def test_the_widest_beam_that_clears_the_line_is_taken(waiting: int, width: int,
         (CostShape(2.5e-3, 1e-5, 1e-6), 0.15, 320, 10),
     ],
 )
-def test_the_beam_narrows_where_a_batch_would_leave_the_engine_hardly_idle(
+def test_the_beam_of_an_engine_that_is_hardly_ever_idle_narrows_before_a_line_forms(
     shape: CostShape, budget: float, waiting: int, width: int
 ) -> None:
+    scheduler = of_shape(shape)
+    be_busy(scheduler, 10.0)
+    for _ in range(waiting):
+        scheduler.line.add(Ticket(next(NUMBERS), 10.0, 10.0 + budget, 10))
+    batch = begun(scheduler, 10.0)
+    assert (batch.width, len(batch.tickets)) == (width, min(waiting, 64))
+
+
+def test_a_burst_that_meets_an_idle_engine_keeps_the_beam() -> None:
+    scheduler = of_shape(CHEAP)
+    be_busy(scheduler, 10.0)
+    for _ in range(200):
+        scheduler.line.add(Ticket(next(NUMBERS), 11.0, 11.2, 10))
+    now, widths = 11.0, []
+    while len(scheduler.line):
+        batch = begun(scheduler, now)
+        now = batch.likely_end
+        scheduler.finish(batch, now)
+        widths.append(batch.width)
+    assert widths == [20] * 4
+    assert now < 11.05
+
+
+def test_what_nobody_waits_for_keeps_the_beam() -> None:
+    scheduler = of_shape(CostShape(1e-3, 5e-3, 2.5e-4))  # seven of a lone one take 77 ms, sixteen 161 or 121
+    be_busy(scheduler, 10.0)
+    for background in [True] * 16, [True] * 8 + [False] * 8:
+        for one in background:
+            scheduler.line.add(Ticket(next(NUMBERS), 10.0, 10.5, 10, background=one))
+        batch = begun(scheduler, 10.0)
+        scheduler.finish(batch, 10.0)
+        assert (batch.width, len(batch.tickets)) == (20 if all(background) else 10, len(background))
+
+
+def of_shape(shape: CostShape) -> Scheduler:
+    """One engine whose likely times are the expected ones."""
     costs = CostModel([CostSample(rows, beam, shape.seconds(rows, beam)) for rows in (1, 8, 32) for beam in (20, 10)])
     costs._spread = 0.0
     scheduler = Scheduler((20, 10), costs)
     scheduler.engines = 1
-    for _ in range(waiting):
-        scheduler.line.add(Ticket(next(NUMBERS), 0.0, budget, 10))
-    batch = begun(scheduler, 0.0)
-    assert (batch.width, len(batch.tickets)) == (width, min(waiting, 64))
+    return scheduler
+
+
+def be_busy(scheduler: Scheduler, until: float) -> None:
+    """Have it work on one batch for ten seconds, whose length is no lesson."""
+    scheduler.line.add(Ticket(next(NUMBERS), until - 10.0, until, 10))
+    scheduler.finish(begun(scheduler, until - 10.0), until, served=False)
 
 
 def test_where_no_width_clears_the_line_the_oldest_are_served_at_the_narrowest() -> None:

@@ -1,13 +1,14 @@
 """Which requests are decoded next, together and how wide; which are refused. Pure: time is handed in.
 
 Whoever comes while a batch is under way waits for its end and then for the end of their own batch. So no batch may
-take more than half of the time that its requests were given: then both fit. At a beam that is not the narrowest it has
-less, so that the beam narrows before a line forms. Batches of n requests take T = f + c n; they settle where n have
-come meanwhile, at T = f / (1 - load): one of the length of seven lone requests is that of an engine which is busy for
-about six sevenths of the time. Of the widths at which all who wait fit into that (or into a tenth of their time, where
-that is more) the widest is taken, else the narrowest. Where even so not all fit into half of their time, the last ones
-wait for the next batch. A newcomer who could not be answered in time even so is refused at once. The batching window
-is the batch under way; an idle engine waits for company only where others come so fast that it is likely, and shortly.
+take more than half of the time that its requests were given: then both fit. Where the engines are hardly ever idle, a
+batch at a beam that is not the narrowest has less, so that the beam narrows before a line forms: batches of n requests
+take T = f + c n and settle where n have come meanwhile, at T = f / (1 - load), which seven lone requests' time bounds.
+(A burst that meets an idle engine is no such load, nor is work that nobody waits for.) Of the widths at which all who
+wait fit into that (or into a tenth of their time, where that is more) the widest is taken, else the narrowest. Where
+even so not all fit into half of their time, the last ones wait for the next batch. A newcomer who could not be
+answered in time even so is refused at once. The batching window is the batch under way; an idle engine waits for
+company only where others come so fast that it is likely, and shortly.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from asterism.serving.scheduling.widths import useful_widths
 
 _SLICE: Final = 0.5  # of a request's time that its batch may take
 _CALM_SHARE: Final = 0.1  # of a request's time that its batch may take before its beam narrows
-_CALM: Final = 7.0  # times what a lone request takes: where a batch takes longer, the engine is hardly ever idle
+_CALM: Final = 7.0  # times what a lone request takes, which it may take as well
+_HARDLY_IDLE: Final = 6 / 7  # of lately, from which share of busy engines on this holds
+_LATELY_SECONDS: Final = 0.1  # or twenty lone requests' time, where that is more
+_LATELY: Final = 20.0
 _RESERVE: Final = 0.1  # of a request's time kept for the way to the engine and back
 _BACKGROUND_SHARE: Final = 4  # of the line's length: what nobody waits for in person finds it full so much earlier
 _JUST_ARRIVED_SECONDS: Final = 2e-3  # after it waited for company
@@ -88,6 +92,7 @@ class Scheduler:
         self._newest_arrival = -math.inf
         self._newest_in_person = -math.inf
         self._gap = _LONGEST_GAP_SECONDS  # mean seconds between arrivals
+        self._load, self._load_known = 0.0, -math.inf  # the share of engines that were busy lately; until when
         self._numbers = 0
 
     @property
@@ -144,6 +149,7 @@ class Scheduler:
 
     def finish(self, batch: ScheduledBatch, now: float, *, served: bool = True) -> None:
         """An engine is idle again; the estimate learns from a batch that was served."""
+        self._note_load(now)
         self._running.pop(batch.number, None)
         if served:
             self.costs.observe(len(batch.tickets), self._effective(batch.width, batch.tickets), now - batch.started)
@@ -202,9 +208,22 @@ class Scheduler:
             return left  # nobody else is there, or came: it may take all its time
         return min(left, self._slice(ticket))
 
-    def _calm(self, budget: float) -> float:
+    def _calm(self, tickets: list[Ticket], now: float) -> float:
         """The seconds that all who wait may take at a beam that is not the narrowest, whatever their time allows."""
-        return max(_CALM_SHARE * budget, _CALM * self.costs.seconds(1, self.widths[0]))
+        self._note_load(now)
+        if self._load < _HARDLY_IDLE or all(one.background for one in tickets):
+            return math.inf
+        return max(_CALM_SHARE * min(one.budget for one in tickets), _CALM * self._lone())
+
+    def _note_load(self, now: float) -> None:
+        """Bring the share of busy engines up to date, which forgets exponentially; before it changes."""
+        passed = now - self._load_known
+        share = self.busy / max(1, self.engines)
+        self._load += (share - self._load) * -math.expm1(-passed / max(_LATELY_SECONDS, _LATELY * self._lone()))
+        self._load_known = now
+
+    def _lone(self) -> float:
+        return self.costs.likely_seconds(1, self.widths[0])
 
     def _finish(self, ticket: Ticket, now: float) -> float:
         """When a newcomer would be answered if all were served as narrow as allowed."""
@@ -245,7 +264,7 @@ class Scheduler:
         tickets = self.line.tickets[: min(share, self.limits.max_batch)]
         batches = math.ceil(share / self.limits.max_batch)  # that those who wait will take
         limit = min(self._limit(one, now) for one in tickets) / batches
-        calm = min(limit, self._calm(min(one.budget for one in tickets)) / batches)
+        calm = min(limit, self._calm(tickets, now) / batches)
         for width in self.widths:
             if self.costs.most_rows(self._effective(width, tickets), calm, len(tickets)) == len(tickets):
                 return len(tickets), width
@@ -262,6 +281,7 @@ class Scheduler:
     def _begin(self, rows: int, width: int, now: float) -> ScheduledBatch:
         chosen = {id(one) for one in self.line.tickets[:rows]}
         tickets = tuple(self.line.take(lambda one: id(one) in chosen))
+        self._note_load(now)
         self._numbers += 1
         likely = self.costs.likely_seconds(rows, self._effective(width, tickets))
         batch = ScheduledBatch(self._numbers, tickets, width, now, now + likely)
