@@ -304,6 +304,14 @@ def test_an_engine_with_a_folder_of_its_own_starts_again_with_what_was_deployed(
     assert deployed_bundle(state, old.path) == new.path.resolve()
     notes(old)  # a rollback, or a deploy that another engine could not follow
     assert deployed_bundle(state, old.path) == old.path.resolve()
+    in_the_way = state / "deployed.json.writing"
+    in_the_way.mkdir()
+    with pytest.raises(StorageError, match="cannot be written"):
+        notes(new)
+    in_the_way.rmdir()
+    notes(new)  # deployed again, since a disk was full
+    written = json.loads((state / "deployed.json").read_text())
+    assert (written["current"], written["previous"]) == (str(new.path.resolve()), str(old.path.resolve()))
     SwapNotes(None, old.path, old)(new)  # nothing to write into
 
 
@@ -394,6 +402,10 @@ def test_a_refused_deploy_and_a_store_that_is_down_leave_the_way_back(
         engine.refuses, catalogue.is_down = False, True
         assert (await deployer.deploy("c")).version == third.version
         assert "its items are not in the catalogue yet" in caplog.text
+        engine.served = second  # as one that was started again with a bundle of its own
+        with pytest.raises(StoreUnavailableError):
+            await deployer.deploy("c")
+        assert engine.served.version == third.version, "it is put right, whatever the catalogue says"
         catalogue.is_down = False
         assert (await deployer.deploy("c")).previous == "b", "again, for the catalogue's sake alone"
         assert catalogue.synced == [second.version, third.version]

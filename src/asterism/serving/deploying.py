@@ -212,12 +212,12 @@ class Deployer:
 
     async def _put_right(self, bundle: Bundle, table: CatalogueTable) -> Deployment:
         """What may have failed when the served bundle was deployed, and an engine that serves another one since."""
-        await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
         try:
             await self._unless_stopped(self._engine.swap(bundle))
         finally:
             if self._record is not None:
                 await asyncio.to_thread(self._write_down)
+        await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
         return self.status()
 
     async def _swap_engine(self, bundle: Bundle) -> None:

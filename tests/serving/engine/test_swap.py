@@ -28,7 +28,7 @@ from serving.engine.stepping import (
     until,
     write_variant,
 )
-from serving.small_market import CooccurrenceEngine
+from serving.small_market import HOLD_FILE, CooccurrenceEngine
 
 USERS = 8  # of the other bundle, whose answers differ
 
@@ -66,6 +66,41 @@ def test_a_swap_under_load_drops_nobody_and_the_new_bundle_answers_from_then_on(
         assert (replaced.semantic_ids, replaced.replicas) == ({}, []), "nothing is held of the old catalogue"
 
     run(bundle, work, limits=replace(PATIENT, engines=2))
+
+
+def test_who_waits_for_a_bundle_is_told_when_the_one_that_took_its_place_is_loaded(bundle: Path) -> None:
+    other = write_variant(bundle.parent / "elsewhere" / "other", USERS)
+    (bundle.parent / HOLD_FILE).touch()
+
+    async def main() -> None:
+        engine = EnginePool("serving.small_market:load_engine", Bundle.open(bundle), frozenset, PATIENT)
+        engine.start()
+        waiting = asyncio.create_task(engine.wait_ready())
+        try:
+            await engine.swap(other)
+            assert engine.status.ready
+            await asyncio.wait_for(waiting, 60)
+        finally:
+            waiting.cancel()
+            await engine.stop()
+
+    asyncio.run(main())
+
+
+def test_a_bundle_that_is_served_already_is_told_of_again(bundle: Path) -> None:
+    other, told = write_variant(bundle.parent / "other", USERS), []
+
+    async def note(served: Bundle) -> None:
+        told.append(served.path)
+
+    async def work(engine: EnginePool) -> None:
+        await engine.swap(other, note)
+        pids = [one.pid for one in engine.status.engines]
+        await engine.swap(Bundle.open(other.path), note)
+        assert told == [other.path, other.path], "what could not be written down then is now"
+        assert [one.pid for one in engine.status.engines] == pids
+
+    run(bundle, work)
 
 
 def test_the_old_engine_finishes_what_it_has_under_way_while_the_new_one_answers(bundle: Path) -> None:

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Final, cast
 
 from asterism.core.bundle import Bundle
 from asterism.core.errors import ModelError
@@ -19,6 +19,8 @@ from asterism.serving.engine.pending import Pending
 from asterism.serving.engine.status import EngineStatus, ReplicaStatus
 from asterism.serving.ports import EngineAnswer, EngineRequest
 from asterism.serving.scheduling import Ticket
+
+_LOOK_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +100,8 @@ class EnginePool:
 
     async def wait_ready(self) -> None:
         """See `EngineHandle.wait_ready`."""
-        await self._fleet.settled.wait()
+        while not self._fleet.settled.is_set():  # another one may take its place meanwhile
+            await self.wait_changed(_LOOK_SECONDS)
         if self._fleet.refusal is not None:
             raise ModelError(self._fleet.refusal)
 
@@ -113,11 +116,11 @@ class EnginePool:
 
         Batches under way are finished by the old engines, everything else goes to the new ones, of which `switched` is
         told first. Where one of these cannot be loaded `ModelError` says why, and the old ones go on. Memory holds both
-        meanwhile. Nothing is done where the bundle is served already.
+        meanwhile. Where the bundle is served already only `switched` is told.
         """
         async with self._swapping:
-            if (bundle.version, bundle.path.resolve()) == (self._fleet.version, self._fleet.bundle.path.resolve()):
-                return
+            if self.serves(bundle):
+                return await switched(bundle)
             self._other_fleet = fresh = Fleet(self._factory_name, bundle, self._limits, self._shared)
             fresh.start()
             try:
@@ -160,6 +163,11 @@ class EnginePool:
     def bundle(self) -> Bundle:
         """The one that is served."""
         return self._fleet.bundle
+
+    def serves(self, bundle: Bundle) -> bool:
+        """Whether it is the one that is served, and lies where that does."""
+        served = self._fleet.bundle
+        return (bundle.version, bundle.path.resolve()) == (served.version, served.path.resolve())
 
     @property
     def bundle_version(self) -> str:

@@ -88,15 +88,19 @@ async def serve_engine(settings: EngineProcessSettings, say: Callable[[str], Non
 
 
 class SwapNotes:
-    """Writes down what is served after each swap."""
+    """Writes down what is served after each swap; what could not be is written when the same is asked for again."""
 
     def __init__(self, state: Path | None, asked: Path, bundle: Bundle) -> None:
-        self._state, self._asked, self._served = state, asked, bundle
+        self._state, self._asked = state, asked
+        self._before = self._served = bundle.path
+        self._is_owed = False
 
     def __call__(self, bundle: Bundle) -> None:
-        before, self._served = self._served, bundle
-        if self._state is not None:
-            note_deployed(self._state, self._asked, bundle.path, before.path)
+        if bundle.path.resolve() != self._served.resolve():
+            self._before, self._served, self._is_owed = self._served, bundle.path, True
+        if self._state is not None and self._is_owed:
+            note_deployed(self._state, self._asked, self._served, self._before)
+            self._is_owed = False
 
 
 async def _stopped(server: GrpcServer, talking: TalkServer) -> None:

@@ -125,7 +125,7 @@ class ModelServicer(ModelServiceServicer):
             await asyncio.gather(swapping, return_exceptions=True)
         if not swapping.cancelled():
             swapping.result()
-        elif self._pool.bundle is not bundle:
+        elif not self._pool.serves(bundle):
             raise StoreUnavailableError(f"this engine is shutting down, and goes on with {self._pool.bundle.path}")
 
     async def _note(self, bundle: Bundle) -> None:
