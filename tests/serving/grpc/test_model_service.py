@@ -325,6 +325,73 @@ def test_a_swap_that_is_given_up_once_the_new_engines_answer_is_noted_and_counts
     run(bundle, work)
 
 
+def test_a_swap_that_is_given_up_while_its_ids_are_fetched_counts(bundle: Path) -> None:
+    other = write_variant(bundle.parent / "other", 8)
+
+    async def work(one: Hosted) -> None:
+        (link,) = one.remote._links
+        fetched = asyncio.Event()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(link, "_fetch_semantic_ids", fetched.wait)
+            swap = asyncio.create_task(one.remote.swap(other))
+            await until(lambda: link.told_version == other.version)
+            assert link.status.bundle_version != other.version
+            swap.cancel()
+            await swap
+            fetched.set()
+        assert one.pool.bundle_version == other.version
+
+    run(bundle, work)
+
+
+def test_a_swap_that_is_given_up_between_two_engines_says_so(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = write_variant(bundle.parent / "other", 8)
+
+    async def main() -> None:
+        async with hosted(bundle) as one, hosted(bundle) as two:
+            both = RemoteEngine([one.server.address, two.server.address], Bundle.open(bundle))
+            both.start()
+            await until(lambda: [replica.ready for replica in both.status.engines] == [True, True])
+            reached = asyncio.Event()
+
+            async def hang(bundle: str, version: str) -> None:
+                reached.set()
+                await asyncio.Event().wait()
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(both._links[1], "swap", hang)
+                swap = asyncio.create_task(both.swap(other))
+                await reached.wait()
+                swap.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await swap
+            assert f"given up when the engine at {one.server.address} served {other.path} already" in caplog.text
+            await both.stop()
+
+    asyncio.run(main())
+
+
+def test_a_swap_that_fails_leaves_an_engine_with_what_another_gateway_had_it_serve(
+    bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs, broken = write_variant(bundle.parent / "theirs", 8), write_variant(bundle.parent / "no", 9, histories=False)
+
+    async def main() -> None:
+        async with hosted(bundle) as one:
+            mine = RemoteEngine([one.server.address], Bundle.open(bundle))
+            mine.start()
+            await until(lambda: mine.status.ready)
+            await one.remote.swap(theirs)  # another gateway's deploy
+            await until(lambda: mine.bundle_version == theirs.version)
+            with pytest.raises(ModelError, match="cannot be loaded"):
+                await mine.swap(broken)
+            assert one.pool.bundle_version == theirs.version
+            assert "before a swap that failed" not in caplog.text, "it never switched"
+            await mine.stop()
+
+    asyncio.run(main())
+
+
 def test_an_engine_that_shuts_down_gives_up_a_swap(bundle: Path) -> None:
     other = write_variant(bundle.parent / "elsewhere" / "other", 8)
     (other.path.parent / HOLD_FILE).touch()

@@ -50,6 +50,7 @@ class EngineLink:
         self.address = checked(address)
         self.semantic_ids: dict[str, SemanticId] = {}
         self.status = EngineStatus(False, None, 0, f"{address} was not reached yet", "", (), (), NO_FIGURES)
+        self.told_version = ""  # of the bundle that it said it serves, which `status` tells once its ids are here
         self._on_change = on_change
         self._ids_version: str | None = None
         self._conversation: Conversation | None = None
@@ -133,6 +134,7 @@ class EngineLink:
 
     async def _take(self, description: model_pb2.Description) -> None:
         status = status_of(description)
+        self.told_version = status.bundle_version
         if status.ready and self._ids_version != status.bundle_version:
             await self._fetch_semantic_ids()
         if not self._can_ask():  # before it is called ready: whoever hears of that asks at once

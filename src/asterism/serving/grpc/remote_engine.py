@@ -102,26 +102,49 @@ class RemoteEngine:
         """See `EngineHandle.swap`; one process after the other, each of which must see the bundle's folder.
 
         All or none: where one is away nothing is begun, and where one fails it and those before it go back, also one
-        that is started again. Where the call is cancelled nobody goes back, and it counts as done once all serve the
-        bundle, though some still finish what they had under way.
+        that is started again, but not one that served another bundle than this gateway. Where the call is cancelled
+        nobody goes back, and it counts as done once all serve the bundle, though some still finish what they had.
         """
         away = [one.address for one in self._links if not one.status.ready]
         if away:
             raise ModelError(f"the engine at {', '.join(away)} is not ready, and all must swap together; nothing was")
-        begun: list[EngineLink] = []
+        begun: list[tuple[EngineLink, str]] = []
         try:
             for one in self._links:
-                begun.append(one)  # one whose answer is lost may have swapped
+                begun.append((one, one.told_version))  # one whose answer is lost may have swapped
                 await one.swap(str(bundle.path.resolve()), bundle.version)
         except asyncio.CancelledError:
-            if any(one.status.bundle_version != bundle.version for one in self._links):
+            if not self._all_switched(bundle):
                 raise
         except Exception:
-            if self._bundle is not None:
-                for one in begun:
-                    await self._go_back(one, self._bundle)
+            for one, before in begun:
+                await self._take_back(one, before)
             raise
         self._bundle = bundle
+
+    def _all_switched(self, bundle: Bundle) -> bool:
+        """Whether a swap that is given up was done; tells of engines that it leaves with another bundle."""
+        switched = [one.address for one in self._links if one.told_version == bundle.version]
+        if switched and len(switched) < len(self._links):
+            logger.warning(
+                "a swap was given up when the engine at %s served %s already, and others did not; deploy one of both",
+                ", ".join(switched),
+                bundle.path,
+            )
+        return len(switched) == len(self._links)
+
+    async def _take_back(self, one: EngineLink, before: str) -> None:
+        """Have an engine serve what it did before a swap that failed, where that is this gateway's bundle."""
+        if self._bundle is not None and before == self._bundle.version:
+            await self._go_back(one, self._bundle)
+        elif one.told_version not in (before, "" if self._bundle is None else self._bundle.version):
+            logger.warning(
+                "the engine at %s served bundle %s before a swap that failed, which this gateway does not serve, and "
+                "is left with %s; deploy what it shall serve",
+                one.address,
+                before,
+                one.told_version,
+            )
 
     async def _go_back(self, one: EngineLink, bundle: Bundle) -> None:
         end = time.monotonic() + _RETURN_SECONDS
