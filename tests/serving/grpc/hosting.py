@@ -19,7 +19,7 @@ from asterism.serving.grpc.proto.model_pb2_grpc import add_ModelServiceServicer_
 from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.grpc.server import GrpcServer, HostedService
 from asterism.serving.grpc.talking import TalkServer
-from serving.engine.stepping import FACTORY, PATIENT
+from serving.engine.stepping import FACTORY, PATIENT, until
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,19 @@ async def hosted(bundle: Path, *, factory: str = FACTORY, talks: bool = True) ->
             await remote.stop()
             await one.drain()
             await pool.stop()
+
+
+@contextlib.asynccontextmanager
+async def two_hosted(bundle: Path) -> AsyncIterator[tuple[Hosted, Hosted, RemoteEngine]]:
+    """Two engines, and a client of both that serves their bundle."""
+    async with hosted(bundle) as one, hosted(bundle) as two:
+        both = RemoteEngine([one.server.address, two.server.address], Bundle.open(bundle))
+        both.start()
+        try:
+            await until(lambda: [replica.ready for replica in both.status.engines] == [True, True])
+            yield one, two, both
+        finally:
+            await both.stop()
 
 
 def run(bundle: Path, work: Callable[[Hosted], Awaitable[None]], *, talks: bool = True) -> None:

@@ -26,7 +26,7 @@ from asterism.serving.grpc.remote_engine import RemoteEngine
 from asterism.serving.grpc.server import MOST_MESSAGE_BYTES
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent
 from serving.engine.stepping import FINISH, asked, begun, diary, take_steps, until, write_variant
-from serving.grpc.hosting import Hosted, hosted, run
+from serving.grpc.hosting import Hosted, hosted, run, two_hosted
 from serving.small_market import HOLD_FILE, ITEM_IDS, write_bundle
 
 PLAIN = 0  # a packed format that nobody has
@@ -279,10 +279,7 @@ def test_all_engines_swap_or_none_and_all_forget(bundle: Path) -> None:
     other = write_variant(bundle.parent / "other", 8)
 
     async def main() -> None:
-        async with hosted(bundle) as one, hosted(bundle) as two:
-            both = RemoteEngine([one.server.address, two.server.address], Bundle.open(bundle))
-            both.start()
-            await until(lambda: [replica.ready for replica in both.status.engines] == [True, True])
+        async with two_hosted(bundle) as (one, two, both):
             before = both.bundle_version
 
             async def refuse(bundle: str, version: str) -> None:
@@ -300,7 +297,6 @@ def test_all_engines_swap_or_none_and_all_forget(bundle: Path) -> None:
             with pytest.raises(ModelError, match=r"is not ready, and all must swap together; nothing was"):
                 await both.swap(other)
             assert one.pool.bundle_version == before
-            await both.stop()
 
     asyncio.run(main())
 
@@ -348,10 +344,7 @@ def test_a_swap_that_is_given_up_between_two_engines_says_so(bundle: Path, caplo
     other = write_variant(bundle.parent / "other", 8)
 
     async def main() -> None:
-        async with hosted(bundle) as one, hosted(bundle) as two:
-            both = RemoteEngine([one.server.address, two.server.address], Bundle.open(bundle))
-            both.start()
-            await until(lambda: [replica.ready for replica in both.status.engines] == [True, True])
+        async with two_hosted(bundle) as (one, _, both):
             reached = asyncio.Event()
 
             async def hang(bundle: str, version: str) -> None:
@@ -366,7 +359,6 @@ def test_a_swap_that_is_given_up_between_two_engines_says_so(bundle: Path, caplo
                 with pytest.raises(asyncio.CancelledError):
                     await swap
             assert f"given up when the engine at {one.server.address} served {other.path} already" in caplog.text
-            await both.stop()
 
     asyncio.run(main())
 
@@ -413,11 +405,8 @@ def test_a_gateway_tells_that_an_engine_serves_another_bundle_and_puts_it_right(
     other = write_variant(bundle.parent / "other", 8)
 
     async def main() -> None:
-        async with hosted(bundle) as one, hosted(bundle) as two:
+        async with two_hosted(bundle) as (_, two, gateway):
             mine = Bundle.open(bundle)
-            gateway = RemoteEngine([one.server.address, two.server.address], mine)
-            gateway.start()
-            await until(lambda: [replica.ready for replica in gateway.status.engines] == [True, True])
             assert gateway.status.error is None
             await two.remote.swap(other)
             await until(lambda: gateway.status.error is not None)
@@ -428,7 +417,6 @@ def test_a_gateway_tells_that_an_engine_serves_another_bundle_and_puts_it_right(
             )
             await gateway.swap(mine)
             assert (two.pool.bundle_version, gateway.status.error) == (mine.version, None)
-            await gateway.stop()
 
     asyncio.run(main())
 
