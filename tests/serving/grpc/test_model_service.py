@@ -335,6 +335,7 @@ def test_a_swap_that_is_given_up_while_its_ids_are_fetched_counts(bundle: Path) 
             swap.cancel()
             await swap
             fetched.set()
+        await until(lambda: one.pool._other_fleet is None)  # the old engine has ended
         assert one.pool.bundle_version == other.version
 
     run(bundle, work)

@@ -132,9 +132,17 @@ class EnginePool:
                 await switched(bundle)
                 await self._other_fleet.drain()
             finally:  # also where the caller gives up; a batch that is cut off then goes to the new engines
-                await self._other_fleet.stop()
-                self._other_fleet.let_go()
-                self._other_fleet = None
+                ending = asyncio.ensure_future(self._end(self._other_fleet))
+                try:
+                    await asyncio.shield(ending)
+                finally:
+                    await asyncio.wait({ending})  # also where it gives up only now
+
+    async def _end(self, fleet: Fleet) -> None:
+        await fleet.stop()
+        fleet.let_go()
+        if self._other_fleet is fleet:
+            self._other_fleet = None
 
     async def recommend(self, request: EngineRequest) -> EngineAnswer:
         """See `EngineClient.recommend`."""

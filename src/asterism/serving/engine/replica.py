@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -51,6 +50,7 @@ class Replica:
         self._listener = listener
         self._child: EngineChild | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._is_ending = False
         self._batch: ScheduledBatch | None = None
         self._hang_timer: asyncio.TimerHandle | None = None
         self._left_out: frozenset[str] = frozenset()  # items that the process was told to leave out
@@ -78,11 +78,12 @@ class Replica:
         self._keeper = asyncio.create_task(self._keep_alive(), name="engine")
 
     async def stop(self) -> None:
-        """End the process."""
+        """End the process; what ends is told so once, and ends also where who waits for it gives up."""
         if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            if not self._is_ending:
+                self._is_ending = True
+                self._keeper.cancel()
+            await asyncio.wait({self._keeper})
 
     def begin(self, batch: ScheduledBatch, requests: Sequence[EngineRequest], unavailable: frozenset[str]) -> None:
         """Send a batch to the process, which is idle."""
