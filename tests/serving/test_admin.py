@@ -340,25 +340,6 @@ def test_what_could_not_be_written_down_is_when_it_is_deployed_again(tmp_path: P
     assert (deployed_bundle(state, first.path), catalogue.synced) == (second.path.resolve(), [second.version] * 2)
 
 
-def test_a_stop_once_the_bundle_is_served_leaves_its_items_to_the_next_start(tmp_path: Path) -> None:
-    first, second = (write_bundle(tmp_path / name, brand=name) for name in ("a", "b"))
-    engine, catalogue = RefusingEngine(SwapNotes(None, first.path, first), first), DownCatalogue()
-
-    async def work() -> None:
-        deployer = Deployer(
-            first,
-            engine,  # type: ignore[arg-type]
-            catalogue,  # type: ignore[arg-type]
-            tmp_path / "state",
-            prepare=lambda bundle, table: lambda: deployer.give_up(),
-        )
-        assert (await deployer.deploy("b")).version == second.version
-
-    asyncio.run(work())
-    assert deployed_bundle(tmp_path / "state", first.path) == second.path.resolve()
-    assert catalogue.synced == []
-
-
 def test_folders_that_may_not_be_entered_are_no_bundles(tmp_path: Path) -> None:
     with open_folder() as folder:
         served = write_bundle(folder / "bundles" / "a")

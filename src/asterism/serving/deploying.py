@@ -231,8 +231,6 @@ class Deployer:
             raise
 
     async def _bring_items(self, bundle: Bundle, table: CatalogueTable) -> None:
-        if self._is_stopping:
-            return  # the next start brings them too, and a large catalogue would hold up the end
         try:
             await asyncio.to_thread(self._catalogue.sync, table.items, table.images, bundle.version)
         except StorageError as error:
