@@ -26,6 +26,7 @@ def end(*_):
     with open({log!r}, "a") as log: log.write({name!r} + " ended\\n")
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 print("hello", flush=True)
 print("warning", file=sys.stderr, flush=True)
 with open({log!r}, "a") as log: log.write({name!r} + " began\\n")
@@ -44,14 +45,27 @@ with open({log!r}, "a") as log: log.write("up\\n")
 time.sleep(60)
 """
 
+ENDING_ANOTHER = """
+import pathlib, os, signal, sys, time
+other = pathlib.Path({log!r}).parent / "run" / "worker.pid"
+def end(*_):
+    os.kill(int(other.read_text()), {number})
+    while other.exists(): time.sleep(0.01)
+    time.sleep(0.5)  # in which another one would be started
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+with open({log!r}, "a") as log: log.write("gateway began\\n")
+while True: time.sleep(0.01)
+"""
+
 
 @pytest.fixture(autouse=True)
 def _hears_all_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "_LAST_WORDS_SECONDS", 60.0)
 
 
-def script(text: str, log: Path, name: str = "x") -> tuple[str, ...]:
-    return (sys.executable, "-S", "-c", text.format(log=str(log), name=name))
+def script(text: str, log: Path, name: str = "x", number: int = 0) -> tuple[str, ...]:
+    return (sys.executable, "-S", "-c", text.format(log=str(log), name=name, number=number))
 
 
 def lines(log: Path) -> list[str]:
@@ -93,6 +107,22 @@ def test_they_are_stopped_one_after_the_other_the_last_one_first(
     assert out == "hello\n", "only the gateway speaks to the user"
     said = {"engine | hello", "worker | hello", "engine | warning", "worker | warning", "gateway | warning"}
     assert said <= set(err.splitlines())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_one_that_ends_while_the_service_stops_is_not_started_again(
+    tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(child, "_FIRST_PAUSE_SECONDS", 0.02)
+    log = tmp_path / "log"
+    specs = [
+        ChildSpec("worker", script(PATIENT, log, "worker")),
+        ChildSpec("gateway", script(ENDING_ANOTHER, log, number=number.value)),
+    ]
+    assert run(specs, tmp_path, lambda: len(lines(log)) == 2) == 0
+    assert lines(log).count("worker began") == 1
+    said = "the worker ended with status -9 while the service stops"
+    assert [one.getMessage() for one in caplog.records] == ([said] if number == signal.SIGKILL else [])
 
 
 def test_one_that_refuses_ends_all_with_its_status_and_its_sentence(

@@ -112,14 +112,18 @@ class Load:
 
 
 @pytest.fixture
-def hears_hangups() -> Iterator[None]:
-    """What is started here does not inherit, as from `nohup`, that hang-ups are ignored: that wish is honoured."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def hears_all_signals() -> Iterator[None]:
+    """What is started here inherits no ignored signal, as from `nohup` or from a shell's `&`: that wish is honoured."""
+    before = [(one, signal.getsignal(one)) for one in (signal.SIGHUP, signal.SIGINT)]
+    for one, handler in before:
+        if handler is signal.SIG_IGN:
+            signal.signal(one, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGHUP, before)
+    for one, handler in before:
+        signal.signal(one, handler)
 
 
-@pytest.mark.usefixtures("hears_hangups")
+@pytest.mark.usefixtures("hears_all_signals")
 @pytest.mark.parametrize(
     ("keep_alive", "number"), [(True, signal.SIGTERM), (False, signal.SIGTERM), (True, signal.SIGHUP)]
 )
@@ -182,6 +186,7 @@ def test_a_state_lies_in_any_folder_but_one_that_a_store_would_take_apart(bundle
     assert not (tmp_path / "really").exists()
 
 
+@pytest.mark.usefixtures("hears_all_signals")
 def test_who_is_told_to_stop_before_it_has_begun_ends(bundle: Path, tmp_path: Path) -> None:
     config = tmp_path / "deployment.toml"
     os.mkfifo(config)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -26,6 +27,8 @@ _PROBE_AGAIN_SECONDS: Final = 4.0  # three times that is longer than a process m
 _PROBES_FAILED: Final = 3  # in a row; a process that is only busy answers one of them
 _LAST_WORDS_SECONDS: Final = 1.0
 _LINE_BYTES: Final = 1 << 20
+#: What one ends with whom a stop reached directly, as Ctrl-C does who has not left the supervisor's group yet.
+_STOPPED_STATUSES: Final = (0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 
 logger = logging.getLogger(__name__)
 
@@ -51,38 +54,46 @@ class Child:
         self._spec = spec
         self._folder = folder
         self._process: Process | None = None
-        self._stopping = asyncio.Event()
+        self._retired = asyncio.Event()  # this life is its last
+        self._stopping = asyncio.Event()  # and has been asked to end
         self._is_hurried = False  # it is killed rather than asked
         self.was_ready = asyncio.Event()
 
     async def keep(self, after: asyncio.Event | None = None) -> int:
-        """Start it, where given after something, again and again until it is stopped.
+        """Start it, where given after something, again and again until it retires or is stopped.
 
         Returns 0, or the status of one that refused before it ever was ready.
         """
         if after is not None:
-            await self._unless_stopped(after.wait())
+            await self._unless_retired(after.wait())
         pause_seconds = _FIRST_PAUSE_SECONDS
-        while not self._stopping.is_set():
+        while not self._retired.is_set():
             started = time.monotonic()
             try:
                 status = await self._live()
                 what = f"ended with status {status}"
             except OSError as error:  # no memory or no room for another process just now
                 status, what = None, f"cannot be started ({error.strerror})"
-            if self._stopping.is_set():
+            if self._retired.is_set():
+                if not self._stopping.is_set() and status not in _STOPPED_STATUSES:
+                    logger.warning("the %s %s while the service stops", self.name, what)
                 break
             if status == REFUSED_STATUS and not self.was_ready.is_set():
                 return status
             if time.monotonic() - started > _HEALTHY_AFTER_SECONDS:
                 pause_seconds = _FIRST_PAUSE_SECONDS
             logger.error("the %s %s; it is started again in %g s", self.name, what, pause_seconds)
-            await self._unless_stopped(asyncio.sleep(pause_seconds))
+            await self._unless_retired(asyncio.sleep(pause_seconds))
             pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
         return 0
 
+    def retire(self) -> None:
+        """Let it live on until it is stopped, and do not start it again."""
+        self._retired.set()
+
     def stop(self) -> None:
         """Ask it to finish, and kill it where that takes too long."""
+        self._retired.set()
         self._stopping.set()
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
@@ -91,12 +102,13 @@ class Child:
     def kill(self) -> None:
         """End it at once."""
         self._is_hurried = True
+        self._retired.set()
         self._stopping.set()
         if self._process is not None:
             self._kill(self._process)
 
-    async def _unless_stopped(self, waiting: Coroutine[Any, Any, Any]) -> None:
-        tasks = {asyncio.ensure_future(waiting), asyncio.ensure_future(self._stopping.wait())}
+    async def _unless_retired(self, waiting: Coroutine[Any, Any, Any]) -> None:
+        tasks = {asyncio.ensure_future(waiting), asyncio.ensure_future(self._retired.wait())}
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for one in tasks:
             one.cancel()

@@ -13,8 +13,9 @@ from asterism.serving.supervisor.run_folder import RunFolder
 async def supervise(specs: Sequence[ChildSpec], folder: RunFolder, on_stop: Callable[[], None]) -> int:
     """Start all, and keep them alive until SIGTERM or SIGINT; then stop one after the other, the last one first.
 
-    A second signal kills what is left. Returns 0, or the status of a process that refused to start, which ends the
-    others too; it said why. `on_stop` is called before the first is stopped.
+    One that ends meanwhile is not started again. A second signal kills what is left. Returns 0, or the status of a
+    process that refused to start, which ends the others too; it said why. `on_stop` is called before the first is
+    stopped.
     """
     signals = StopSignals()
     children = [Child(one, folder) for one in specs]
@@ -27,6 +28,8 @@ async def supervise(specs: Sequence[ChildSpec], folder: RunFolder, on_stop: Call
     hurried = asyncio.create_task(_kill_when(signals, children))
     try:
         await asyncio.wait({asked, *keeping.values()}, return_when=asyncio.FIRST_COMPLETED)
+        for one in children:
+            one.retire()
         on_stop()
         for one in reversed(children):
             one.stop()
