@@ -385,6 +385,30 @@ def test_a_swap_that_fails_leaves_an_engine_with_what_another_gateway_had_it_ser
     asyncio.run(main())
 
 
+def test_an_engine_that_refuses_a_bundle_keeps_what_it_was_given_while_the_refusal_waited(bundle: Path) -> None:
+    theirs = write_variant(bundle.parent / "elsewhere" / "theirs", 8)
+    broken = write_variant(bundle.parent / "no", 9, histories=False)
+    (theirs.path.parent / HOLD_FILE).touch()
+
+    async def main() -> None:
+        async with hosted(bundle, factory="serving.small_market:load_engine") as one:
+            mine = RemoteEngine([one.server.address], Bundle.open(bundle))
+            mine.start()
+            await until(lambda: mine.status.ready)
+            other_gateways = asyncio.create_task(one.remote.swap(theirs))
+            await until(lambda: one.pool._other_fleet is not None)
+            swap = asyncio.create_task(mine.swap(broken))
+            await asyncio.sleep(0)  # it begins while the engine serves what this gateway does
+            (theirs.path.parent / HOLD_FILE).unlink()
+            await other_gateways
+            with pytest.raises(ModelError, match="cannot be loaded"):
+                await swap
+            assert one.pool.bundle_version == theirs.version
+            await mine.stop()
+
+    asyncio.run(main())
+
+
 def test_an_engine_that_shuts_down_gives_up_a_swap(bundle: Path) -> None:
     other = write_variant(bundle.parent / "elsewhere" / "other", 8)
     (other.path.parent / HOLD_FILE).touch()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from asterism.core.bundle import Bundle
-from asterism.core.errors import AsterismError, ConfigError, ModelError, StoreUnavailableError
+from asterism.core.errors import AsterismError, BundleError, ConfigError, ModelError, StoreUnavailableError
 from asterism.core.semantic_id import SemanticId
 from asterism.serving.engine.status import EngineStatus
 from asterism.serving.grpc.conversation import EngineLostError
@@ -116,7 +116,9 @@ class RemoteEngine:
         except asyncio.CancelledError:
             if not self._all_switched(bundle):
                 raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, BundleError | ModelError) and one.told_version != bundle.version:
+                begun.pop()  # it refused, and serves what it did, or what another gateway deployed meanwhile
             for one, before in begun:
                 await self._take_back(one, before)
             raise
