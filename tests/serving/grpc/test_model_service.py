@@ -341,11 +341,11 @@ def test_a_swap_that_is_given_up_while_its_ids_are_fetched_counts(bundle: Path) 
     run(bundle, work)
 
 
-def test_a_swap_that_is_given_up_between_two_engines_says_so(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_swap_that_is_given_up_between_two_engines_says_which_have_switched(bundle: Path) -> None:
     other = write_variant(bundle.parent / "other", 8)
 
     async def main() -> None:
-        async with two_hosted(bundle) as (one, _, both):
+        async with two_hosted(bundle) as (one, two, both):
             reached = asyncio.Event()
 
             async def hang(bundle: str, version: str) -> None:
@@ -357,9 +357,50 @@ def test_a_swap_that_is_given_up_between_two_engines_says_so(bundle: Path, caplo
                 swap = asyncio.create_task(both.swap(other))
                 await reached.wait()
                 swap.cancel()
-                with pytest.raises(asyncio.CancelledError):
+                with pytest.raises(OverloadedError) as told:
                     await swap
-            assert f"given up when the engine at {one.server.address} served {other.path} already" in caplog.text
+            assert str(told.value) == (
+                f"the service was stopped when {one.server.address} served {other.path} already and "
+                f"{two.server.address} did not; deploy either bundle once it is back"
+            )
+            assert [pool.bundle_version for pool in (one.pool, two.pool)] == [other.version, both._bundle.version]
+
+    asyncio.run(main())
+
+
+def test_a_swap_that_failed_tells_its_reason_where_its_undoing_is_given_up(
+    bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = write_variant(bundle.parent / "other", 8)
+
+    async def main() -> None:
+        async with two_hosted(bundle) as (one, two, both):
+            returning = asyncio.Event()
+
+            async def refuse(bundle: str, version: str) -> None:
+                raise ModelError("the second one cannot")
+
+            async def hang(bundle: str, version: str) -> None:
+                returning.set()
+                await asyncio.Event().wait()
+
+            first = both._links[0]
+            swap_first = first.swap
+
+            async def swap_once(bundle: str, version: str) -> None:
+                await swap_first(bundle, version)
+                patch.setattr(first, "swap", hang)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(first, "swap", swap_once)
+                patch.setattr(both._links[1], "swap", refuse)
+                swap = asyncio.create_task(both.swap(other))
+                await returning.wait()
+                swap.cancel()
+                with pytest.raises(ModelError, match="the second one cannot"):
+                    await swap
+            assert f"was stopped when {one.server.address} served {other.path} already" in caplog.text
+            assert two.server.address in caplog.text
 
     asyncio.run(main())
 

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from asterism.core.bundle import Bundle
-from asterism.core.errors import AsterismError, BundleError, ConfigError, ModelError, StoreUnavailableError
+from asterism.core.errors import (
+    AsterismError,
+    BundleError,
+    ConfigError,
+    ModelError,
+    OverloadedError,
+    StoreUnavailableError,
+)
 from asterism.core.semantic_id import SemanticId
 from asterism.serving.engine.status import EngineStatus
 from asterism.serving.grpc.conversation import EngineLostError
@@ -103,7 +110,8 @@ class RemoteEngine:
 
         All or none: where one is away nothing is begun, and where one fails it and those before it go back, also one
         that is started again, but not one that served another bundle than this gateway. Where the call is cancelled
-        nobody goes back, and it counts as done once all serve the bundle, though some still finish what they had.
+        nobody goes back: it counts as done once all serve the bundle, though some still finish what they had, and
+        raises `OverloadedError` where only some do.
         """
         away = [one.address for one in self._links if not one.status.ready]
         if away:
@@ -114,26 +122,35 @@ class RemoteEngine:
                 begun.append((one, one.told_version))  # one whose answer is lost may have swapped
                 await one.swap(str(bundle.path.resolve()), bundle.version)
         except asyncio.CancelledError:
-            if not self._all_switched(bundle):
+            switched, others = self._parted_by(bundle)
+            if switched and others:
+                raise OverloadedError(_left_apart(bundle, switched, others)) from None
+            if others:
                 raise
         except Exception as error:
             if isinstance(error, BundleError | ModelError) and one.told_version != bundle.version:
                 begun.pop()  # it refused, and serves what it did, or what another gateway deployed meanwhile
-            for one, before in begun:
-                await self._take_back(one, before)
+            await self._undo(bundle, begun)
             raise
         self._bundle = bundle
 
-    def _all_switched(self, bundle: Bundle) -> bool:
-        """Whether a swap that is given up was done; tells of engines that it leaves with another bundle."""
+    def _parted_by(self, bundle: Bundle) -> tuple[list[str], list[str]]:
+        """The addresses where a bundle is served, and where another one is."""
         switched = [one.address for one in self._links if one.told_version == bundle.version]
-        if switched and len(switched) < len(self._links):
-            logger.warning(
-                "a swap was given up when the engine at %s served %s already, and others did not; deploy one of both",
-                ", ".join(switched),
-                bundle.path,
-            )
-        return len(switched) == len(self._links)
+        return switched, [one.address for one in self._links if one.address not in switched]
+
+    async def _undo(self, bundle: Bundle, begun: Sequence[tuple[EngineLink, str]]) -> None:
+        """Take engines back from a swap that failed; the log says which still serve its bundle where that is cancelled.
+
+        Whoever asked for the swap hears then why it failed.
+        """
+        try:
+            for one, before in begun:
+                await self._take_back(one, before)
+        except asyncio.CancelledError:
+            switched, others = self._parted_by(bundle)
+            if switched:
+                logger.warning("a swap that failed was not undone: %s", _left_apart(bundle, switched, others))
 
     async def _take_back(self, one: EngineLink, before: str) -> None:
         """Have an engine serve what it did before a swap that failed, where that is this gateway's bundle."""
@@ -183,3 +200,11 @@ class RemoteEngine:
 
     def _on_change(self) -> None:
         self._changed.set()
+
+
+def _left_apart(bundle: Bundle, switched: Sequence[str], others: Sequence[str]) -> str:
+    but = f" and {', '.join(others)} did not" if others else ""
+    return (
+        f"the service was stopped when {', '.join(switched)} served {bundle.path} already{but}; deploy either bundle "
+        "once it is back"
+    )
