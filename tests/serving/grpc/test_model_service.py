@@ -426,6 +426,31 @@ def test_a_swap_that_fails_leaves_an_engine_with_what_another_gateway_had_it_ser
     asyncio.run(main())
 
 
+def test_a_swap_that_fails_tells_of_an_engine_that_it_cannot_take_back(
+    bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs, new = write_variant(bundle.parent / "theirs", 8), write_variant(bundle.parent / "new", 9)
+
+    async def main() -> None:
+        async with two_hosted(bundle) as (one, two, both):
+            before = two.pool.bundle_version
+            await one.remote.swap(theirs)  # another gateway's deploy
+            await until(lambda: both._links[0].told_version == theirs.version)
+
+            async def refuse(bundle: str, version: str) -> None:
+                raise ModelError("the second one cannot")
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(both._links[1], "swap", refuse)
+                with pytest.raises(ModelError, match="the second one cannot"):
+                    await both.swap(new)
+            assert [pool.bundle_version for pool in (one.pool, two.pool)] == [new.version, before]
+            assert f"served bundle {theirs.version} before a swap that failed" in caplog.text
+            assert f"is left with {new.version}" in caplog.text
+
+    asyncio.run(main())
+
+
 def test_an_engine_that_refuses_a_bundle_keeps_what_it_was_given_while_the_refusal_waited(bundle: Path) -> None:
     theirs = write_variant(bundle.parent / "elsewhere" / "theirs", 8)
     broken = write_variant(bundle.parent / "no", 9, histories=False)
