@@ -71,6 +71,39 @@ def test_p99_at_70_percent_follows_from_what_a_batch_costs() -> None:
     assert seen.answered == 1.0
 
 
+@pytest.mark.parametrize(
+    ("shape", "widths", "p50", "p99"),
+    [
+        (CostShape(6e-4, 3e-4, 1e-6), (20, 10), 0.75, 0.8),  # histories are read
+        (CostShape(5e-4, 5e-5, 2.5e-6), (20, 10), 0.75, 0.75),  # nothing new
+        (WIDE, WIDTHS, 1.0, 1.03),  # long batches, of which the way is little
+    ],
+)
+def test_a_batch_that_is_there_when_the_one_before_is_done_saves_the_way(
+    shape: CostShape, widths: tuple[int, ...], p50: float, p99: float
+) -> None:
+    rate = 0.7 * 32 / shape.seconds(32, widths[0])
+    late, early = (
+        run(shape, widths, rate, seconds=10, noise=0.1, way=6e-4, notice=notice, engines=1) for notice in (0.0, 1e-3)
+    )
+    assert early.answered == late.answered == 1.0
+    assert early.percentile(50) < p50 * late.percentile(50)
+    assert early.percentile(99) < p99 * late.percentile(99)
+    assert early.share("degraded") <= late.share("degraded")
+
+
+@pytest.mark.parametrize("engines", [1, 3])
+@pytest.mark.parametrize("notice", [5e-4, 1e-3, 4e-3])
+def test_early_words_of_engines_make_nobody_late(engines: int, notice: float) -> None:
+    for shape, widths, capacity in ((FLAT, (20,), FLAT_CAPACITY), (WIDE, WIDTHS, FLOOR_CAPACITY)):
+        seen = run(
+            shape, widths, 1.5 * engines * capacity, seconds=10, engines=engines, noise=0.1, way=6e-4, notice=notice
+        )
+        assert seen.percentile(99) <= 0.05
+        assert seen.too_late <= 0.01 * seen.sent
+        assert seen.share("late") < 0.01
+
+
 @pytest.mark.parametrize(("load", "degraded"), [(0.7, 0.0), (1.0, 0.3), (1.1, 0.5)])
 def test_where_batches_are_short_the_beam_narrows_before_a_line_forms(load: float, degraded: float) -> None:
     """Half of the deadline would hold 225 requests; a beam that waited for so many to narrow has a P99 of 20 ms."""

@@ -109,6 +109,82 @@ def test_the_beam_of_an_engine_that_is_hardly_ever_idle_narrows_before_a_line_fo
     assert (batch.width, len(batch.tickets)) == (width, min(waiting, 64))
 
 
+def test_an_engine_that_is_nearly_done_is_given_one_batch_that_begins_when_it_is() -> None:
+    scheduler = make()
+    ask(scheduler, 0.0)
+    first = begun(scheduler, 0.0)  # 4 + 4.5 = 8.5 ms
+    ask(scheduler, 0.001)
+    assert scheduler.dispatch(0.001).batch is None
+    scheduler.nearly_done(first, 0.008)
+    second = begun(scheduler, 0.008)
+    assert (second.after, scheduler.busy, scheduler.idle) == (first.number, 1, 0)
+    ask(scheduler, 0.0082)
+    scheduler.nearly_done(second, 0.0082)  # it has not begun
+    assert scheduler.dispatch(0.0082).batch is None, "one follows, and no more"
+    scheduler.finish(first, 0.0085)
+    assert (second.after, second.started, second.likely_end) == (None, 0.0085, pytest.approx(0.017))
+    assert scheduler.dispatch(0.0085).batch is None, "the engine is busy with the second one"
+    scheduler.finish(second, 0.017)
+    assert scheduler.costs.speed == pytest.approx(1.0), "its waiting is not taken for work"
+    assert begun(scheduler, 0.017).after is None
+
+
+def test_a_batch_that_is_to_follow_is_as_much_smaller_as_its_beginning_is_later() -> None:
+    scheduler = make()
+    for _ in range(200):  # notices of 4.5 ms are what the scheduler learns to expect
+        ask(scheduler, 0.0)
+        batch = begun(scheduler, 0.0)
+        scheduler.nearly_done(batch, 0.004)
+        scheduler.finish(batch, 0.0085)
+    ask(scheduler, 1.0)
+    first = begun(scheduler, 1.0)
+    scheduler.nearly_done(first, 1.1)
+    for _ in range(9):  # which take 44.5 ms of 45, as a test above has it
+        scheduler.line.add(Ticket(next(NUMBERS), 1.09, 1.19, 10))
+    second = begun(scheduler, 1.1)
+    assert second.started == pytest.approx(1.1045, abs=1e-5)
+    assert second.width == 100, "40.5 ms are left for them"
+
+
+def test_who_can_begin_at_once_does() -> None:
+    scheduler = make(2)
+    for now in (0.0, 0.002):
+        ask(scheduler, now)
+        begun(scheduler, now)
+    one, other = scheduler._running.values()
+    scheduler.nearly_done(other, 0.007)
+    scheduler.finish(one, 0.0085)
+    ask(scheduler, 0.009)
+    assert begun(scheduler, 0.009).after is None, "an engine is idle"
+    ask(scheduler, 0.0095)
+    assert begun(scheduler, 0.0095).after == other.number
+
+
+def test_who_follows_does_so_where_an_engine_is_done_first() -> None:
+    scheduler = make(2)
+    for _ in range(2):
+        ask(scheduler, 0.0)
+        begun(scheduler, 0.0)
+    one, other = scheduler._running.values()
+    scheduler.nearly_done(other, 0.006)
+    scheduler.nearly_done(one, 0.007)
+    for leader in (other, one):
+        ask(scheduler, 0.0075)
+        assert begun(scheduler, 0.0075).after == leader.number
+
+
+def test_a_stall_after_an_engines_word_is_not_expected_again() -> None:
+    scheduler = make()
+    ask(scheduler, 0.0)
+    batch = begun(scheduler, 0.0)
+    scheduler.nearly_done(batch, 0.008)
+    scheduler.finish(batch, 5.0)
+    ask(scheduler, 5.0)
+    batch = begun(scheduler, 5.0)
+    scheduler.nearly_done(batch, 5.008)
+    assert 5.008 < batch.likely_end <= 5.008 + 5e-4
+
+
 def test_a_burst_that_meets_an_idle_engine_keeps_the_beam() -> None:
     scheduler = of_shape(CHEAP)
     be_busy(scheduler, 10.0)
@@ -323,6 +399,12 @@ class History:
             assert one.number not in self.ended, "nobody ends twice"
             self.ended[one.number] = how
 
+    def finish_one(self) -> None:
+        """The oldest of those that have begun."""
+        batch = next(one for one in self.running if one.after is None)
+        self.running.remove(batch)
+        self.scheduler.finish(batch, self.now)
+
     def dispatch(self) -> None:
         waiting = list(self.scheduler.line.tickets)
         batch, late, again = self.scheduler.dispatch(self.now)
@@ -336,6 +418,9 @@ class History:
             assert again is None or self.now < again <= self.now + self.scheduler.limits.gather_seconds
             return
         assert all(one.deadline > self.now for one in batch.tickets), "nothing expired is decoded"
+        followed = [one for one in self.running if one.number == batch.after]
+        assert len(followed) == (batch.after is not None), "the one before it is under way"
+        assert all(one.after != batch.after for one in self.running if batch.after is not None), "and it alone follows"
         assert 1 <= len(batch.tickets) <= self.scheduler.limits.max_batch
         assert batch.width in WIDTHS
         left = [one for one in waiting if one not in late]
@@ -349,7 +434,7 @@ class History:
     engines=st.integers(1, 3),
     gather=st.sampled_from([0.0, 0.004]),
     steps=st.lists(
-        st.tuples(st.sampled_from("aaaaaffw"), st.floats(0.0, 0.02), st.sampled_from([0.03, 0.1, 0.1, 1.0])),
+        st.tuples(st.sampled_from("aaaaaffnnw"), st.floats(0.0, 0.02), st.sampled_from([0.03, 0.1, 0.1, 1.0])),
         max_size=120,
     ),
 )
@@ -368,7 +453,9 @@ def test_in_every_history_nobody_is_lost_or_served_too_late(
                 assert history.scheduler.idle == 0 or len(history.scheduler.line)
                 history.end([ticket], "shed")
         elif what == "f" and history.running:
-            history.scheduler.finish(history.running.pop(0), history.now)
+            history.finish_one()
+        elif what == "n" and history.running:
+            history.scheduler.nearly_done(history.running[0], history.now)
         elif what == "w" and history.scheduler.line.tickets:
             ticket = history.scheduler.line.tickets[-1]
             history.scheduler.withdraw(ticket)
@@ -376,9 +463,11 @@ def test_in_every_history_nobody_is_lost_or_served_too_late(
         history.dispatch()
         assert len(history.scheduler.line) <= 12
         assert history.scheduler.busy <= engines
+        assert len(history.running) <= 2 * engines
     while history.running or history.scheduler.line.tickets:
         history.now += 0.005
         if history.running:
-            history.scheduler.finish(history.running.pop(0), history.now)
+            history.finish_one()
         history.dispatch()
+    assert history.scheduler.busy == 0
     assert set(history.ended) == {one.number for one in history.asked}, "everybody came to an end"

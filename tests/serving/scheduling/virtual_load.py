@@ -47,6 +47,45 @@ def scheduler_for(shape: CostShape, widths: tuple[int, ...], engines: int = 1, g
     return found
 
 
+@dataclass
+class Engines:
+    """What becomes of batches, and when. An engine that is idle begins one `way` seconds after it was sent.
+
+    `notice` seconds before it is done, where that is more than nothing, it says so, and what is sent then begins when
+    it is.
+    """
+
+    shape: CostShape
+    noise: float
+    way: float
+    notice: float
+    random: np.random.Generator
+    busy_seconds: float = 0.0
+    #: When, the number of a batch, whether it is done or only nearly, the batch; without one it is time to ask again.
+    events: list[tuple[float, int, bool, ScheduledBatch | None]] = field(default_factory=list)
+    _ahead: dict[int, ScheduledBatch] = field(default_factory=dict)
+
+    def take(self, batch: ScheduledBatch, now: float) -> None:
+        if batch.after is None:
+            self._begin(batch, now + self.way)
+        else:
+            assert batch.after not in self._ahead, "one follows, and no more"
+            self._ahead[batch.after] = batch
+
+    def done(self, batch: ScheduledBatch, now: float) -> None:
+        following = self._ahead.pop(batch.number, None)
+        if following is not None:
+            self._begin(following, now)
+
+    def _begin(self, batch: ScheduledBatch, now: float) -> None:
+        took = self.shape.seconds(len(batch.tickets), max(batch.width, COUNT))
+        took *= float(np.exp(self.noise * self.random.normal()))
+        self.busy_seconds += took
+        if self.notice > 0:
+            heapq.heappush(self.events, (now + max(0.0, took - self.notice), batch.number, False, batch))
+        heapq.heappush(self.events, (now + took, batch.number, True, batch))
+
+
 def run(
     shape: CostShape,
     widths: tuple[int, ...],
@@ -57,48 +96,64 @@ def run(
     engines: int = 1,
     noise: float = 0.0,
     gather: float = 0.0,
+    way: float = 0.0,
+    notice: float = 0.0,
     seed: int = 0,
 ) -> Seen:
     """Seconds of load; `noise` is the deviation of the logarithm of a batch's time."""
     random = np.random.default_rng(seed)
     scheduler = scheduler_for(shape, widths, engines, gather)
     arrivals = np.cumsum(random.exponential(1 / rate, int(rate * seconds))).tolist()
-    ends: list[tuple[float, int, ScheduledBatch | None]] = []  # None: nothing ended, but it is time to ask again
-    seen = Seen(sent=len(arrivals))
+    load = Load(scheduler, Engines(shape, noise, way, notice, random), Seen(sent=len(arrivals)))
+    for number, now in enumerate(arrivals):
+        load.pass_until(now)
+        load.arrive(Ticket(number, now, now + budget, COUNT), now)
+    load.pass_until(float("inf"))
+    seen = load.seen
+    assert len(seen.latencies) + seen.shed + seen.late == seen.sent, "every request has one end"
+    seen.busy_seconds = load.engines.busy_seconds
+    return seen
 
-    numbers = itertools.count(1)
 
-    def pump(now: float) -> None:
+class Load:
+    """Scheduler and engines, to whom time is told."""
+
+    def __init__(self, scheduler: Scheduler, engines: Engines, seen: Seen) -> None:
+        self.engines, self.seen = engines, seen
+        self._scheduler = scheduler
+        self._numbers = itertools.count(1)
+
+    def arrive(self, ticket: Ticket, now: float) -> None:
+        try:
+            self._scheduler.admit(ticket, now)
+        except OverloadedError:
+            self.seen.shed += 1
+        self._pump(now)
+        self.seen.longest_line = max(self.seen.longest_line, len(self._scheduler.line))
+
+    def pass_until(self, now: float) -> None:
+        while self.engines.events and self.engines.events[0][0] <= now:
+            end, _, is_done, batch = heapq.heappop(self.engines.events)
+            if batch is not None and is_done:
+                self._finish(batch, end)
+            elif batch is not None:
+                self._scheduler.nearly_done(batch, end)
+            self._pump(end)
+
+    def _pump(self, now: float) -> None:
         while True:
-            batch, late, again = scheduler.dispatch(now)
-            seen.late += len(late)
+            batch, late, again = self._scheduler.dispatch(now)
+            self.seen.late += len(late)
             if again is not None:
-                heapq.heappush(ends, (again, -next(numbers), None))
+                heapq.heappush(self.engines.events, (again, -next(self._numbers), False, None))
             if batch is None:
                 return
-            width = max(batch.width, COUNT)
-            took = shape.seconds(len(batch.tickets), width) * float(np.exp(noise * random.normal()))
-            seen.busy_seconds += took
-            heapq.heappush(ends, (now + took, batch.number, batch))
-            seen.largest_batch = max(seen.largest_batch, len(batch.tickets))
+            self.engines.take(batch, now)
+            self.seen.largest_batch = max(self.seen.largest_batch, len(batch.tickets))
 
-    for number, now in enumerate([*arrivals, float("inf")]):
-        while ends and ends[0][0] <= now:
-            end, _, batch = heapq.heappop(ends)
-            if batch is None:
-                pump(end)
-                continue
-            scheduler.finish(batch, end)
-            seen.latencies += [end - one.arrived for one in batch.tickets]
-            seen.too_late += sum(end > one.deadline for one in batch.tickets)
-            seen.degraded += len(batch.tickets) * (batch.width < widths[0])
-            pump(end)
-        if now < float("inf"):
-            try:
-                scheduler.admit(Ticket(number, now, now + budget, COUNT), now)
-            except OverloadedError:
-                seen.shed += 1
-            pump(now)
-            seen.longest_line = max(seen.longest_line, len(scheduler.line))
-    assert len(seen.latencies) + seen.shed + seen.late == seen.sent, "every request has one end"
-    return seen
+    def _finish(self, batch: ScheduledBatch, end: float) -> None:
+        self._scheduler.finish(batch, end)
+        self.engines.done(batch, end)
+        self.seen.latencies += [end - one.arrived for one in batch.tickets]
+        self.seen.too_late += sum(end > one.deadline for one in batch.tickets)
+        self.seen.degraded += len(batch.tickets) * (batch.width < self._scheduler.widths[0])

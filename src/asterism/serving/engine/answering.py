@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -14,10 +15,15 @@ import msgspec
 from asterism.core.errors import AbandonedError, ModelError
 from asterism.serving.engine import messages
 from asterism.serving.engine.compact import CompactBatch, CompactEngine
+from asterism.serving.engine.foresight import Foresight
 from asterism.serving.engine.inbox import Inbox, Message
 from asterism.serving.ports import ElasticEngine, Engine, EngineAnswer, EngineRequest, Remembering
 
 logger = logging.getLogger(__name__)
+
+
+def _tell_nobody() -> None:
+    pass
 
 
 class Answering:
@@ -28,6 +34,7 @@ class Answering:
         self._elastic = engine if isinstance(engine, ElasticEngine) else None
         self._remembering = engine if isinstance(engine, Remembering) else None
         self._compact = engine if isinstance(engine, CompactEngine) else None
+        self._foresight = Foresight()
         self._is_broken = False  # what an engine that lost count answers next may be anybody's
         self._gone: frozenset[str] = frozenset()  # for an engine whose catalogue cannot change
 
@@ -38,6 +45,12 @@ class Answering:
 
     def run(self, inbox: Inbox, sink: BinaryIO) -> None:
         """Answer until the service has gone; an engine's exception becomes that batch's error."""
+
+        def tell_nearly_done() -> None:
+            with contextlib.suppress(OSError):  # the reply finds out as well that nobody listens
+                sink.write(messages.NEARLY_DONE)
+                sink.flush()
+
         while (message := inbox.take()) is not None:
             if isinstance(message, messages.Availability):
                 self._change(message)
@@ -46,7 +59,7 @@ class Answering:
                 if self._remembering is not None:
                     self._remembering.forget(message.digests)
                 continue
-            sink.write(messages.pack(self.reply(message, inbox)))
+            sink.write(messages.pack(self.reply(message, inbox, tell_nearly_done)))
             sink.flush()
             if self._is_broken:
                 os._exit(3)
@@ -58,15 +71,22 @@ class Answering:
             self._elastic.set_available(change.gone, False)
             self._elastic.set_available(change.back, True)
 
-    def reply(self, batch: messages.Batch | CompactBatch, inbox: Inbox) -> messages.Reply | messages.PackedReply:
-        """The answer to a batch, of which the inbox knows what was withdrawn."""
+    def reply(
+        self,
+        batch: messages.Batch | CompactBatch,
+        inbox: Inbox,
+        tell_nearly_done: Callable[[], None] = _tell_nobody,
+    ) -> messages.Reply | messages.PackedReply:
+        """The answer to a batch, of which the inbox knows what was withdrawn; tells shortly before there is one."""
+        self._foresight.begin(time.monotonic())
         if isinstance(batch, messages.Batch):
-            return self._reply(batch, inbox)
+            return self._reply(batch, inbox, tell_nearly_done)
         try:
             if self._compact is None or inbox.withdrawn(batch.number) or (batch.deadlines <= time.monotonic()).any():
-                return self._reply(messages.decode_batch(batch.body), inbox)
-            wanted = _wanted(inbox, batch.number, range(len(batch.counts)))
+                return self._reply(messages.decode_batch(batch.body), inbox, tell_nearly_done)
+            wanted = self._wanted(inbox, batch.number, range(len(batch.counts)), tell_nearly_done)
             answers = msgspec.Raw(self._compact.recommend_compact(batch, wanted))
+            self._foresight.end(time.monotonic())
             return messages.PackedReply(batch.number, answers, kept_bytes=self._kept_bytes())
         except AbandonedError:
             return self._abandoned(batch.number, len(batch.counts))
@@ -84,7 +104,7 @@ class Answering:
     def _kept_bytes(self) -> dict[str, int]:
         return self._elastic.kept_bytes() if self._elastic else {}
 
-    def _reply(self, batch: messages.Batch, inbox: Inbox) -> messages.Reply:
+    def _reply(self, batch: messages.Batch, inbox: Inbox, tell_nearly_done: Callable[[], None]) -> messages.Reply:
         dropped = inbox.withdrawn(batch.number)
         now = time.monotonic()
         rows = [
@@ -94,7 +114,9 @@ class Answering:
         ]
         answers: list[EngineAnswer | None] = [None] * len(batch.requests)
         try:
-            found = self._answers([batch.requests[row] for row in rows], batch.beam, _wanted(inbox, batch.number, rows))
+            wanted = self._wanted(inbox, batch.number, rows, tell_nearly_done)
+            found = self._answers([batch.requests[row] for row in rows], batch.beam, wanted)
+            self._foresight.end(time.monotonic())
             self._is_broken = len(found) != len(rows)
             if self._is_broken:
                 raise ModelError(f"the engine gave {len(found)} answers to {len(rows)} requests")
@@ -115,8 +137,15 @@ class Answering:
             return self._elastic.recommend_within(requests, beam or self._elastic.beam, wanted)
         return self._engine.recommend([replace(one, excluded=one.excluded | self._gone) for one in requests])
 
+    def _wanted(
+        self, inbox: Inbox, batch: int, rows: Iterable[int], tell_nearly_done: Callable[[], None]
+    ) -> Callable[[], bool]:
+        """Whether somebody waits for one of these rows; to be asked between two steps."""
+        needed = set(rows)
 
-def _wanted(inbox: Inbox, batch: int, rows: Iterable[int]) -> Callable[[], bool]:
-    """Whether somebody waits for one of these rows."""
-    needed = set(rows)
-    return lambda: not needed <= inbox.withdrawn(batch)
+        def wanted() -> bool:
+            if self._foresight.says(time.monotonic()):
+                tell_nearly_done()
+            return not needed <= inbox.withdrawn(batch)
+
+        return wanted

@@ -60,10 +60,11 @@ class EngineChild:
         except _SENSELESS as error:
             raise self._senseless(error) from error
 
-    async def reply(self) -> messages.Reply:
-        """The next reply; raises `ModelError` where the process dies, or says what is no reply."""
+    async def reply(self) -> messages.Reply | None:
+        """The next reply, None for `NEARLY_DONE`; raises `ModelError` where the process dies, or says nonsense."""
         try:
-            return messages.decode_reply(await self._receive())
+            body = await self._receive()
+            return messages.decode_reply(body) if body else None
         except _SENSELESS as error:
             raise self._senseless(error) from error
 

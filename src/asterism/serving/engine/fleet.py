@@ -153,7 +153,7 @@ class Fleet:
                 self._again.set(again)
             if batch is None:
                 return
-            self._begin(next(one for one in self.replicas if one.is_idle), batch)
+            self._begin(self._replica_for(batch), batch)
 
     def expire(self, ticket: Ticket) -> None:
         """A request's time has run out: out of the line with it, and out of its batch where others wait."""
@@ -179,6 +179,11 @@ class Fleet:
         self._shared.changes.tell()
         self._shared.pump()
 
+    def on_nearly_done(self, replica: Replica, batch: ScheduledBatch) -> None:
+        """See `ReplicaListener.on_nearly_done`: what it begins next is there when it has answered."""
+        self.scheduler.nearly_done(batch, time.monotonic())
+        self.pump()
+
     def on_reply(self, replica: Replica, batch: ScheduledBatch, reply: messages.Reply) -> None:
         """See `ReplicaListener.on_reply`."""
         served = reply.error is None and any(one is not None for one in reply.answers)
@@ -195,10 +200,10 @@ class Fleet:
         self._check_drained()
         self._shared.pump()
 
-    def on_down(self, was_loaded: bool, batch: ScheduledBatch | None, reason: str) -> None:
+    def on_down(self, was_loaded: bool, batches: Sequence[ScheduledBatch], reason: str) -> None:
         """See `ReplicaListener.on_down`; requests that lost their engine try another one once, in what time is left."""
         self.scheduler.engines -= was_loaded
-        if batch is not None:
+        for batch in batches:
             self.scheduler.finish(batch, time.monotonic(), served=False)
             if self._shared.watcher is not None:
                 self._shared.watcher.ended(batch, reason)
@@ -218,6 +223,10 @@ class Fleet:
         self._shared.changes.tell()
         self._check_drained()
         self._shared.pump()
+
+    def _replica_for(self, batch: ScheduledBatch) -> Replica:
+        after = batch.after
+        return next(one for one in self.replicas if (one.is_idle if after is None else one.holds(after)))
 
     def _begin(self, replica: Replica, batch: ScheduledBatch) -> None:
         requests = []

@@ -90,6 +90,10 @@ encode_start = msgspec.json.Encoder().encode
 decode_start = msgspec.json.Decoder(Start).decode
 
 
+#: From an engine in place of a reply: the batch under way will be done so soon that the next one may be sent.
+NEARLY_DONE: Final = bytes(LENGTH_BYTES)
+
+
 def pack(message: ToEngine | Loaded | Reply | PackedReply) -> bytes:
     """A message with its length in front."""
     body = _encoder.encode(message)

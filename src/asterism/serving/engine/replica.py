@@ -1,10 +1,11 @@
-"""One of the engines that serve a bundle: its process is kept alive, and works on one batch at a time."""
+"""One of the engines that serve a bundle: its process is kept alive, and works on one batch after the other."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -29,11 +30,15 @@ class ReplicaListener(Protocol):
         """It can take a batch."""
         ...
 
+    def on_nearly_done(self, replica: Replica, batch: ScheduledBatch) -> None:
+        """It can be given the batch that it is to begin after this one."""
+        ...
+
     def on_reply(self, replica: Replica, batch: ScheduledBatch, reply: messages.Reply) -> None:
         """It is done with a batch, and can take another."""
         ...
 
-    def on_down(self, was_loaded: bool, batch: ScheduledBatch | None, reason: str) -> None:
+    def on_down(self, was_loaded: bool, batches: Sequence[ScheduledBatch], reason: str) -> None:
         """It is gone, and what it held with it."""
         ...
 
@@ -51,7 +56,7 @@ class Replica:
         self._child: EngineChild | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._is_ending = False
-        self._batch: ScheduledBatch | None = None
+        self._batches: deque[ScheduledBatch] = deque()  # that under way, and the one that it begins next
         self._hang_timer: asyncio.TimerHandle | None = None
         self._left_out: frozenset[str] = frozenset()  # items that the process was told to leave out
         self._hung: str | None = None  # why the process was killed
@@ -71,7 +76,11 @@ class Replica:
     @property
     def is_idle(self) -> bool:
         """Whether it could take a batch now."""
-        return self.is_loaded and self._batch is None
+        return self.is_loaded and not self._batches
+
+    def holds(self, batch: int) -> bool:
+        """Whether it has a batch, by its number, that it has not answered."""
+        return any(one.number == batch for one in self._batches)
 
     def start(self) -> None:
         """Start the process, and from now on keep it alive."""
@@ -86,14 +95,15 @@ class Replica:
             await asyncio.wait({self._keeper})
 
     def begin(self, batch: ScheduledBatch, requests: Sequence[EngineRequest], unavailable: frozenset[str]) -> None:
-        """Send a batch to the process, which is idle."""
+        """Send a batch to the process, which is idle, or nearly done with the one before."""
         assert self._child is not None
         if unavailable != self._left_out:
             self._child.send(messages.Availability(unavailable - self._left_out, self._left_out - unavailable))
             self._left_out = unavailable
-        self._batch = batch
+        self._batches.append(batch)
         self._child.send(messages.Batch(batch.number, tuple(requests), batch.width or None))
-        self._hang_timer = asyncio.get_running_loop().call_later(self._limits.batch_timeout_seconds, self._on_hang)
+        if len(self._batches) == 1:
+            self._watch()
 
     def forget(self, digests: Sequence[str]) -> None:
         """Tell the process, if there is one, to drop what it keeps of users, by their `digest_of`."""
@@ -102,8 +112,11 @@ class Replica:
 
     def withdraw(self, batch: int, row: int) -> None:
         """Tell the process that nobody waits for a row any more, where it still has the batch."""
-        if self._child is not None and self._batch is not None and self._batch.number == batch:
+        if self._child is not None and self.holds(batch):
             self._child.send(messages.Withdrawn(batch, (row,)))
+
+    def _watch(self) -> None:
+        self._hang_timer = asyncio.get_running_loop().call_later(self._limits.batch_timeout_seconds, self._on_hang)
 
     def _on_hang(self) -> None:
         if self._child is not None:
@@ -147,26 +160,31 @@ class Replica:
         self._listener.on_loaded(self, loaded)
         while True:
             reply = await child.reply()
-            if self._batch is None or reply.batch != self._batch.number:
+            if reply is None:
+                if self._batches:
+                    self._listener.on_nearly_done(self, self._batches[0])
+                continue
+            if not self._batches or reply.batch != self._batches[0].number:
                 raise ModelError(f"the engine process {child.pid} answered batch {reply.batch}, which it was not given")
             self.kept_bytes = reply.kept_bytes
-            batch = self._done()
-            assert batch is not None
+            self._stop_watching()
+            batch = self._batches.popleft()
+            if self._batches:
+                self._watch()
             self._listener.on_reply(self, batch, reply)
 
-    def _done(self) -> ScheduledBatch | None:
-        batch, self._batch = self._batch, None
+    def _stop_watching(self) -> None:
         if self._hang_timer is not None:
             self._hang_timer.cancel()
-        return batch
 
     async def _end(self) -> None:
         was_loaded, self.is_loaded = self.is_loaded, False
-        batch = self._done()
+        self._stop_watching()
+        batches, self._batches = self._batches, deque()
         child, self._child = self._child, None
         self._left_out = frozenset()
         self.tried.set()
-        self._listener.on_down(was_loaded, batch, self.error or "the engine was stopped")
+        self._listener.on_down(was_loaded, tuple(batches), self.error or "the engine was stopped")
         if child is not None:
             ending = asyncio.ensure_future(child.end(at_once=self.error is not None))
             try:

@@ -8,7 +8,8 @@ take T = f + c n and settle where n have come meanwhile, at T = f / (1 - load), 
 wait fit into that (or into a tenth of their time, where that is more) the widest is taken, else the narrowest. Where
 even so not all fit into half of their time, the last ones wait for the next batch. A newcomer who could not be
 answered in time even so is refused at once. The batching window is the batch under way; an idle engine waits for
-company only where others come so fast that it is likely, and shortly.
+company only where others come so fast that it is likely, and shortly. An engine that says it is nearly done is given
+its next batch then, so that it does not wait for one in between.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _WORTH_WAITING: Final = 1.5  # times what a batch takes whoever is in it
 _JUST_NOW_SECONDS: Final = 0.05
 _GAP_STEP: Final = 0.1  # of the way from the old mean gap between arrivals to the newest
 _LONGEST_GAP_SECONDS: Final = 1.0
+_NOTICE_STEP: Final = 0.1  # of the way from the old mean time between an engine's word and its reply to the newest
+_LONGEST_NOTICE_SECONDS: Final = 5e-3  # that counts: a stall of the machine is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +54,26 @@ class SchedulerLimits:
     max_beside: int = 4  # the same where somebody came in person just now, so that another one is likely
 
 
-class ScheduledBatch(NamedTuple):
+@dataclass(eq=False, slots=True)
+class ScheduledBatch:
     """Requests that are decoded together."""
 
     number: int
     tickets: tuple[Ticket, ...]
     width: int
-    started: float
+    started: float  # as is expected, where it is to begin after another one
     likely_end: float
+    after: int | None = None  # the number of the batch that its engine is nearly done with
+    nearly_done: float = math.inf  # since when it is that itself
+
+    def begin(self, now: float) -> None:
+        """That other one is answered."""
+        self.likely_end += now - self.started
+        self.started, self.after = now, None
 
 
 class Dispatch(NamedTuple):
-    """A batch for an idle engine, if any, and those who were dropped because their time has run out."""
+    """A batch for an engine that can take one, if any, and those who were dropped because their time has run out."""
 
     batch: ScheduledBatch | None
     late: list[Ticket]
@@ -70,7 +81,7 @@ class Dispatch(NamedTuple):
 
 
 class Scheduler:
-    """Decides for a number of equal engines, each of which decodes one batch at a time."""
+    """Decides for a number of equal engines, each of which decodes one batch at a time, and may hold its next one."""
 
     def __init__(
         self,
@@ -88,22 +99,24 @@ class Scheduler:
         self.engines = 0  # that live, idle or not
         self.line = line if line is not None else Line()
         self.tally = tally if tally is not None else Tally()
-        self._running: dict[int, ScheduledBatch] = {}
+        self._running: dict[int, ScheduledBatch] = {}  # by number, also those that are to begin after another one
+        self._next: dict[int, ScheduledBatch | None] = {}  # by the number of a batch that is nearly done
         self._newest_arrival = -math.inf
         self._newest_in_person = -math.inf
         self._gap = _LONGEST_GAP_SECONDS  # mean seconds between arrivals
         self._load, self._load_known = 0.0, -math.inf  # the share of engines that were busy lately; until when
+        self._notice = 0.0  # mean seconds from an engine's word that it is nearly done to its being so
         self._numbers = 0
 
     @property
     def idle(self) -> int:
-        """Engines without a batch."""
-        return self.engines - self.busy
+        """Engines that can be given a batch: they have none, or are nearly done with the only one."""
+        return self.engines - self.busy + sum(one is None for one in self._next.values())
 
     @property
     def busy(self) -> int:
         """Engines with a batch."""
-        return len(self._running)
+        return len(self._running) - sum(one is not None for one in self._next.values())
 
     def admit(self, ticket: Ticket, now: float) -> None:
         """Let a newcomer wait; raises `OverloadedError` where that is in vain."""
@@ -129,7 +142,7 @@ class Scheduler:
             self.line.remove(ticket)
 
     def dispatch(self, now: float) -> Dispatch:
-        """The next batch, where an engine is idle; who is in it left the line."""
+        """The next batch, where an engine can take one; who is in it left the line."""
         if self.idle <= 0 or not len(self.line):
             return Dispatch(None, self._drop(lambda one: one.deadline <= now))
         late = self._drop_hopeless(now)
@@ -147,10 +160,22 @@ class Scheduler:
             share = min(share, len(self.line))
         return Dispatch(self._begin(rows, width, now), late)
 
+    def nearly_done(self, batch: ScheduledBatch, now: float) -> None:
+        """The engine with this batch can be given the next one."""
+        if batch.number in self._running and batch.after is None and batch.number not in self._next:
+            self._next[batch.number] = None
+            batch.nearly_done, batch.likely_end = now, now + self._notice
+
     def finish(self, batch: ScheduledBatch, now: float, *, served: bool = True) -> None:
-        """An engine is idle again; the estimate learns from a batch that was served."""
+        """An engine is done with a batch; the estimate learns from one that was served."""
         self._note_load(now)
         self._running.pop(batch.number, None)
+        following = self._next.pop(batch.number, None)
+        if following is not None:
+            following.begin(now)
+        if batch.nearly_done <= now:
+            notice = min(now - batch.nearly_done, _LONGEST_NOTICE_SECONDS)
+            self._notice += _NOTICE_STEP * (notice - self._notice)
         if served:
             self.costs.observe(len(batch.tickets), self._effective(batch.width, batch.tickets), now - batch.started)
 
@@ -201,12 +226,19 @@ class Scheduler:
     def _slice(ticket: Ticket) -> float:
         return (_SLICE - _RESERVE / 2) * ticket.budget
 
-    def _limit(self, ticket: Ticket, now: float) -> float:
+    def _leader(self) -> ScheduledBatch | None:
+        """The batch that the next one is to begin after: none where an engine is idle, else the first to end."""
+        if self.busy < self.engines:
+            return None
+        nearly_done = (self._running[number] for number, following in self._next.items() if following is None)
+        return min(nearly_done, key=lambda one: one.likely_end)
+
+    def _limit(self, ticket: Ticket, now: float, begins: float) -> float:
         """The seconds that a batch with this ticket may take."""
-        left = self._due(ticket) - now
+        left = self._due(ticket) - begins
         if len(self.line) == 1 and now - ticket.arrived < self.limits.gather_seconds + _JUST_ARRIVED_SECONDS:
             return left  # nobody else is there, or came: it may take all its time
-        return min(left, self._slice(ticket))
+        return min(left, self._slice(ticket) - (begins - now))  # who comes only then waits for so much longer
 
     def _calm(self, tickets: list[Ticket], now: float) -> float:
         """The seconds that all who wait may take at a beam that is not the narrowest, whatever their time allows."""
@@ -227,7 +259,7 @@ class Scheduler:
 
     def _finish(self, ticket: Ticket, now: float) -> float:
         """When a newcomer would be answered if all were served as narrow as allowed."""
-        ends = [one.likely_end for one in self._running.values()]
+        ends = [one.likely_end for one in self._running.values() if self._next.get(one.number) is None]
         start = now if self.idle > 0 or not ends else max(now, min(ends))
         width = max(self.widths[-1], ticket.count)
         engines = max(1, self.engines)
@@ -263,7 +295,9 @@ class Scheduler:
         """How many of the first `share` tickets are taken, and how wide."""
         tickets = self.line.tickets[: min(share, self.limits.max_batch)]
         batches = math.ceil(share / self.limits.max_batch)  # that those who wait will take
-        limit = min(self._limit(one, now) for one in tickets) / batches
+        leader = self._leader()
+        begins = now if leader is None else max(now, leader.likely_end)
+        limit = min(self._limit(one, now, begins) for one in tickets) / batches
         calm = min(limit, self._calm(tickets, now) / batches)
         for width in self.widths:
             if self.costs.most_rows(self._effective(width, tickets), calm, len(tickets)) == len(tickets):
@@ -272,7 +306,7 @@ class Scheduler:
         width = next(one for one in self.widths if self._effective(one, tickets) == narrowest)
         rows, limit = 0, math.inf
         for one in tickets:
-            limit = min(limit, self._limit(one, now))
+            limit = min(limit, self._limit(one, now, begins))
             if self.costs.most_rows(narrowest, limit, rows + 1) <= rows:
                 break
             rows += 1
@@ -284,7 +318,12 @@ class Scheduler:
         self._note_load(now)
         self._numbers += 1
         likely = self.costs.likely_seconds(rows, self._effective(width, tickets))
+        leader = self._leader()
         batch = ScheduledBatch(self._numbers, tickets, width, now, now + likely)
+        if leader is not None:
+            batch.begin(max(now, leader.likely_end))
+            batch.after = leader.number
+            self._next[leader.number] = batch
         self._running[batch.number] = batch
         self.tally.count_batch(rows, width)
         return batch
