@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from asterism.serving.engine import messages
-from asterism.serving.engine.inbox import Inbox, watch_for_end
+from asterism.serving.engine.inbox import Inbox, Message, watch_for_end
+from asterism.serving.ports import EngineRequest
 
 
 @pytest.fixture
@@ -59,6 +60,43 @@ def test_withdrawals_are_heard_during_a_batch_and_forgotten_after_it(ends: tuple
     assert inbox.withdrawn(2) == set(), "it was answered already"
     assert inbox.take() == messages.Batch(4, ())
     assert (inbox.withdrawn(3), inbox.withdrawn(4)) == (set(), {5})
+
+
+def test_a_long_message_is_decoded_when_it_is_wanted(ends: tuple[int, int]) -> None:
+    inbox, decoded = Inbox(ends[0]), []
+
+    def decode(body: bytes) -> Message:
+        decoded.append(len(body))
+        return messages.decode_to_engine(body)
+
+    inbox.decode_by(decode)
+    long = messages.Batch(2, tuple(EngineRequest((), 10, user_id="x" * 50) for _ in range(10)))
+    rows = messages.Withdrawn(1, tuple(range(300)))  # nobody says so much at once, but who did would be understood
+    sent = [
+        messages.Batch(1, ()),
+        long,
+        messages.Withdrawn(1, (0,)),
+        rows,
+        messages.Availability(frozenset(), frozenset()),
+    ]
+    os.write(ends[1], b"".join(map(messages.pack, sent)))
+    assert inbox.take() == sent[0]
+    assert inbox.withdrawn(1) == {0}
+    assert max(decoded) < 100
+    assert inbox.take() == long
+    assert inbox.take() == sent[-1]
+    assert len(decoded) == len(sent)
+
+
+@pytest.mark.parametrize("length", [2, 1000])
+def test_what_is_no_message_hides_nothing_that_came_before_it(ends: tuple[int, int], length: int) -> None:
+    inbox = Inbox(ends[0])
+    good, no_message = messages.pack(messages.Batch(1, ())), b"\xc1" * length
+    os.write(ends[1], good + length.to_bytes(messages.LENGTH_BYTES, "big") + no_message)
+    os.close(ends[1])
+    assert inbox.take() == messages.Batch(1, ())
+    with pytest.raises(msgspec.DecodeError):
+        inbox.take()
 
 
 def test_the_end_is_seen_during_a_batch_too(ends: tuple[int, int]) -> None:

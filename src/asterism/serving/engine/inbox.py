@@ -14,6 +14,7 @@ from asterism.serving.engine.compact import CompactBatch
 
 _READ_BYTES: Final = 1 << 18
 _LOOK_MS: Final = 200
+_SHORT_BYTES: Final = 256  # of a message that is decoded when it comes: whoever withdraws is heard at once
 
 Order = messages.Batch | CompactBatch | messages.Availability | messages.Forget
 Message = Order | messages.Withdrawn
@@ -22,7 +23,8 @@ Message = Order | messages.Withdrawn
 class Inbox:
     """Batches, changes of items and users to forget in their order; rows that were withdrawn are known at once.
 
-    A thread that read beside the one that answers would have to be woken for every batch, and to wake the other.
+    A thread that read beside the one that answers would have to be woken for every batch, and to wake the other. A long
+    message is decoded when it is wanted: the answers to the batch under way do not wait for that.
     """
 
     def __init__(self, source: int) -> None:
@@ -34,7 +36,7 @@ class Inbox:
         self._has_ended = False
         self._broken: Exception | None = None  # why what came is no message
         self._decode: Callable[[bytes], Message] = messages.decode_to_engine
-        self._orders: deque[Order] = deque()
+        self._orders: deque[Order | bytes] = deque()
         self._batch = 0  # the newest that was taken
         self._withdrawn: dict[int, set[int]] = {}
 
@@ -51,6 +53,12 @@ class Inbox:
                 raise self._broken
             return None
         order = self._orders.popleft()
+        if isinstance(order, bytes):
+            message = self._decode(order)
+            if isinstance(message, messages.Withdrawn):
+                self._withdraw(message)
+                return self.take()
+            order = message
         if isinstance(order, messages.Batch | CompactBatch):
             self._batch = order.number
             self._withdrawn = {batch: rows for batch, rows in self._withdrawn.items() if batch >= order.number}
@@ -73,15 +81,22 @@ class Inbox:
                 return
             body = bytes(memoryview(self._bytes)[messages.LENGTH_BYTES : end])
             del self._bytes[:end]  # before it is read: what cannot be must not hide what comes after it
+            if len(body) > _SHORT_BYTES:
+                self._orders.append(body)
+                continue
             try:
                 message = self._decode(body)
             except Exception as error:
                 self._broken, self._has_ended = error, True  # told where nobody else's batch fails by it
                 return
-            if not isinstance(message, messages.Withdrawn):
+            if isinstance(message, messages.Withdrawn):
+                self._withdraw(message)
+            else:
                 self._orders.append(message)
-            elif message.batch >= self._batch:  # else it was answered already
-                self._withdrawn.setdefault(message.batch, set()).update(message.rows)
+
+    def _withdraw(self, message: messages.Withdrawn) -> None:
+        if message.batch >= self._batch:  # else it was answered already
+            self._withdrawn.setdefault(message.batch, set()).update(message.rows)
 
 
 def watch_for_end(source: int, is_over: threading.Event, on_end: Callable[[], None]) -> None:

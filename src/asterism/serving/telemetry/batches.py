@@ -29,7 +29,7 @@ class BatchTelemetry:
             "asterism_engine_batch_seconds", "From a batch's sending to its answers.", (), STAGE_BUCKETS, registry
         ).child()
         self._tracer = tracer
-        self._under_way: dict[int, tuple[float, OpenSpan | None]] = {}  # as many as there are engines
+        self._under_way: dict[int, tuple[float, OpenSpan | None]] = {}  # two of each engine at most
 
     def begun(self, batch: ScheduledBatch, requests: Sequence[EngineRequest]) -> None:
         """See `BatchWatcher.begun`."""
