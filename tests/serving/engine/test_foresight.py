@@ -40,9 +40,17 @@ def test_it_follows_what_batches_do() -> None:
     foresight = Foresight()
     batch(foresight, [0.001], 0.003)
     assert batch(foresight, [0.001], 0.0015) == [False]
-    said = [batch(foresight, [0.001], 0.0015)[0] for _ in range(20)]
+    said = [batch(foresight, [0.001], 0.0015)[0] for _ in range(50)]
     assert said[-1], "what is left is half of what was taken"
     assert said == sorted(said)
+
+
+def test_where_some_batches_go_on_for_long_little_is_said() -> None:
+    foresight = Foresight()
+    for _ in range(50):
+        batch(foresight, [0.0007], 0.001)
+    assert batch(foresight, [0.0007], 0.04) == [True]
+    assert not any(batch(foresight, [0.0007], 0.001)[0] for _ in range(20))
 
 
 @pytest.mark.parametrize("steps", [63, 64, 65, 1000])

@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from asterism.serving.engine.pool import EnginePool
+from asterism.serving.engine.replica import Replica
 from asterism.serving.places import DEFAULT_ENGINE
 from asterism.serving.ports import EngineAnswer, EngineRequest, HistoryEvent
 from asterism.serving.scheduling import ScheduledBatch
@@ -121,6 +124,28 @@ def test_who_was_sent_ahead_and_leaves_is_not_decoded(bundle: Path) -> None:
 
     run(bundle, work, factory=FORETELLING)
     assert (begun(bundle)["gone"], begun(bundle)["last"]) == (0, 1)
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_what_is_late_gives_way_to_who_waits_at_the_engine(
+    bundle: Path, follows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[int] = []
+
+    async def work(engine: EnginePool) -> None:
+        (first,) = await all_held(engine, bundle.parent, ["first"])
+        (late,) = engine._shared.pending._by_number.values()
+        asking = [first]
+        if follows:
+            asking.append(asyncio.create_task(engine.recommend(asked("second"))))
+            await until(lambda: engine.status.figures.under_way == 2)
+        monkeypatch.setattr(Replica, "withdraw", lambda replica, batch, row: left.append(row))
+        engine._expire(late.ticket)  # its time has run out
+        (bundle.parent / HELD).unlink()
+        await asyncio.gather(*asking)
+
+    run(bundle, work, factory=FORETELLING)
+    assert left == [0] * follows
 
 
 def test_kill_9_of_an_engine_that_holds_two_batches_fails_nobody(bundle: Path) -> None:

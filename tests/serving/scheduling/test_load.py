@@ -104,6 +104,20 @@ def test_early_words_of_engines_make_nobody_late(engines: int, notice: float) ->
         assert seen.share("late") < 0.01
 
 
+@pytest.mark.parametrize("engines", [1, 3])
+@pytest.mark.parametrize("notice", [1e-3, 4e-3])
+def test_nobody_with_little_time_is_dropped_for_a_batch_that_is_sent_ahead(engines: int, notice: float) -> None:
+    for shape, budget, rate in ((FLAT, 0.03, 430), (CostShape(6e-4, 3e-4, 0.0), 0.01, 3333)):
+        without, seen = (
+            run(
+                shape, (20,), rate * engines, seconds=3, budget=budget, engines=engines, noise=0.1, way=6e-4, notice=one
+            )
+            for one in (0.0, notice)
+        )
+        assert seen.share("late") < 0.02
+        assert seen.answered > without.answered - 0.02
+
+
 @pytest.mark.parametrize(("load", "degraded"), [(0.7, 0.0), (1.0, 0.3), (1.1, 0.5)])
 def test_where_batches_are_short_the_beam_narrows_before_a_line_forms(load: float, degraded: float) -> None:
     """Half of the deadline would hold 225 requests; a beam that waited for so many to narrow has a P99 of 20 ms."""

@@ -173,6 +173,18 @@ def test_who_follows_does_so_where_an_engine_is_done_first() -> None:
         assert begun(scheduler, 0.0075).after == leader.number
 
 
+def test_an_engine_that_died_after_its_word_teaches_nothing() -> None:
+    scheduler = make()
+    ask(scheduler, 0.0)
+    batch = begun(scheduler, 0.0)
+    scheduler.nearly_done(batch, 0.008)
+    scheduler.finish(batch, 0.012, served=False)
+    ask(scheduler, 1.0)
+    batch = begun(scheduler, 1.0)
+    scheduler.nearly_done(batch, 1.008)
+    assert batch.likely_end == 1.008
+
+
 def test_a_stall_after_an_engines_word_is_not_expected_again() -> None:
     scheduler = make()
     ask(scheduler, 0.0)

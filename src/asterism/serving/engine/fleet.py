@@ -164,8 +164,10 @@ class Fleet:
             self.scheduler.line.remove(ticket)
             self._shared.tally.late += 1
             self._fail_late(ticket)
-        elif pending.place is not None and len(self.scheduler.line):
-            pending.place.replica.withdraw(pending.place.batch, pending.place.row)
+        elif pending.place is not None:
+            place = pending.place
+            if len(self.scheduler.line) or self.scheduler.is_followed(place.batch):
+                place.replica.withdraw(place.batch, place.row)
 
     def on_loaded(self, replica: Replica, loaded: messages.Loaded) -> None:
         """See `ReplicaListener.on_loaded`."""

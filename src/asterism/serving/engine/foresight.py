@@ -14,11 +14,12 @@ class Foresight:
     """Says once in each batch that it ends soon.
 
     How much longer batches go on after their n-th step, as a share of what they had taken until then, is averaged over
-    batches: that differs little between few rows and many.
+    batches, and so is how far off that mean is: the share differs little between few rows and many.
     """
 
     def __init__(self) -> None:
         self._left: list[float] = []  # by step: mean of the time after it over the time before it
+        self._off: list[float] = []  # by step: mean deviation of that
         self._taken: list[float] = []  # seconds until each step of this batch
         self._began = 0.0
         self._was_said = False
@@ -36,7 +37,7 @@ class Foresight:
         self._taken.append(taken)
         if self._was_said or step >= len(self._left):
             return False
-        self._was_said = taken * self._left[step] <= _SOON_SECONDS
+        self._was_said = taken * (self._left[step] + self._off[step]) <= _SOON_SECONDS
         return self._was_said
 
     def end(self, now: float) -> None:
@@ -46,4 +47,6 @@ class Foresight:
             found = (whole - taken) / taken
             if step == len(self._left):
                 self._left.append(found)
+                self._off.append(0.0)
+            self._off[step] += _STEP * (abs(found - self._left[step]) - self._off[step])
             self._left[step] += _STEP * (found - self._left[step])

@@ -106,7 +106,7 @@ class EnginePool:
             raise ModelError(self._fleet.refusal)
 
     async def forget(self, digests: Sequence[str]) -> None:
-        """See `EngineHandle.forget`; in the order of batches, so that none that is begun later finds anything."""
+        """See `EngineHandle.forget`; in the order of batches, so that none that is sent later finds anything."""
         for fleet in (self._fleet, self._other_fleet):
             for one in fleet.replicas if fleet is not None else ():
                 one.forget(digests)

@@ -41,6 +41,7 @@ _GAP_STEP: Final = 0.1  # of the way from the old mean gap between arrivals to t
 _LONGEST_GAP_SECONDS: Final = 1.0
 _NOTICE_STEP: Final = 0.1  # of the way from the old mean time between an engine's word and its reply to the newest
 _LONGEST_NOTICE_SECONDS: Final = 5e-3  # that counts: a stall of the machine is none
+_AHEAD_SHARE: Final = 0.1  # of what a batch may take, before whose beginning it may be sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,8 @@ class Scheduler:
         late = self._drop_hopeless(now)
         if not len(self.line):
             return Dispatch(None, late)
+        if self._is_too_early(now):
+            return Dispatch(None, late)
         until = self._gathers_until()
         if now < until:
             return Dispatch(None, late, until)
@@ -156,6 +159,8 @@ class Scheduler:
             rows, width = self._choose(now, share)
             if 2 * rows >= share or len(self.line) == 1 or 2 * rows >= self._room():
                 break
+            if self._leader() is not None:
+                return Dispatch(None, late)  # there is more time for all of them once an engine is idle
             late += self._drop_first()  # it has so little time left that many others would become late for it
             share = min(share, len(self.line))
         return Dispatch(self._begin(rows, width, now), late)
@@ -166,6 +171,10 @@ class Scheduler:
             self._next[batch.number] = None
             batch.nearly_done, batch.likely_end = now, now + self._notice
 
+    def is_followed(self, batch: int) -> bool:
+        """Whether somebody waits at the engine behind this batch."""
+        return self._next.get(batch) is not None
+
     def finish(self, batch: ScheduledBatch, now: float, *, served: bool = True) -> None:
         """An engine is done with a batch; the estimate learns from one that was served."""
         self._note_load(now)
@@ -173,7 +182,7 @@ class Scheduler:
         following = self._next.pop(batch.number, None)
         if following is not None:
             following.begin(now)
-        if batch.nearly_done <= now:
+        if served and batch.nearly_done <= now:
             notice = min(now - batch.nearly_done, _LONGEST_NOTICE_SECONDS)
             self._notice += _NOTICE_STEP * (notice - self._notice)
         if served:
@@ -233,6 +242,17 @@ class Scheduler:
         nearly_done = (self._running[number] for number, following in self._next.items() if following is None)
         return min(nearly_done, key=lambda one: one.likely_end)
 
+    def _begins(self, now: float) -> float:
+        """When what is given to an engine now begins, where one can be given it."""
+        leader = self._leader() if self.idle > 0 else None
+        return now if leader is None else max(now, leader.likely_end)
+
+    def _is_too_early(self, now: float) -> bool:
+        """Whether who comes meanwhile would wait for longer than an engine's pause is worth, with so little time."""
+        leader = self._leader()
+        shortest = min(map(self._slice, self.line.tickets))
+        return leader is not None and leader.likely_end - now > _AHEAD_SHARE * shortest
+
     def _limit(self, ticket: Ticket, now: float, begins: float) -> float:
         """The seconds that a batch with this ticket may take."""
         left = self._due(ticket) - begins
@@ -260,7 +280,7 @@ class Scheduler:
     def _finish(self, ticket: Ticket, now: float) -> float:
         """When a newcomer would be answered if all were served as narrow as allowed."""
         ends = [one.likely_end for one in self._running.values() if self._next.get(one.number) is None]
-        start = now if self.idle > 0 or not ends else max(now, min(ends))
+        start = self._begins(now) if self.idle > 0 or not ends else max(now, min(ends))
         width = max(self.widths[-1], ticket.count)
         engines = max(1, self.engines)
         rows = max(1, self.costs.most_rows(width, self._slice(ticket), self.limits.max_batch))
@@ -295,8 +315,7 @@ class Scheduler:
         """How many of the first `share` tickets are taken, and how wide."""
         tickets = self.line.tickets[: min(share, self.limits.max_batch)]
         batches = math.ceil(share / self.limits.max_batch)  # that those who wait will take
-        leader = self._leader()
-        begins = now if leader is None else max(now, leader.likely_end)
+        begins = self._begins(now)
         limit = min(self._limit(one, now, begins) for one in tickets) / batches
         calm = min(limit, self._calm(tickets, now) / batches)
         for width in self.widths:
