@@ -426,7 +426,8 @@ class History:
         assert all(one.deadline - 0.1 * one.budget - self.now < 0.45 * one.budget for one in tight)
         if batch is None:
             nobody = not self.scheduler.line.tickets
-            assert self.scheduler.idle == 0 or nobody or again is not None, "no engine idles while somebody waits"
+            all_busy = self.scheduler.busy == self.scheduler.engines
+            assert all_busy or nobody or again is not None, "no engine is without a batch while somebody waits"
             assert again is None or self.now < again <= self.now + self.scheduler.limits.gather_seconds
             return
         assert all(one.deadline > self.now for one in batch.tickets), "nothing expired is decoded"

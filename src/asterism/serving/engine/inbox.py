@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -34,7 +35,6 @@ class Inbox:
         self._ready.register(source, select.POLLIN)
         self._bytes = bytearray()  # of a message that has not come to its end
         self._has_ended = False
-        self._broken: Exception | None = None  # why what came is no message
         self._decode: Callable[[bytes], Message] = messages.decode_to_engine
         self._orders: deque[Order | bytes] = deque()
         self._batch = 0  # the newest that was taken
@@ -49,8 +49,6 @@ class Inbox:
         while not self._orders and not self._has_ended:
             self._read()
         if not self._orders:
-            if self._broken is not None:
-                raise self._broken
             return None
         order = self._orders.popleft()
         if isinstance(order, bytes):
@@ -81,14 +79,10 @@ class Inbox:
                 return
             body = bytes(memoryview(self._bytes)[messages.LENGTH_BYTES : end])
             del self._bytes[:end]  # before it is read: what cannot be must not hide what comes after it
-            if len(body) > _SHORT_BYTES:
-                self._orders.append(body)
-                continue
-            try:
-                message = self._decode(body)
-            except Exception as error:
-                self._broken, self._has_ended = error, True  # told where nobody else's batch fails by it
-                return
+            message: Message | bytes = body
+            if len(body) <= _SHORT_BYTES:
+                with contextlib.suppress(Exception):  # `take` is told of it, where nobody else's batch fails by it
+                    message = self._decode(body)
             if isinstance(message, messages.Withdrawn):
                 self._withdraw(message)
             else:

@@ -249,9 +249,8 @@ class Scheduler:
 
     def _is_too_early(self, now: float) -> bool:
         """Whether who comes meanwhile would wait for longer than an engine's pause is worth, with so little time."""
-        leader = self._leader()
-        shortest = min(map(self._slice, self.line.tickets))
-        return leader is not None and leader.likely_end - now > _AHEAD_SHARE * shortest
+        pause = self._begins(now) - now
+        return pause > 0 and pause > _AHEAD_SHARE * min(map(self._slice, self.line.tickets))
 
     def _limit(self, ticket: Ticket, now: float, begins: float) -> float:
         """The seconds that a batch with this ticket may take."""
